@@ -1,0 +1,1 @@
+//! Solves a plan: runs what the cache cannot answer, and exports the images.
