@@ -1,1 +1,5 @@
 //! Text in, plan and image out: everything of kiln that has no effect.
+
+pub mod diagnostic;
+pub mod dockerfile;
+pub mod source;

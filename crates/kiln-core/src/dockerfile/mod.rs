@@ -1,0 +1,5 @@
+//! The Dockerfile language: text in, [`Dockerfile`] and diagnostics out.
+
+mod instruction;
+
+pub use instruction::*;
