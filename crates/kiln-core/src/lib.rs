@@ -1,7 +1,10 @@
 //! Text in, plan and image out: everything of kiln that has no effect.
 
+pub mod cache_key;
 pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;
+pub mod event;
 pub mod oci;
+pub mod plan;
 pub mod source;

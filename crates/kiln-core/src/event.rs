@@ -1,0 +1,121 @@
+//! What leaves a build while it runs.
+//!
+//! Progress in a terminal, the plain log, JSON lines, history and reports are folds of one
+//! stream of [`Event`]s. An activity is one line of work that a person may want to see: a step of
+//! the plan, or work around it such as loading metadata or writing an output. Secrets never enter.
+
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use crate::digest::StepId;
+
+/// Number of an activity within one build, from 1 in the order of their start.
+pub type ActivityId = u32;
+
+/// An event and when it happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Time since the start of the build.
+    pub at: Duration,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum EventKind {
+    /// An activity began; its number was not used before.
+    Started(Activity),
+    /// Output of a command.
+    Log {
+        /// Whose.
+        activity: ActivityId,
+        /// Where it was written.
+        stream: Stream,
+        /// Bytes as they came: any encoding, lines may be cut anywhere.
+        bytes: Vec<u8>,
+    },
+    /// How far a transfer is.
+    Progress {
+        /// Whose.
+        activity: ActivityId,
+        /// What is transferred, unique within the activity (`sha256:…`, `transferring context`).
+        item: String,
+        /// Bytes so far.
+        current_bytes: u64,
+        /// Bytes in all, if known.
+        total_bytes: Option<u64>,
+    },
+    /// An activity ended.
+    Completed {
+        /// Which.
+        activity: ActivityId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Something that the user should know, about the build as a whole.
+    Warning(String),
+}
+
+/// One line of work.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    /// Its number.
+    pub id: ActivityId,
+    /// As progress shows it: `[app 2/5] RUN uv sync`, `[internal] load .dockerignore`.
+    pub name: String,
+    /// The step of the plan, if it is one.
+    pub step: Option<StepId>,
+    /// Line of the Dockerfile, from 1, if it is a step.
+    pub line: Option<usize>,
+    /// Why it was not answered by the cache, one cause each: `file src/main.py changed`.
+    pub causes: Vec<String>,
+}
+
+/// Standard output or error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How an activity ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did its work.
+    Done,
+    /// The cache had the result.
+    Cached,
+    /// It ran, and what it made is equal to what is there: nothing that follows has to run.
+    Unchanged,
+    /// It failed, with a message of one line.
+    Failed(String),
+    /// The build ended before it did.
+    Canceled,
+}
+
+/// Where events go in; cheap to clone, one for each thread.
+#[derive(Clone, Debug)]
+pub struct EventSink {
+    sender: Sender<Event>,
+    start: Instant,
+}
+
+impl EventSink {
+    /// A sink whose times count from `start`.
+    pub fn new(sender: Sender<Event>, start: Instant) -> Self {
+        Self { sender, start }
+    }
+
+    /// Sends an event; when nobody listens any more it is dropped.
+    pub fn emit(&self, kind: EventKind) {
+        let event = Event {
+            at: self.start.elapsed(),
+            kind,
+        };
+        // A renderer that is gone must not fail the build.
+        let _ = self.sender.send(event);
+    }
+}

@@ -1,0 +1,113 @@
+//! What a plan is made from besides the Dockerfile: the user's choices, and facts about the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::digest::{BlobDigest, DiffId};
+use crate::oci::{ImageConfig, Platform, Reference};
+
+/// The choices of a user that change the plan.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// Stages to build; empty means the last one.
+    pub targets: Vec<String>,
+    /// Platforms to build for; never empty.
+    pub platforms: Vec<Platform>,
+    /// The platform that builds (`BUILDPLATFORM`).
+    pub build_platform: Platform,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// Named contexts by normalised name (see [`normalize_context_name`]).
+    pub named_contexts: BTreeMap<String, ContextKind>,
+    /// Default network of RUN (`--network`).
+    pub network: Network,
+    /// `--allow security.insecure` and the like.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// `SOURCE_DATE_EPOCH`, seconds.
+    pub epoch: Option<i64>,
+}
+
+/// What a named context is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextKind {
+    /// A directory of files.
+    Directory,
+    /// An image in an OCI layout; the facts know it by the context's name.
+    Layout,
+    /// An image by reference (`docker-image://`).
+    Image(Reference),
+}
+
+/// Which network a RUN has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Network {
+    /// The builder's default: the host's, as with rootless BuildKit.
+    #[default]
+    Default,
+    /// The host's network, asked for by name.
+    Host,
+    /// None but loopback.
+    None,
+}
+
+/// What a build may only do when the user allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --security=insecure`
+    SecurityInsecure,
+    /// `RUN --network=host`
+    NetworkHost,
+}
+
+/// Which image a plan has to know before it can go on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageNeed {
+    /// Where it comes from.
+    pub source: ImageSource,
+    /// For which platform, as `os/arch[/variant]`.
+    pub platform: String,
+}
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ImageSource {
+    /// The local store or a registry.
+    Reference(Reference),
+    /// A named context that is an OCI layout.
+    Layout {
+        /// Normalised name of the context.
+        context: String,
+    },
+}
+
+/// What is known of an image.
+#[derive(Clone, Debug)]
+pub struct ImageFact {
+    /// Digest of its manifest.
+    pub manifest: BlobDigest,
+    /// Its config, parsed.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub diff_ids: Vec<DiffId>,
+}
+
+/// All that is known of the world.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Images by need.
+    pub images: BTreeMap<ImageNeed, ImageFact>,
+}
+
+/// A context's name as it is compared: lower case, image names in their familiar form without
+/// `:latest`.
+pub fn normalize_context_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let familiar = match lower.parse::<Reference>() {
+        Ok(reference) => reference.familiar(),
+        Err(_) => return lower,
+    };
+    familiar
+        .strip_suffix(":latest")
+        .map_or(familiar.clone(), str::to_owned)
+}
