@@ -61,21 +61,14 @@ impl KeyParts {
         } else {
             value.to_owned()
         };
-        self.0.push(KeyPart {
-            name: name.into(),
-            value,
-        });
+        self.0.push(KeyPart { name: name.into(), value });
     }
 
     /// What differs from an older set of parts, in words for a person: `variable A changed`,
     /// `build-arg B is new`.
     pub fn differences(&self, older: &Self) -> Vec<String> {
         let find = |parts: &Self, name: &str| {
-            parts
-                .0
-                .iter()
-                .find(|part| part.name == name)
-                .map(|part| part.value.clone())
+            parts.0.iter().find(|part| part.name == name).map(|part| part.value.clone())
         };
         let mut found = Vec::new();
         for part in &self.0 {
@@ -85,10 +78,7 @@ impl KeyParts {
                 None => found.push(format!("{} is new", part.name)),
             }
         }
-        let gone = older
-            .0
-            .iter()
-            .filter(|part| find(self, &part.name).is_none());
+        let gone = older.0.iter().filter(|part| find(self, &part.name).is_none());
         found.extend(gone.map(|part| format!("{} is gone", part.name)));
         found
     }
@@ -104,9 +94,7 @@ pub fn recipe(op: &Op) -> [u8; 32] {
 pub fn key_parts(op: &Op, inputs: &[InputContent]) -> KeyParts {
     let mut parts = op_parts(op);
     for input in inputs {
-        let content = input
-            .content
-            .map_or_else(|| "empty".to_owned(), |id| id.to_string());
+        let content = input.content.map_or_else(|| "empty".to_owned(), |id| id.to_string());
         parts.push(&input.role, content);
     }
     parts
@@ -130,39 +118,21 @@ fn op_parts(op: &Op) -> KeyParts {
 
 fn source_parts(source: &SourceOp, parts: &mut KeyParts) {
     match source {
-        SourceOp::Image {
-            source: _,
-            manifest: _,
-            diff_ids,
-        } => {
+        SourceOp::Image { source: _, manifest: _, diff_ids } => {
             parts.push("operation", "image");
             let layers: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
             parts.push("layers", layers.join(" "));
         }
         SourceOp::Context { name } => {
             parts.push("operation", "context");
-            parts.push(
-                "context",
-                name.as_deref()
-                    .map_or(String::new(), |name| format!("={name}")),
-            );
+            parts.push("context", name.as_deref().map_or(String::new(), |name| format!("={name}")));
         }
     }
 }
 
 fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {
-    let ExecOp {
-        args,
-        env,
-        proxy_env: _,
-        cwd,
-        user,
-        mounts,
-        scripts,
-        network,
-        security,
-        platform,
-    } = exec;
+    let ExecOp { args, env, proxy_env: _, cwd, user, mounts, scripts, network, security, platform } =
+        exec;
     parts.push("operation", "run");
     parts.push("command", framed(args));
     for (name, value) in env {
@@ -171,22 +141,8 @@ fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {
     parts.push("working directory", cwd);
     parts.push("user", user);
     parts.push("platform", platform);
-    parts.push(
-        "network",
-        if *network == Network::None {
-            "none"
-        } else {
-            "host"
-        },
-    );
-    parts.push(
-        "security",
-        if *security == Security::Insecure {
-            "insecure"
-        } else {
-            "sandbox"
-        },
-    );
+    parts.push("network", if *network == Network::None { "none" } else { "host" });
+    parts.push("security", if *security == Security::Insecure { "insecure" } else { "sandbox" });
     for mount in mounts {
         parts.push("mount", mount_text(mount));
     }
@@ -211,57 +167,23 @@ fn mount_text(mount: &ExecMount) -> String {
         Access::ReadWrite => "rw",
     };
     let mut fields = match &mount.kind {
-        MountKind::Bind {
-            input,
-            source,
-            access: mode,
-        } => {
-            vec![
-                "bind".into(),
-                input.to_string(),
-                source.clone(),
-                access(mode).into(),
-            ]
+        MountKind::Bind { input, source, access: mode } => {
+            vec!["bind".into(), input.to_string(), source.clone(), access(mode).into()]
         }
-        MountKind::Cache {
-            id,
-            sharing,
-            seed,
-            mode,
-            uid,
-            gid,
-            access: may,
-        } => {
-            let (input, path) = seed.as_ref().map_or((String::new(), ""), |(input, path)| {
-                (input.to_string(), path.as_str())
-            });
+        MountKind::Cache { id, sharing, seed, mode, uid, gid, access: may } => {
+            let (input, path) = seed
+                .as_ref()
+                .map_or((String::new(), ""), |(input, path)| (input.to_string(), path.as_str()));
             let attributes = format!("{sharing} {mode:o} {uid}:{gid} {}", access(may));
             vec!["cache".into(), id.clone(), input, path.into(), attributes]
         }
         MountKind::Tmpfs { size_bytes } => vec!["tmpfs".into(), format!("{size_bytes:?}")],
-        MountKind::Secret {
-            id,
-            env,
-            required,
-            mode,
-            uid,
-            gid,
-        } => {
+        MountKind::Secret { id, env, required, mode, uid, gid } => {
             let attributes = format!("{required} {mode:o} {uid}:{gid}");
             vec!["secret".into(), id.clone(), format!("{env:?}"), attributes]
         }
-        MountKind::Ssh {
-            id,
-            required,
-            mode,
-            uid,
-            gid,
-        } => {
-            vec![
-                "ssh".into(),
-                id.clone(),
-                format!("{required} {mode:o} {uid}:{gid}"),
-            ]
+        MountKind::Ssh { id, required, mode, uid, gid } => {
+            vec!["ssh".into(), id.clone(), format!("{required} {mode:o} {uid}:{gid}")]
         }
     };
     fields.push(format!("{:?}", mount.target));
@@ -269,17 +191,7 @@ fn mount_text(mount: &ExecMount) -> String {
 }
 
 fn copy_parts(copy: &CopyOp, parts: &mut KeyParts) {
-    let CopyOp {
-        sources,
-        destination,
-        owner,
-        mode,
-        excludes,
-        parents,
-        link,
-        unpack,
-        epoch,
-    } = copy;
+    let CopyOp { sources, destination, owner, mode, excludes, parents, link, unpack, epoch } = copy;
     parts.push("operation", "copy");
     for source in sources {
         match source {
@@ -288,12 +200,7 @@ fn copy_parts(copy: &CopyOp, parts: &mut KeyParts) {
         }
     }
     parts.push("destination", destination);
-    parts.push(
-        "owner",
-        owner
-            .as_ref()
-            .map_or(String::new(), |owner| format!("={owner}")),
-    );
+    parts.push("owner", owner.as_ref().map_or(String::new(), |owner| format!("={owner}")));
     let mode = match mode {
         None => String::new(),
         Some(ModeChange::Absolute(bits)) => format!("={bits:o}"),
@@ -301,14 +208,7 @@ fn copy_parts(copy: &CopyOp, parts: &mut KeyParts) {
     };
     parts.push("mode", mode);
     parts.push("excludes", framed(excludes));
-    parts.push(
-        "parents",
-        if *parents == Parents::Keep {
-            "keep"
-        } else {
-            "drop"
-        },
-    );
+    parts.push("parents", if *parents == Parents::Keep { "keep" } else { "drop" });
     parts.push("link", if *link == Link::Yes { "yes" } else { "no" });
     parts.push("unpack", if *unpack == Unpack::Yes { "yes" } else { "no" });
     push_epoch(parts, *epoch);

@@ -246,10 +246,7 @@ mod tests {
         assert_eq!(ChainId::of(&[]), None);
         assert_eq!(ChainId::of(&[a]).map(|c| *c.as_bytes()), Some([1; 32]));
         let expected = BlobDigest::of(format!("{a} {b}").as_bytes());
-        assert_eq!(
-            ChainId::of(&[a, b]).map(|c| *c.as_bytes()),
-            Some(*expected.as_bytes())
-        );
+        assert_eq!(ChainId::of(&[a, b]).map(|c| *c.as_bytes()), Some(*expected.as_bytes()));
     }
 
     #[test]

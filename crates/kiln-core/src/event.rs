@@ -111,10 +111,7 @@ impl EventSink {
 
     /// Sends an event; when nobody listens any more it is dropped.
     pub fn emit(&self, kind: EventKind) {
-        let event = Event {
-            at: self.start.elapsed(),
-            kind,
-        };
+        let event = Event { at: self.start.elapsed(), kind };
         // A renderer that is gone must not fail the build.
         let _ = self.sender.send(event);
     }

@@ -5,6 +5,8 @@ pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;
 pub mod event;
+pub mod image;
+pub mod mode;
 pub mod oci;
 pub mod plan;
 pub mod source;

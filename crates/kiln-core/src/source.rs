@@ -17,19 +17,13 @@ pub struct Span {
 impl Span {
     /// The range `start..end`; both are byte offsets of one text.
     pub fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        Self { start: start as u32, end: end as u32 }
     }
 
     /// The smallest span that holds both.
     #[must_use]
     pub fn to(self, other: Self) -> Self {
-        Self {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 }
 
@@ -64,14 +58,9 @@ impl SourceFile {
     pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
         let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let line_starts = std::iter::once(0)
-            .chain(starts.map(|(offset, _)| offset as u32 + 1))
-            .collect();
-        Self {
-            name: name.into(),
-            text,
-            line_starts,
-        }
+        let line_starts =
+            std::iter::once(0).chain(starts.map(|(offset, _)| offset as u32 + 1)).collect();
+        Self { name: name.into(), text, line_starts }
     }
 
     /// The name that messages show.
@@ -86,9 +75,7 @@ impl SourceFile {
 
     /// The text of a span; empty if the span is not of this source.
     pub fn slice(&self, span: Span) -> &str {
-        self.text
-            .get(span.start as usize..span.end as usize)
-            .unwrap_or("")
+        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
     /// Where a byte offset stands; past the end counts as the end.
@@ -96,19 +83,13 @@ impl SourceFile {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1] as usize;
         let end = (offset as usize).clamp(start, self.text.len());
-        let column = self
-            .text
-            .get(start..end)
-            .map_or(1, |before| before.chars().count() + 1);
+        let column = self.text.get(start..end).map_or(1, |before| before.chars().count() + 1);
         Position { line, column }
     }
 
     /// The text of a line (from 1) without its line end; empty past the last.
     pub fn line(&self, line: usize) -> &str {
-        let Some(start) = line
-            .checked_sub(1)
-            .and_then(|index| self.line_starts.get(index))
-        else {
+        let Some(start) = line.checked_sub(1).and_then(|index| self.line_starts.get(index)) else {
             return "";
         };
         let rest = &self.text[*start as usize..];

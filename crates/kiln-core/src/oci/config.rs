@@ -61,10 +61,7 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self {
-            kind: "layers".to_owned(),
-            diff_ids: Some(Vec::new()),
-        }
+        Self { kind: "layers".to_owned(), diff_ids: Some(Vec::new()) }
     }
 }
 
@@ -89,10 +86,7 @@ pub struct HistoryEntry {
 }
 
 /// How a container starts. Docker's key order.
-#[expect(
-    clippy::zero_sized_map_values,
-    reason = "a map to `{}` is how the format writes a set"
-)]
+#[expect(clippy::zero_sized_map_values, reason = "a map to `{}` is how the format writes a set")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {
@@ -168,10 +162,7 @@ pub struct HealthcheckConfig {
     pub retries: i64,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -37,9 +37,7 @@ impl Platform {
             "armhf" | "arm" => ("arm".to_owned(), Some("v7")),
             other => (other.to_owned(), None),
         };
-        let variant = variant
-            .filter(|variant| !variant.is_empty())
-            .map(str::to_lowercase);
+        let variant = variant.filter(|variant| !variant.is_empty()).map(str::to_lowercase);
         let variant = match (architecture.as_str(), variant.as_deref()) {
             ("arm64", Some("v8" | "8")) | ("amd64", Some("v1")) | ("386", _) => None,
             ("arm", Some(number @ ("5" | "6" | "7" | "8"))) => Some(format!("v{number}")),
@@ -50,12 +48,7 @@ impl Platform {
             "macos" => "darwin".to_owned(),
             os => os.to_owned(),
         };
-        Self {
-            architecture,
-            os,
-            variant,
-            other: serde_json::Map::new(),
-        }
+        Self { architecture, os, variant, other: serde_json::Map::new() }
     }
 
     /// The platform that this binary was compiled for.
@@ -65,21 +58,14 @@ impl Platform {
 
     /// How well an image for `offered` serves this platform: higher is better, `None` not at all.
     pub fn accepts(&self, offered: &Self) -> Option<u8> {
-        let offered = Self::new(
-            &offered.os,
-            &offered.architecture,
-            offered.variant.as_deref(),
-        );
+        let offered = Self::new(&offered.os, &offered.architecture, offered.variant.as_deref());
         if self.os != offered.os {
             return None;
         }
         match (self.architecture.as_str(), offered.architecture.as_str()) {
             ("arm", "arm") => {
                 let number = |variant: &Option<String>| {
-                    variant
-                        .as_deref()
-                        .and_then(|v| v[1..].parse::<u8>().ok())
-                        .unwrap_or(7)
+                    variant.as_deref().and_then(|v| v[1..].parse::<u8>().ok()).unwrap_or(7)
                 };
                 let (want, have) = (number(&self.variant), number(&offered.variant));
                 (have <= want).then(|| 100 - (want - have))
@@ -114,10 +100,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
         };
         if !parts.iter().all(valid) {
             return Err(PlatformError(text.to_owned()));
@@ -148,8 +131,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> String {
-        text.parse::<Platform>()
-            .map_or_else(|error| error.to_string(), |p| p.to_string())
+        text.parse::<Platform>().map_or_else(|error| error.to_string(), |p| p.to_string())
     }
 
     #[test]

@@ -51,10 +51,7 @@ impl Reference {
 
     /// Whether the registry is on this machine, so that plain HTTP is tried.
     pub fn is_loopback(&self) -> bool {
-        let host = self
-            .registry
-            .rsplit_once(':')
-            .map_or(self.registry.as_str(), |(host, _)| host);
+        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
         host == "localhost" || host.starts_with("127.") || host == "[::1]"
     }
 }
@@ -76,22 +73,14 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason| ReferenceError {
-            text: text.to_owned(),
-            reason,
-        };
+        let fail = |reason| ReferenceError { text: text.to_owned(), reason };
         if text.is_empty() {
             return Err(fail("it is empty"));
         }
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (
-                rest,
-                Some(
-                    digest
-                        .parse()
-                        .map_err(|_| fail("the digest is not sha256"))?,
-                ),
-            ),
+            Some((rest, digest)) => {
+                (rest, Some(digest.parse().map_err(|_| fail("the digest is not sha256"))?))
+            }
             None => (text, None),
         };
         let (name, tag) = match rest.rsplit_once(':') {
@@ -99,9 +88,7 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         if tag.as_deref().is_some_and(|tag| !is_tag(tag)) {
-            return Err(fail(
-                "the tag may only hold letters, digits, `_`, `.` and `-`",
-            ));
+            return Err(fail("the tag may only hold letters, digits, `_`, `.` and `-`"));
         }
         let (registry, repository) = match name.split_once('/') {
             Some((host, path)) if is_host(host) => (host.to_owned(), path.to_owned()),
@@ -127,12 +114,7 @@ impl FromStr for Reference {
             (None, None) => Some("latest".to_owned()),
             _ => tag,
         };
-        Ok(Self {
-            registry,
-            repository,
-            tag,
-            digest,
-        })
+        Ok(Self { registry, repository, tag, digest })
     }
 }
 
@@ -142,9 +124,7 @@ fn is_host(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let mut characters = text.chars();
-    let first = characters
-        .next()
-        .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    let first = characters.next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
     first && text.len() <= 128 && characters.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
@@ -152,9 +132,7 @@ fn is_path_component(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     edge(text.chars().next())
         && edge(text.chars().next_back())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
         && !text.contains("..")
         && !text.contains("___")
 }
@@ -164,17 +142,13 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> String {
-        text.parse::<Reference>()
-            .map_or_else(|error| error.to_string(), |r| r.to_string())
+        text.parse::<Reference>().map_or_else(|error| error.to_string(), |r| r.to_string())
     }
 
     #[test]
     fn names_are_normalised_like_dockers() {
         assert_eq!(parse("python"), "docker.io/library/python:latest");
-        assert_eq!(
-            parse("python:3.12-slim"),
-            "docker.io/library/python:3.12-slim"
-        );
+        assert_eq!(parse("python:3.12-slim"), "docker.io/library/python:3.12-slim");
         assert_eq!(parse("docker.io/python"), "docker.io/library/python:latest");
         assert_eq!(parse("a/b"), "docker.io/a/b:latest");
         assert_eq!(parse("localhost:5000/a"), "localhost:5000/a:latest");
@@ -185,17 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused_with_a_reason() {
-        for bad in [
-            "",
-            "UPPER",
-            "a b",
-            "a/../b",
-            "a:",
-            "a@sha256:0",
-            "/a",
-            "a/",
-            "-a",
-        ] {
+        for bad in ["", "UPPER", "a b", "a/../b", "a:", "a@sha256:0", "/a", "a/", "-a"] {
             assert!(parse(bad).contains("invalid reference format"), "{bad}");
         }
     }

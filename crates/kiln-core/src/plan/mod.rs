@@ -1,10 +1,71 @@
 //! From a Dockerfile to a plan: a set of steps, without any effect.
 //!
 //! [`plan`] returns [`Planning::Needs`] until the facts hold every image that the targets stand
-//! on, then [`Planning::Ready`].
+//! on, then [`Planning::Ready`]. Only stages that a target needs are looked at, so that a mistake
+//! in another one stops nothing (as with BuildKit).
 
+mod copy;
+mod history;
+mod instructions;
 mod op;
+mod planner;
 mod request;
+mod run;
+mod scope;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use op::*;
 pub use request::*;
+
+use crate::diagnostic::Diagnostic;
+use crate::digest::StepId;
+use crate::dockerfile::Dockerfile;
+use crate::oci::{ImageConfig, Platform};
+
+/// What planning came to.
+#[derive(Clone, Debug)]
+pub enum Planning {
+    /// These images have to be known first.
+    Needs(BTreeSet<ImageNeed>),
+    /// The plan.
+    Ready(Plan),
+}
+
+/// What has to be made for the targets.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// A set: equal steps of several targets and platforms are one.
+    pub steps: BTreeMap<StepId, Step>,
+    /// What was asked for, targets in order, each for all platforms.
+    pub targets: Vec<Target>,
+    /// What the user should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One target for one platform.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Name of the stage, or its number if it has none.
+    pub name: String,
+    /// The platform asked for.
+    pub platform: Platform,
+    /// Its file system.
+    pub root: Input,
+    /// Its config. History and diff IDs of the base are in it; the layers made by the build are
+    /// added by [`crate::image::assemble`].
+    pub image: ImageConfig,
+}
+
+/// Plans the targets of a request.
+///
+/// # Errors
+/// Everything that is wrong with the Dockerfile as far as the targets need it.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    request: &PlanRequest,
+    facts: &Facts,
+) -> Result<Planning, Vec<Diagnostic>> {
+    planner::plan(dockerfile, request, facts)
+}

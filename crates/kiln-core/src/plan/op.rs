@@ -248,7 +248,7 @@ pub enum Link {
     /// Merged into what is there.
     #[default]
     No,
-    /// An independent layer.
+    /// An independent layer: made over nothing, then laid over the first input.
     Yes,
 }
 
@@ -258,7 +258,7 @@ pub enum Parents {
     /// Only the base name is.
     #[default]
     Drop,
-    /// The directories above are made too.
+    /// The directories above are made too; a path `/a/./b` keeps only what is after the dot.
     Keep,
 }
 
@@ -309,13 +309,7 @@ impl Step {
             Input::Scratch => Vec::new(),
             Input::Step(id) => id.as_bytes().to_vec(),
         }));
-        Self {
-            id: StepId::from_bytes(hasher.finish()),
-            op,
-            inputs,
-            span,
-            name,
-        }
+        Self { id: StepId::from_bytes(hasher.finish()), op, inputs, span, name }
     }
 }
 

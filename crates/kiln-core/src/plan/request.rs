@@ -107,7 +107,5 @@ pub fn normalize_context_name(name: &str) -> String {
         Ok(reference) => reference.familiar(),
         Err(_) => return lower,
     };
-    familiar
-        .strip_suffix(":latest")
-        .map_or(familiar.clone(), str::to_owned)
+    familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned)
 }

@@ -1,0 +1,208 @@
+//! COPY and ADD: from words to a [`CopyOp`].
+
+use super::history::Layered;
+use super::instructions::{Place, step_name};
+use super::planner::{Planner, Stuck};
+use super::stage::{StageState, clean_destination, clean_path};
+use super::{CopyFrom, CopyOp, FileOp, Link, ModeChange, Op, Parents, Unpack};
+use crate::diagnostic::Diagnostic;
+use crate::dockerfile::{
+    Copy, CopySource, Flag, Instruction, InstructionKind, expand_body, parse_bool,
+};
+
+/// The flags of COPY and ADD after expansion.
+#[derive(Debug, Default)]
+struct Flags {
+    from: Option<(String, crate::source::Span)>,
+    owner: Option<String>,
+    mode: Option<String>,
+    excludes: Vec<String>,
+    parents: Parents,
+    link: Link,
+    unpack: Option<Unpack>,
+}
+
+/// Applies COPY or ADD to a stage.
+pub(super) fn apply(
+    planner: &mut Planner<'_>,
+    state: &mut StageState,
+    instruction: &Instruction,
+    copy: &Copy,
+    place: &Place,
+) -> Result<(), Stuck> {
+    let is_add = matches!(instruction.kind, InstructionKind::Add(_));
+    let keyword = if is_add { "ADD" } else { "COPY" };
+    let flags = flags(planner, state, copy)?;
+    let source = match &flags.from {
+        None => None,
+        Some((from, span)) => Some(planner.from(from, place.stage, *span)?),
+    };
+    let destination = planner.expand(&copy.destination, &state.env)?;
+
+    let mut line = keyword.to_owned();
+    if flags.parents == Parents::Keep {
+        line.push_str(" --parents");
+    }
+    for (name, value) in [("chown", &flags.owner), ("chmod", &flags.mode)] {
+        if let Some(value) = value {
+            line.push_str(&format!(" --{name}={value}"));
+        }
+    }
+
+    let mut inputs = vec![state.root];
+    let sources = sources(planner, state, copy, &flags, &mut line)?;
+    if sources.iter().any(|source| matches!(source, CopyFrom::Input { .. })) {
+        inputs.push(source.unwrap_or_else(|| planner.context(None)));
+    }
+    line.push_str(&format!(" {destination}"));
+
+    let mode = mode(planner, copy, flags.mode.as_deref())?;
+    // BuildKit merges a linked layer only when no mode is asked for.
+    let link = if mode.is_some() { Link::No } else { flags.link };
+    let name = step_name(planner, state, instruction, place);
+    let op = CopyOp {
+        sources,
+        destination: clean_destination(state.cwd(), &destination),
+        owner: flags.owner,
+        mode,
+        excludes: flags.excludes,
+        parents: flags.parents,
+        link,
+        unpack: flags.unpack.unwrap_or(if is_add { Unpack::Yes } else { Unpack::No }),
+        epoch: planner.epoch,
+    };
+    state.root = planner.add(Op::File(FileOp::Copy(op)), inputs, instruction.span, name);
+    state.record(&line, Layered::Marked);
+    Ok(())
+}
+
+fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<Flags, Stuck> {
+    let mut flags = Flags::default();
+    for flag in &copy.flags {
+        let value = match &flag.value {
+            Some(word) => planner.expand(word, &state.env)?,
+            None => String::new(),
+        };
+        let on = flag.value.is_none() || parse_bool(&value) == Some(true);
+        match flag.name.as_str() {
+            "from" => flags.from = Some((value, flag.span)),
+            "chown" => flags.owner = (!value.is_empty()).then_some(value),
+            "chmod" => flags.mode = (!value.is_empty()).then_some(value),
+            "exclude" => flags.excludes.push(value),
+            "parents" if on => flags.parents = Parents::Keep,
+            "link" if on => flags.link = Link::Yes,
+            "unpack" => {
+                flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
+            }
+            "parents" | "link" => {}
+            _ => return refuse_flag(planner, copy, flag),
+        }
+    }
+    Ok(flags)
+}
+
+fn refuse_flag(planner: &mut Planner<'_>, copy: &Copy, flag: &Flag) -> Result<Flags, Stuck> {
+    let remote = copy
+        .sources
+        .iter()
+        .any(|source| matches!(source, CopySource::Path(word) if is_remote(&word.text)));
+    let message = match flag.name.as_str() {
+        "checksum" if !remote => "checksum requires HTTP(S) or Git sources".to_owned(),
+        name => {
+            format!("--{name} is not supported: kiln does not add URLs or git repositories yet")
+        }
+    };
+    planner.fail(Diagnostic::error("unsupported-flag", flag.span, message))
+}
+
+fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://"]
+        .iter()
+        .any(|start| source.starts_with(start))
+}
+
+fn sources(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    copy: &Copy,
+    flags: &Flags,
+    line: &mut String,
+) -> Result<Vec<CopyFrom>, Stuck> {
+    let mut found = Vec::new();
+    for source in &copy.sources {
+        let CopySource::Path(word) = source else {
+            continue;
+        };
+        let path = planner.expand(word, &state.env)?;
+        if is_remote(&path) {
+            let message = if flags.from.is_some() || !matches!(planner_keyword(line), "ADD") {
+                "source can't be a URL for COPY".to_owned()
+            } else {
+                format!(
+                    "ADD of `{path}` is not supported: kiln does not add URLs or git repositories yet"
+                )
+            };
+            let help = "download it in a RUN, with a checksum, or put it into the build context";
+            let error = Diagnostic::error("unsupported-source", word.span, message).with_help(help);
+            return planner.fail(error);
+        }
+        line.push_str(&format!(" {path}"));
+        let path = match flags.parents {
+            Parents::Drop => clean_path("/", &path),
+            // The pivot `/./` divides what is dropped from what is kept.
+            Parents::Keep => match path.split_once("/./") {
+                Some((above, kept)) => {
+                    format!("{}/./{}", clean_path("/", above), &clean_path("/", kept)[1..])
+                }
+                None => format!("/./{}", &clean_path("/", &path)[1..]),
+            },
+        };
+        found.push(CopyFrom::Input { input: 1, path });
+    }
+    for source in &copy.sources {
+        let CopySource::Heredoc(heredoc, span) = source else {
+            continue;
+        };
+        line.push_str(&format!(" <<{}", heredoc.name));
+        let contents = if heredoc.expand {
+            // Bodies always escape with a backslash, whatever the directive says (BuildKit).
+            match expand_body(&heredoc.body, '\\', &|name| state.env.value(name)) {
+                Ok(expansion) => expansion.text,
+                Err(error) => {
+                    let error = Diagnostic::error("word-expansion", *span, error.to_string());
+                    return planner.fail(error);
+                }
+            }
+        } else {
+            heredoc.body.clone()
+        };
+        found.push(CopyFrom::Inline { name: heredoc.name.clone(), contents });
+    }
+    Ok(found)
+}
+
+fn planner_keyword(line: &str) -> &str {
+    line.split(' ').next().unwrap_or(line)
+}
+
+fn mode(
+    planner: &mut Planner<'_>,
+    copy: &Copy,
+    text: Option<&str>,
+) -> Result<Option<ModeChange>, Stuck> {
+    let Some(text) = text else { return Ok(None) };
+    match u32::from_str_radix(text, 8) {
+        Ok(bits) if bits <= 0o7777 => return Ok(Some(ModeChange::Absolute(bits))),
+        Err(_) if crate::mode::is_symbolic(text) => {
+            return Ok(Some(ModeChange::Symbolic(text.to_owned())));
+        }
+        _ => {}
+    }
+    let flag = copy.flags.iter().find(|flag| flag.name == "chmod");
+    let span = flag.map_or(copy.destination.span, |flag| flag.span);
+    let message = format!(
+        "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777, \
+         or symbolic like u=rwX,go=rX"
+    );
+    planner.fail(Diagnostic::error("invalid-mode", span, message))
+}

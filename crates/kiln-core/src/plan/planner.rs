@@ -1,0 +1,539 @@
+//! The walk over stages: which ones are needed, what they stand on, in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::request::{
+    ContextKind, Facts, ImageNeed, ImageSource, PlanRequest, normalize_context_name,
+};
+use super::scope::{Environment, platform_args, unused_build_args};
+use super::stage::{StageState, empty_image};
+use super::{
+    CopyFrom, CopyOp, FileOp, Input, Link, Op, Parents, Plan, Planning, SourceOp, Step, Target,
+    Unpack, instructions,
+};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::digest::StepId;
+use crate::dockerfile::{
+    Dockerfile, Instruction, InstructionKind, Stage, Word, expand, parse_trigger,
+};
+use crate::oci::{ImageConfig, Platform, Reference};
+use crate::source::Span;
+
+/// Why a stage has no state: a diagnostic was recorded, or a fact is missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stuck;
+
+/// Everything that planning one target for one platform needs.
+pub(super) struct Planner<'a> {
+    pub(super) dockerfile: &'a Dockerfile,
+    pub(super) request: &'a PlanRequest,
+    facts: &'a Facts,
+    /// `SOURCE_DATE_EPOCH` of the request or of a global ARG.
+    pub(super) epoch: Option<i64>,
+    pub(super) steps: BTreeMap<StepId, Step>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// Global arguments and platform arguments of the target at hand.
+    pub(super) globals: Environment,
+    platform: Platform,
+    needs: BTreeSet<ImageNeed>,
+    stages: BTreeMap<usize, Result<Rc<StageState>, Stuck>>,
+    declared_args: BTreeSet<String>,
+}
+
+/// What a `FROM`, a `COPY --from` or a mount's `from` names.
+enum Named {
+    Stage(usize),
+    Context(String),
+    Scratch,
+    Image(Reference),
+}
+
+/// Plans all targets for all platforms of the request. See [`super::plan`].
+pub(super) fn plan(
+    dockerfile: &Dockerfile,
+    request: &PlanRequest,
+    facts: &Facts,
+) -> Result<Planning, Vec<Diagnostic>> {
+    let mut steps = BTreeMap::new();
+    let mut needs = BTreeSet::new();
+    let mut targets = Vec::new();
+    let mut declared = BTreeSet::new();
+    let mut warnings = Vec::new();
+    for index in target_indexes(dockerfile, request)? {
+        for platform in &request.platforms {
+            let name = dockerfile.stages[index].from.name.as_ref().map_or("", |name| &name.value);
+            let mut planner = Planner::new(dockerfile, request, facts, platform.clone());
+            let result = planner.target(index, name);
+            let (errors, found): (Vec<_>, Vec<_>) =
+                planner.diagnostics.into_iter().partition(Diagnostic::is_error);
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            warnings.extend(found);
+            needs.extend(planner.needs);
+            steps.extend(planner.steps);
+            declared.extend(planner.declared_args);
+            targets.extend(result);
+        }
+    }
+    if !needs.is_empty() {
+        return Ok(Planning::Needs(needs));
+    }
+    for name in unused_build_args(&request.build_args, &declared) {
+        warnings.push(Diagnostic {
+            code: "unused-build-arg",
+            severity: crate::diagnostic::Severity::Warning,
+            message: format!("build-arg `{name}` is not used by any ARG of the Dockerfile"),
+            span: None,
+            help: None,
+        });
+    }
+    warnings.dedup();
+    Ok(Planning::Ready(Plan { steps, targets, warnings }))
+}
+
+fn target_indexes(
+    dockerfile: &Dockerfile,
+    request: &PlanRequest,
+) -> Result<Vec<usize>, Vec<Diagnostic>> {
+    let fail = |message: String, help: Option<String>| {
+        let span = Span::default();
+        let mut diagnostic = Diagnostic::error("unknown-target", span, message);
+        diagnostic.span = None;
+        diagnostic.help = help;
+        vec![diagnostic]
+    };
+    if dockerfile.stages.is_empty() {
+        return Err(fail("the Dockerfile has no build stage".to_owned(), None));
+    }
+    if request.targets.is_empty() {
+        return Ok(vec![dockerfile.stages.len() - 1]);
+    }
+    let names: Vec<&str> = dockerfile
+        .stages
+        .iter()
+        .filter_map(|stage| stage.from.name.as_ref().map(|name| name.value.as_str()))
+        .collect();
+    let mut indexes = Vec::new();
+    for target in &request.targets {
+        let number = target.parse().ok().filter(|index| *index < dockerfile.stages.len());
+        let Some(index) = stage_named(dockerfile, target, dockerfile.stages.len()).or(number)
+        else {
+            let help = match did_you_mean(target, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the stages are [{}]", names.join(", ")),
+            };
+            return Err(fail(format!("target stage `{target}` could not be found"), Some(help)));
+        };
+        if !indexes.contains(&index) {
+            indexes.push(index);
+        }
+    }
+    Ok(indexes)
+}
+
+/// The last stage of that name among the first `before` ones.
+fn stage_named(dockerfile: &Dockerfile, name: &str, before: usize) -> Option<usize> {
+    dockerfile.stages[..before].iter().rposition(|stage| {
+        stage.from.name.as_ref().is_some_and(|known| known.value.eq_ignore_ascii_case(name))
+    })
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        dockerfile: &'a Dockerfile,
+        request: &'a PlanRequest,
+        facts: &'a Facts,
+        platform: Platform,
+    ) -> Self {
+        Self {
+            dockerfile,
+            request,
+            facts,
+            epoch: request.epoch,
+            steps: BTreeMap::new(),
+            diagnostics: Vec::new(),
+            globals: Environment::default(),
+            platform,
+            needs: BTreeSet::new(),
+            stages: BTreeMap::new(),
+            declared_args: BTreeSet::new(),
+        }
+    }
+
+    fn target(&mut self, index: usize, name: &str) -> Option<Target> {
+        self.set_globals(name).ok()?;
+        let state = self.stage(index).ok()?;
+        let mut image = state.image.clone();
+        if !self.request.labels.is_empty() {
+            image.config.labels.get_or_insert_default().extend(self.request.labels.clone());
+        }
+        let platform = &state.platform;
+        image.os.clone_from(&platform.os);
+        image.architecture.clone_from(&platform.architecture);
+        image.variant.clone_from(&platform.variant);
+        if let Some(created) = &state.created {
+            image.created = Some(created.clone());
+        }
+        let name = if name.is_empty() { index.to_string() } else { name.to_lowercase() };
+        Some(Target { name, platform: self.platform.clone(), root: state.root, image })
+    }
+
+    /// Evaluates the ARGs before the first FROM.
+    fn set_globals(&mut self, target: &str) -> Result<(), Stuck> {
+        let last = self.dockerfile.stages.last().and_then(|stage| stage.from.name.as_ref());
+        let target = match target {
+            "" => last.map_or("", |name| name.value.as_str()),
+            target => target,
+        };
+        let build = &self.request.build_platform;
+        let mut globals = platform_args(build, &self.platform, target);
+        for (name, _) in globals.clone().variables() {
+            if let Some(value) = self.request.build_args.get(name) {
+                globals.set(name, value);
+            }
+        }
+        let dockerfile = self.dockerfile;
+        for instruction in &dockerfile.global_args {
+            let InstructionKind::Arg(declarations) = &instruction.kind else {
+                continue;
+            };
+            for declaration in declarations {
+                let name = self.expand(&declaration.name, &globals)?;
+                self.declared_args.insert(name.clone());
+                let value = match (self.request.build_args.get(&name), &declaration.default) {
+                    (Some(value), _) => Some(value.clone()),
+                    (None, Some(default)) => Some(self.expand(default, &globals)?),
+                    (None, None) => None,
+                };
+                if let Some(value) = value {
+                    globals.set(&name, &value);
+                }
+            }
+        }
+        if self.epoch.is_none() {
+            self.epoch = globals.value("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok());
+        }
+        self.globals = globals;
+        Ok(())
+    }
+
+    /// The final state of a stage; computed once.
+    fn stage(&mut self, index: usize) -> Result<Rc<StageState>, Stuck> {
+        if let Some(known) = self.stages.get(&index) {
+            return known.clone();
+        }
+        let result = self.build_stage(index).map(Rc::new);
+        self.stages.insert(index, result.clone());
+        result
+    }
+
+    fn build_stage(&mut self, index: usize) -> Result<StageState, Stuck> {
+        let dockerfile = self.dockerfile;
+        let stage = &dockerfile.stages[index];
+        let globals = self.globals.clone();
+        let image = self.expand(&stage.from.image, &globals)?;
+        if image.is_empty() {
+            let message = format!("base name ({}) should not be blank", stage.from.image.text);
+            return self.fail(Diagnostic::error("empty-base", stage.from.image.span, message));
+        }
+        let platform = match &stage.from.platform {
+            None => None,
+            Some(word) => Some(self.parse_platform(word, &globals)?),
+        };
+        let label = stage
+            .from
+            .name
+            .as_ref()
+            .map_or_else(|| format!("stage-{index}"), |name| name.value.to_lowercase());
+
+        // A context of the stage's own name stands in for all that the stage would do.
+        let own = stage.from.name.as_ref().map(|name| normalize_context_name(&name.value));
+        if let Some(context) = own.filter(|own| self.request.named_contexts.contains_key(own)) {
+            return self.base(Named::Context(context), platform, stage.from.image.span, &label);
+        }
+        let named = self.name(&image, index, stage.from.image.span)?;
+        let mut state = self.base(named, platform, stage.from.image.span, &label)?;
+        state.created = self.created();
+        self.run_stage(stage, index, &mut state)?;
+        Ok(state)
+    }
+
+    /// Triggers of the base first, then the stage's own instructions.
+    fn run_stage(
+        &mut self,
+        stage: &'a Stage,
+        index: usize,
+        state: &mut StageState,
+    ) -> Result<(), Stuck> {
+        let mut triggers = Vec::new();
+        for text in state.image.config.on_build.take().unwrap_or_default() {
+            let mut trigger = match parse_trigger(&text, self.dockerfile.directives.escape) {
+                Ok(trigger) => trigger,
+                Err(mut diagnostic) => {
+                    diagnostic.span = Some(stage.from.span);
+                    diagnostic.message =
+                        format!("ONBUILD trigger of the base image: {}", diagnostic.message);
+                    return self.fail(diagnostic);
+                }
+            };
+            trigger.span = stage.from.span;
+            triggers.push(trigger);
+        }
+        let own: Vec<&Instruction> = stage.instructions.iter().collect();
+        let total = triggers.iter().chain(own.iter().copied()).filter(|i| makes_layer(i)).count()
+            + usize::from(
+                matches!(state.root, Input::Step(_)) && !self.is_stage(&stage.from.image, index),
+            );
+        let mut position = total.saturating_sub(
+            triggers.iter().chain(own.iter().copied()).filter(|i| makes_layer(i)).count(),
+        );
+        for (instruction, prefix) in
+            triggers.iter().map(|t| (t, "ONBUILD ")).chain(own.into_iter().map(|i| (i, "")))
+        {
+            if makes_layer(instruction) {
+                position += 1;
+            }
+            let width = total.to_string().len();
+            let label = self.step_label(&state.name, &state.platform);
+            let place = instructions::Place {
+                stage: index,
+                label: format!("[{label}{position:width$}/{total}] {prefix}"),
+            };
+            instructions::apply(self, state, instruction, &place)?;
+        }
+        Ok(())
+    }
+
+    fn step_label(&self, stage: &str, platform: &Platform) -> String {
+        let platform =
+            if self.request.platforms.len() > 1 { format!("{platform} ") } else { String::new() };
+        format!("{platform}{stage} ")
+    }
+
+    fn is_stage(&mut self, image: &Word, before: usize) -> bool {
+        let globals = self.globals.clone();
+        self.expand(image, &globals)
+            .is_ok_and(|name| stage_named(self.dockerfile, &name, before).is_some())
+    }
+
+    /// What a name means to stage `index`: only stages before it count.
+    fn name(&mut self, name: &str, index: usize, span: Span) -> Result<Named, Stuck> {
+        let context = normalize_context_name(name);
+        if let Some(stage) = stage_named(self.dockerfile, name, index) {
+            return Ok(Named::Stage(stage));
+        }
+        if self.request.named_contexts.contains_key(&context) {
+            return Ok(Named::Context(context));
+        }
+        if name == "scratch" {
+            return Ok(Named::Scratch);
+        }
+        match name.parse::<Reference>() {
+            Ok(reference) => Ok(Named::Image(reference)),
+            Err(error) => {
+                let message = format!("failed to parse stage name {name:?}: {error}");
+                self.fail(Diagnostic::error("invalid-reference", span, message))
+            }
+        }
+    }
+
+    /// The files that `COPY --from` or a mount's `from` names, for stage `index`.
+    pub(super) fn from(&mut self, name: &str, index: usize, span: Span) -> Result<Input, Stuck> {
+        if let Ok(number) = name.parse::<usize>() {
+            if number >= index {
+                let message = format!(
+                    "invalid stage index {number}: only stages before this one, 0 to {}, can be used",
+                    index.saturating_sub(1)
+                );
+                let message = if index == 0 {
+                    format!("invalid stage index {number}: there is no stage before this one")
+                } else {
+                    message
+                };
+                return self.fail(Diagnostic::error("unknown-stage", span, message));
+            }
+            return Ok(self.stage(number)?.root);
+        }
+        if stage_named(self.dockerfile, name, index).is_none()
+            && stage_named(self.dockerfile, name, self.dockerfile.stages.len()).is_some()
+            && !self.request.named_contexts.contains_key(&normalize_context_name(name))
+        {
+            let message =
+                format!("stage `{name}` needs to be defined before the stage that uses it");
+            return self.fail(Diagnostic::error("unknown-stage", span, message));
+        }
+        match self.name(name, index, span)? {
+            Named::Stage(stage) => Ok(self.stage(stage)?.root),
+            Named::Context(context)
+                if self.request.named_contexts[&context] == ContextKind::Directory =>
+            {
+                Ok(self.context(Some(context)))
+            }
+            other => Ok(self.base(other, None, span, name)?.root),
+        }
+    }
+
+    /// The step of a context: `None` is the build context.
+    pub(super) fn context(&mut self, name: Option<String>) -> Input {
+        let title = match &name {
+            None => "[internal] load build context".to_owned(),
+            Some(name) => format!("[context {name}] load from client"),
+        };
+        self.add(Op::Source(SourceOp::Context { name }), Vec::new(), Span::default(), title)
+    }
+
+    /// Adds a step, or finds the equal one.
+    pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
+        let step = Step::new(op, inputs, span, name);
+        let id = step.id;
+        self.steps.entry(id).or_insert(step);
+        Input::Step(id)
+    }
+
+    fn base(
+        &mut self,
+        named: Named,
+        platform: Option<Platform>,
+        span: Span,
+        label: &str,
+    ) -> Result<StageState, Stuck> {
+        let own_platform = platform.is_some();
+        let platform = platform.unwrap_or_else(|| self.platform.clone());
+        let mut state = match named {
+            Named::Scratch => {
+                StageState::new(Input::Scratch, empty_image(&platform), platform, label)
+            }
+            Named::Stage(stage) => {
+                let mut state = (*self.stage(stage)?).clone();
+                label.clone_into(&mut state.name);
+                if own_platform {
+                    state.platform = platform;
+                }
+                state.enter();
+                state
+            }
+            Named::Image(reference) => {
+                self.image(ImageSource::Reference(reference), platform, span, label)?
+            }
+            Named::Context(context) => match self.request.named_contexts[&context].clone() {
+                ContextKind::Image(reference) => {
+                    self.image(ImageSource::Reference(reference), platform, span, label)?
+                }
+                ContextKind::Layout => {
+                    self.image(ImageSource::Layout { context }, platform, span, label)?
+                }
+                ContextKind::Directory => {
+                    let root = self.directory_as_root(context, span);
+                    StageState::new(root, empty_image(&platform), platform, label)
+                }
+            },
+        };
+        state.created = self.created();
+        Ok(state)
+    }
+
+    /// A directory of files as a root file system: one layer that holds all of it.
+    fn directory_as_root(&mut self, context: String, span: Span) -> Input {
+        let title = format!("[context {context}] as a root file system");
+        let source = self.context(Some(context));
+        let copy = CopyOp {
+            sources: vec![CopyFrom::Input { input: 1, path: "/".to_owned() }],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            excludes: Vec::new(),
+            parents: Parents::Drop,
+            link: Link::No,
+            unpack: Unpack::No,
+            epoch: None,
+        };
+        self.add(Op::File(FileOp::Copy(copy)), vec![Input::Scratch, source], span, title)
+    }
+
+    fn image(
+        &mut self,
+        source: ImageSource,
+        platform: Platform,
+        span: Span,
+        label: &str,
+    ) -> Result<StageState, Stuck> {
+        let need = ImageNeed { source: source.clone(), platform: platform.to_string() };
+        let Some(fact) = self.facts.images.get(&need) else {
+            self.needs.insert(need);
+            return Err(Stuck);
+        };
+        let shown = match &source {
+            ImageSource::Reference(reference) => reference.to_string(),
+            ImageSource::Layout { context } => format!("oci-layout of context {context}"),
+        };
+        let image: ImageConfig = fact.config.clone();
+        let root = if fact.diff_ids.is_empty() {
+            Input::Scratch
+        } else {
+            let title = format!("[{}] FROM {shown}", self.step_label(label, &platform).trim_end());
+            let op = SourceOp::Image {
+                source,
+                manifest: fact.manifest,
+                diff_ids: fact.diff_ids.clone(),
+            };
+            self.add(Op::Source(op), Vec::new(), span, title)
+        };
+        // A stage runs as what its image is, when that is the requested system.
+        let actual = image.platform();
+        let platform = if platform.accepts(&actual).is_some() { platform } else { actual };
+        Ok(StageState::new(root, image, platform, label))
+    }
+
+    fn parse_platform(&mut self, word: &Word, globals: &Environment) -> Result<Platform, Stuck> {
+        let text = self.expand(word, globals)?;
+        if text.is_empty() {
+            let message = format!("empty platform value from expression {}", word.text);
+            return self.fail(Diagnostic::error("invalid-platform", word.span, message));
+        }
+        match text.parse() {
+            Ok(platform) => Ok(platform),
+            Err(error) => {
+                let message = format!("failed to parse platform {}: {error}", word.text);
+                self.fail(Diagnostic::error("invalid-platform", word.span, message))
+            }
+        }
+    }
+
+    /// `SOURCE_DATE_EPOCH` as a time.
+    fn created(&self) -> Option<String> {
+        self.epoch.and_then(crate::image::rfc3339)
+    }
+
+    /// Remembers that some ARG asks for a build argument.
+    pub(super) fn declare_arg(&mut self, name: &str) {
+        self.declared_args.insert(name.to_owned());
+    }
+
+    /// Expands a word with a stage's (or the global) variables.
+    pub(super) fn expand(&mut self, word: &Word, env: &Environment) -> Result<String, Stuck> {
+        match expand(&word.text, self.dockerfile.directives.escape, &|name| env.value(name)) {
+            Ok(expansion) => Ok(expansion.text),
+            Err(error) => {
+                self.fail(Diagnostic::error("word-expansion", word.span, error.to_string()))
+            }
+        }
+    }
+
+    /// Records an error; the stage goes no further.
+    pub(super) fn fail<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stuck> {
+        self.diagnostics.push(diagnostic);
+        Err(Stuck)
+    }
+}
+
+fn makes_layer(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.kind,
+        InstructionKind::Add(_)
+            | InstructionKind::Copy(_)
+            | InstructionKind::Run(_)
+            | InstructionKind::Workdir(_)
+    )
+}

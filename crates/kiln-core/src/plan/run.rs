@@ -1,0 +1,283 @@
+//! RUN: from words to an [`ExecOp`].
+
+use super::history::Layered;
+use super::instructions::{Place, step_name};
+use super::planner::{Planner, Stuck};
+use super::scope::proxy_environment;
+use super::stage::{StageState, clean_path};
+use super::{
+    Access, Entitlement, ExecMount, ExecOp, Input, MountKind, Network, Op, Script, Security,
+    Sharing,
+};
+use crate::diagnostic::Diagnostic;
+use crate::dockerfile::{
+    CommandLine, Flag, Heredoc, Instruction, Mount, MountKind as Kind, Run,
+    Sharing as MountSharing, ValueError, expand, parse_mount_with,
+};
+
+/// Applies RUN to a stage.
+pub(super) fn apply(
+    planner: &mut Planner<'_>,
+    state: &mut StageState,
+    instruction: &Instruction,
+    run: &Run,
+    place: &Place,
+) -> Result<(), Stuck> {
+    let mut exec = ExecOp {
+        args: Vec::new(),
+        env: state.env.variables().to_vec(),
+        proxy_env: proxy_environment(&planner.request.build_args),
+        cwd: state.cwd().to_owned(),
+        user: state.image.config.user.clone(),
+        mounts: Vec::new(),
+        scripts: Vec::new(),
+        network: planner.request.network,
+        security: Security::Sandbox,
+        platform: state.platform.to_string(),
+    };
+    let mut inputs = vec![state.root];
+    for flag in &run.flags {
+        apply_flag(planner, state, flag, (&mut exec, &mut inputs), place)?;
+    }
+    exec.args = command(state, &run.command, &mut exec.scripts);
+    let name = step_name(planner, state, instruction, place);
+    let line = history_line(state, &exec.args);
+    state.root = planner.add(Op::Exec(exec), inputs, instruction.span, name);
+    state.record(&line, Layered::Marked);
+    Ok(())
+}
+
+/// The words that are executed. One heredoc alone is the script itself; otherwise the shell gets
+/// the line with its heredocs as written.
+fn command(state: &StageState, command: &CommandLine, scripts: &mut Vec<Script>) -> Vec<String> {
+    let (text, heredocs) = match command {
+        CommandLine::Exec { args, .. } => return args.clone(),
+        CommandLine::Shell { text, heredocs, .. } => (text, heredocs),
+    };
+    match heredocs.as_slice() {
+        [] => state.with_shell(text),
+        [only, ..] if is_heredoc_alone(text) => {
+            if only.body.starts_with("#!") {
+                scripts.push(Script { name: only.name.clone(), contents: only.body.clone() });
+                return vec![format!("/dev/pipes/{}", only.name)];
+            }
+            state.with_shell(&only.body)
+        }
+        several => {
+            let mut line = text.clone();
+            for Heredoc { body, name, .. } in several {
+                line.push_str(&format!("\n{body}{name}"));
+            }
+            state.with_shell(&line)
+        }
+    }
+}
+
+/// Whether a line is one `<<EOF` and nothing else.
+fn is_heredoc_alone(text: &str) -> bool {
+    let word = text.trim();
+    let Some(delimiter) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")
+    else {
+        return false;
+    };
+    let delimiter = delimiter.strip_prefix('-').unwrap_or(delimiter);
+    !delimiter.is_empty() && !delimiter.contains(|c: char| c.is_whitespace() || c == '<')
+}
+
+fn history_line(state: &StageState, args: &[String]) -> String {
+    let mut shown: Vec<(String, String)> = Vec::new();
+    for arg in &state.args {
+        let value = state.env.value(&arg.name).or_else(|| arg.value.clone()).unwrap_or_default();
+        match shown.iter_mut().find(|(name, _)| *name == arg.name) {
+            Some(known) => known.1 = value,
+            None => shown.push((arg.name.clone(), value)),
+        }
+    }
+    let mut words = vec!["RUN".to_owned()];
+    if !shown.is_empty() {
+        words.push(format!("|{}", shown.len()));
+        words.extend(shown.into_iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    words.extend(args.iter().cloned());
+    words.join(" ")
+}
+
+fn apply_flag(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    flag: &Flag,
+    (exec, inputs): (&mut ExecOp, &mut Vec<Input>),
+    place: &Place,
+) -> Result<(), Stuck> {
+    let value = match &flag.value {
+        Some(word) => word.text.clone(),
+        None => String::new(),
+    };
+    let refuse = |message: String| Diagnostic::error("invalid-flag", flag.span, message);
+    match flag.name.as_str() {
+        "mount" => {
+            let mount = mount(planner, state, flag, inputs, place)?;
+            exec.mounts.push(mount);
+            Ok(())
+        }
+        "network" => {
+            exec.network = match value.as_str() {
+                "default" => planner.request.network,
+                "none" => Network::None,
+                "host" if planner.request.entitlements.contains(&Entitlement::NetworkHost) => {
+                    Network::Host
+                }
+                "host" => {
+                    let error = refuse("--network=host needs the entitlement network.host".into());
+                    return planner.fail(error.with_help("allow it with `--allow network.host`"));
+                }
+                other => {
+                    let message =
+                        format!("invalid network mode `{other}`: use default, none or host");
+                    return planner.fail(refuse(message));
+                }
+            };
+            Ok(())
+        }
+        "security" => {
+            exec.security = match value.as_str() {
+                "sandbox" => Security::Sandbox,
+                "insecure"
+                    if planner.request.entitlements.contains(&Entitlement::SecurityInsecure) =>
+                {
+                    Security::Insecure
+                }
+                "insecure" => {
+                    let message = "--security=insecure needs the entitlement security.insecure";
+                    let error = refuse(message.to_owned());
+                    return planner
+                        .fail(error.with_help("allow it with `--allow security.insecure`"));
+                }
+                other => {
+                    let message =
+                        format!("security {other:?} is not valid: use sandbox or insecure");
+                    return planner.fail(refuse(message));
+                }
+            };
+            Ok(())
+        }
+        "device" => {
+            planner.fail(refuse("--device is not supported: kiln gives RUN no devices".into()))
+        }
+        other => planner.fail(refuse(format!("unknown flag: --{other}"))),
+    }
+}
+
+fn mount(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    flag: &Flag,
+    inputs: &mut Vec<Input>,
+    place: &Place,
+) -> Result<ExecMount, Stuck> {
+    let raw = flag.value.as_ref().map_or("", |word| word.text.as_str());
+    let escape = planner.dockerfile.directives.escape;
+    let mut expand_value = |value: &str| {
+        let expanded = expand(value, escape, &|name| state.env.value(name));
+        expanded.map(|expansion| expansion.text).map_err(|error| ValueError::new(error.to_string()))
+    };
+    let parsed = match parse_mount_with(raw, &mut expand_value) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let mut diagnostic = Diagnostic::error("invalid-mount", flag.span, error.message);
+            diagnostic.help = error.help;
+            return planner.fail(diagnostic);
+        }
+    };
+    let target = parsed.target.as_ref().map(|target| clean_path(state.cwd(), target));
+    if target.as_deref() == Some("/") {
+        let message = "invalid mount target \"/\"";
+        return planner.fail(Diagnostic::error("invalid-mount", flag.span, message));
+    }
+    let source = clean_path("/", parsed.source.as_deref().unwrap_or(""));
+    let from = match &parsed.from {
+        Some(from) => Some(planner.from(from, place.stage, flag.span)?),
+        None if parsed.kind == Kind::Bind => Some(planner.context(None)),
+        None => None,
+    };
+    let from = from.filter(|from| *from != Input::Scratch || parsed.kind == Kind::Bind);
+    let input = from.map(|from| {
+        inputs.push(from);
+        inputs.len() - 1
+    });
+    let kind = kind(&parsed, target.as_deref(), input.map(|input| (input, source)));
+    let target = match &kind {
+        MountKind::Secret { id, env, .. } if target.is_none() && env.is_none() => {
+            Some(format!("/run/secrets/{}", id.rsplit('/').next().unwrap_or(id)))
+        }
+        MountKind::Ssh { .. } if target.is_none() => {
+            let index = inputs.len() - 1;
+            Some(format!("/run/buildkit/ssh_agent.{index}"))
+        }
+        _ => target,
+    };
+    Ok(ExecMount { target, kind })
+}
+
+fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> MountKind {
+    let access = if parsed.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let (uid, gid) = (parsed.uid.unwrap_or(0), parsed.gid.unwrap_or(0));
+    match parsed.kind {
+        Kind::Bind => {
+            let (input, source) = from.expect("a bind mount always has files");
+            MountKind::Bind { input, source, access }
+        }
+        Kind::Cache => MountKind::Cache {
+            id: parsed.id.clone().unwrap_or_else(|| target.unwrap_or("/").to_owned()),
+            sharing: match parsed.sharing {
+                None | Some(MountSharing::Shared) => Sharing::Shared,
+                Some(MountSharing::Private) => Sharing::Private,
+                Some(MountSharing::Locked) => Sharing::Locked,
+            },
+            seed: from,
+            mode: parsed.mode.unwrap_or(0o755),
+            uid,
+            gid,
+            access,
+        },
+        Kind::Tmpfs => MountKind::Tmpfs { size_bytes: parsed.size_bytes },
+        Kind::Secret => MountKind::Secret {
+            id: secret_id(parsed, target),
+            env: parsed.env.clone(),
+            required: parsed.required,
+            mode: parsed.mode.unwrap_or(0o400),
+            uid,
+            gid,
+        },
+        Kind::Ssh => MountKind::Ssh {
+            id: parsed.id.clone().unwrap_or_else(|| "default".to_owned()),
+            required: parsed.required,
+            mode: parsed.mode.unwrap_or(0o600),
+            uid,
+            gid,
+        },
+    }
+}
+
+/// A secret without an id is named like its source or the last part of its target.
+fn secret_id(parsed: &Mount, target: Option<&str>) -> String {
+    let named = parsed.id.clone().or_else(|| parsed.source.clone());
+    named
+        .or_else(|| target.map(|target| target.rsplit('/').next().unwrap_or(target).to_owned()))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heredoc_alone_is_told_from_a_redirection() {
+        for alone in ["<<EOF", " <<-EOF", "<<'EOF'", "3<<EOF"] {
+            assert!(is_heredoc_alone(alone), "{alone}");
+        }
+        for not in ["cat <<EOF", "<<EOF cat", "<<A <<B", "echo", "<<", "<<EOF || true"] {
+            assert!(!is_heredoc_alone(not), "{not}");
+        }
+    }
+}
