@@ -5,6 +5,8 @@ pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;
 pub mod event;
+pub mod glob;
 pub mod oci;
+pub mod pattern;
 pub mod plan;
 pub mod source;
