@@ -1,0 +1,218 @@
+//! Patterns of `${x#p}`, `${x%p}` and `${x/p/r}`.
+//!
+//! `*` is any text, `?` any character (neither crosses a line end), `\*`, `\?`, `\\`, `\}` and
+//! `\/` are the characters themselves; brackets are ordinary. Matching walks a set of positions,
+//! so it costs at most pattern × text and cannot blow up.
+
+use thiserror::Error;
+
+/// What is wrong with a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PatternError {
+    /// A backslash before a character that needs none.
+    #[error("invalid escape '\\{0}'")]
+    Escape(char),
+    /// A backslash at the end.
+    #[error("invalid escape '\\' at the end")]
+    TrailingEscape,
+}
+
+/// Which end of the value a pattern is removed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// `#`
+    Prefix,
+    /// `%`
+    Suffix,
+}
+
+impl Removal {
+    fn sign(self) -> char {
+        match self {
+            Self::Prefix => '#',
+            Self::Suffix => '%',
+        }
+    }
+}
+
+/// Which of several matches from one place is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Shortest,
+    Longest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Literal(char),
+    Any,
+    Star,
+}
+
+/// `${value#pattern}` or `${value%pattern}`; a pattern that begins with another `#` or `%`
+/// removes the longest match instead of the shortest.
+pub(super) fn remove(value: &str, pattern: &str, side: Removal) -> Result<String, PatternError> {
+    let (pattern, extent) = match pattern.strip_prefix(side.sign()) {
+        Some(rest) => (rest, Extent::Longest),
+        None => (pattern, Extent::Shortest),
+    };
+    let mut tokens = compile(pattern)?;
+    let mut chars: Vec<char> = value.chars().collect();
+    if side == Removal::Suffix {
+        tokens.reverse();
+        chars.reverse();
+    }
+    let matched = match_at(&tokens, &chars, extent).unwrap_or(0);
+    let mut rest = chars.split_off(matched);
+    if side == Removal::Suffix {
+        rest.reverse();
+    }
+    Ok(rest.into_iter().collect())
+}
+
+/// `${value/pattern/replacement}`: the first match.
+pub(super) fn replace_first(
+    value: &str,
+    pattern: &str,
+    replacement: &str,
+) -> Result<String, PatternError> {
+    let tokens = compile(pattern)?;
+    let chars: Vec<char> = value.chars().collect();
+    let Some((start, end)) = find(&tokens, &chars, 0) else {
+        return Ok(value.to_owned());
+    };
+    let mut result: String = chars[..start].iter().collect();
+    result.push_str(replacement);
+    result.extend(&chars[end..]);
+    Ok(result)
+}
+
+/// `${value//pattern/replacement}`: every match. An empty match right after another one does not
+/// count; `$0`, `$name` and `$$` in the replacement are references (there are no groups, so a
+/// name stands for nothing).
+pub(super) fn replace_all(
+    value: &str,
+    pattern: &str,
+    replacement: &str,
+) -> Result<String, PatternError> {
+    let tokens = compile(pattern)?;
+    let chars: Vec<char> = value.chars().collect();
+    let mut result = String::new();
+    let mut copied = 0;
+    let mut search = 0;
+    while let Some((start, end)) = find(&tokens, &chars, search) {
+        result.extend(&chars[copied..start]);
+        if end > copied || start == 0 {
+            result.push_str(&fill_in(replacement, &chars[start..end]));
+        }
+        copied = end;
+        search = end.max(search + 1);
+        if search > chars.len() {
+            break;
+        }
+    }
+    result.extend(&chars[copied..]);
+    Ok(result)
+}
+
+fn compile(pattern: &str) -> Result<Vec<Token>, PatternError> {
+    let mut tokens = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        tokens.push(match c {
+            '*' => Token::Star,
+            '?' => Token::Any,
+            '\\' => match chars.next() {
+                Some(c @ ('*' | '?' | '\\' | '}' | '/')) => Token::Literal(c),
+                Some(c) => return Err(PatternError::Escape(c)),
+                None => return Err(PatternError::TrailingEscape),
+            },
+            c => Token::Literal(c),
+        });
+    }
+    Ok(tokens)
+}
+
+/// The first place from `from` on where the pattern matches, with its longest extent.
+fn find(tokens: &[Token], chars: &[char], from: usize) -> Option<(usize, usize)> {
+    (from..=chars.len()).find_map(|start| {
+        let length = match_at(tokens, &chars[start..], Extent::Longest)?;
+        Some((start, start + length))
+    })
+}
+
+/// How many characters the pattern matches at the beginning.
+fn match_at(tokens: &[Token], chars: &[char], extent: Extent) -> Option<usize> {
+    let mut active = vec![false; tokens.len() + 1];
+    active[0] = true;
+    let mut found = None;
+    for position in 0..=chars.len() {
+        // A star may stand for nothing.
+        for (index, token) in tokens.iter().enumerate() {
+            if active[index] && *token == Token::Star {
+                active[index + 1] = true;
+            }
+        }
+        if active[tokens.len()] {
+            found = Some(position);
+            if extent == Extent::Shortest {
+                return found;
+            }
+        }
+        let Some(&c) = chars.get(position) else { break };
+        let mut next = vec![false; tokens.len() + 1];
+        for (index, token) in tokens.iter().enumerate() {
+            if !active[index] {
+                continue;
+            }
+            match token {
+                Token::Star if c != '\n' => next[index] = true,
+                Token::Any if c != '\n' => next[index + 1] = true,
+                Token::Literal(literal) if *literal == c => next[index + 1] = true,
+                _ => {}
+            }
+        }
+        if !next.contains(&true) {
+            break;
+        }
+        active = next;
+    }
+    found
+}
+
+/// The replacement with its references filled in.
+fn fill_in(replacement: &str, matched: &[char]) -> String {
+    let mut result = String::new();
+    let mut rest = replacement;
+    while let Some(at) = rest.find('$') {
+        result.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            result.push('$');
+            rest = after;
+            continue;
+        }
+        match reference(rest) {
+            Some((name, after)) => {
+                if !name.is_empty() && name.chars().all(|c| c == '0') {
+                    result.extend(matched);
+                }
+                rest = after;
+            }
+            None => result.push('$'),
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+/// The name after a `$`, in braces or not, and what follows.
+fn reference(rest: &str) -> Option<(&str, &str)> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    if let Some(inner) = rest.strip_prefix('{') {
+        let (name, after) = inner.split_once('}')?;
+        return (!name.is_empty() && name.chars().all(is_name)).then_some((name, after));
+    }
+    let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+    (end > 0).then(|| rest.split_at(end))
+}
