@@ -1,0 +1,85 @@
+//! Activities: numbers for lines of work, and their events.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kiln_core::digest::StepId;
+use kiln_core::event::{Activity, ActivityId, EventKind, EventSink, Outcome, Stream};
+
+/// Hands out the numbers of one build.
+#[derive(Debug)]
+pub(crate) struct Activities {
+    sink: EventSink,
+    next: AtomicU32,
+}
+
+impl Activities {
+    pub(crate) fn new(sink: EventSink) -> Self {
+        Self { sink, next: AtomicU32::new(1) }
+    }
+
+    /// Starts an activity that is no step of the plan.
+    pub(crate) fn start(&self, name: impl Into<String>) -> Running<'_> {
+        self.start_step(name, None, (None, Vec::new()))
+    }
+
+    /// Starts a step: its line in the Dockerfile, and why it runs.
+    pub(crate) fn start_step(
+        &self,
+        name: impl Into<String>,
+        step: Option<StepId>,
+        (line, causes): (Option<usize>, Vec<String>),
+    ) -> Running<'_> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let activity = Activity { id, name: name.into(), step, line, causes };
+        self.sink.emit(EventKind::Started(activity));
+        Running { sink: &self.sink, id, completed: false }
+    }
+
+    /// Warns about the build as a whole.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.sink.emit(EventKind::Warning(text.into()));
+    }
+}
+
+/// An activity under way; dropped without an outcome, it was canceled.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    sink: &'a EventSink,
+    id: ActivityId,
+    completed: bool,
+}
+
+impl Running<'_> {
+    pub(crate) fn log(&self, stream: Stream, bytes: &[u8]) {
+        let bytes = bytes.to_vec();
+        self.sink.emit(EventKind::Log { activity: self.id, stream, bytes });
+    }
+
+    pub(crate) fn progress(&self, item: &str, current_bytes: u64, total_bytes: Option<u64>) {
+        let item = item.to_owned();
+        let activity = self.id;
+        self.sink.emit(EventKind::Progress { activity, item, current_bytes, total_bytes });
+    }
+
+    pub(crate) fn complete(mut self, outcome: Outcome) {
+        self.completed = true;
+        self.sink.emit(EventKind::Completed { activity: self.id, outcome });
+    }
+
+    /// Completes by a result: done, or failed with its message.
+    pub(crate) fn finish<T, E: std::fmt::Display>(self, result: &Result<T, E>) {
+        match result {
+            Ok(_) => self.complete(Outcome::Done),
+            Err(error) => self.complete(Outcome::Failed(error.to_string())),
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.completed {
+            let outcome = Outcome::Canceled;
+            self.sink.emit(EventKind::Completed { activity: self.id, outcome });
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Why a build has no result.
+
+use std::path::{Path, PathBuf};
+
+use kiln_core::diagnostic::Diagnostic;
+use kiln_core::source::Span;
+
+/// Everything that ends a build.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Something is wrong with the Dockerfile, or with what the flags say about it.
+    #[error("the Dockerfile cannot be built")]
+    Invalid {
+        /// What, all at once.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// A step failed.
+    #[error("{}", .0.message)]
+    Step(Box<StepFailure>),
+    /// An image could not be had.
+    #[error("{message}")]
+    Image {
+        /// Which and why.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] kiln_store::Error),
+    /// A layer could not be read or written.
+    #[error(transparent)]
+    Layer(#[from] kiln_store::LayerError),
+    /// A file of the user's or of an output.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// `read`, `write`, `create`.
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What was asked for cannot be done together, or not at all.
+    #[error("{0}")]
+    Usage(String),
+    /// Ctrl-C.
+    #[error("the build was canceled")]
+    Canceled,
+}
+
+/// A step that failed, and where it stands.
+#[derive(Clone, Debug)]
+pub struct StepFailure {
+    /// Stable code: `run-failed`, `copy-failed`.
+    pub code: &'static str,
+    /// What happened, in one line.
+    pub message: String,
+    /// The instruction.
+    pub span: Span,
+    /// As progress showed it: `[app 2/5] RUN npm ci`.
+    pub name: String,
+    /// The last lines of its output, secrets hidden.
+    pub last_output: Vec<String>,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+/// Why a step failed, before its place in the Dockerfile is known.
+#[derive(Debug)]
+pub(crate) enum StepError {
+    /// It is about the step itself.
+    Failed {
+        /// Stable code.
+        code: &'static str,
+        /// One line.
+        message: String,
+        /// Its last output.
+        last_output: Vec<String>,
+        /// What to do next.
+        help: Option<String>,
+    },
+    /// It is about the world.
+    Build(BuildError),
+}
+
+impl StepError {
+    pub(crate) fn failed(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Failed { code, message: message.into(), last_output: Vec::new(), help: None }
+    }
+
+    pub(crate) fn with_help(mut self, text: impl Into<String>) -> Self {
+        if let Self::Failed { help, .. } = &mut self {
+            *help = Some(text.into());
+        }
+        self
+    }
+}
+
+impl<E: Into<BuildError>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// Gives an I/O error its path.
+pub(crate) trait FileContext<T> {
+    /// `action` is what was tried: `read`, `write`.
+    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError>;
+}
+
+impl<T, E: Into<std::io::Error>> FileContext<T> for Result<T, E> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError> {
+        self.map_err(|error| BuildError::File {
+            action,
+            path: path.to_owned(),
+            source: error.into(),
+        })
+    }
+}

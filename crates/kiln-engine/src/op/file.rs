@@ -1,0 +1,116 @@
+//! File operations: COPY, ADD and WORKDIR over a snapshot.
+
+use std::path::{Path, PathBuf};
+
+use kiln_core::plan::{CopyFrom, CopyOp, Link};
+
+use super::copy::{Copier, CopyError};
+use super::root::{Attributes, Root, RootError};
+use crate::error::StepError;
+use crate::selection::Selected;
+use crate::source_tree::{SourceTree, as_path};
+use crate::user::{Accounts, has_names};
+
+/// A root file system that is changed: layers below, top-most first, and the new one.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) lowers: &'a [PathBuf],
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+}
+
+impl Target<'_> {
+    fn open(&self) -> Result<Root, StepError> {
+        let layers = kiln_sandbox::mount_detached(self.lowers, Some((self.upper, self.work)));
+        layers.map(Root).map_err(|error| StepError::failed("sandbox-failed", error.to_string()))
+    }
+}
+
+impl From<RootError> for StepError {
+    fn from(error: RootError) -> Self {
+        Self::failed("copy-failed", error.to_string())
+    }
+}
+
+impl From<CopyError> for StepError {
+    fn from(error: CopyError) -> Self {
+        Self::failed("copy-failed", error.to_string())
+    }
+}
+
+/// Runs a copy; `selected` holds the matches of each [`CopyFrom::Input`], in order.
+pub(crate) fn copy(
+    target: &Target<'_>,
+    copy: &CopyOp,
+    selected: &[Vec<Selected>],
+    accounts: impl FnOnce() -> Result<Accounts, StepError>,
+) -> Result<(), StepError> {
+    let owner = match &copy.owner {
+        None => None,
+        Some(spec) if has_names(spec) && copy.link == Link::Yes => {
+            let message = format!("--chown={spec}: a name cannot be resolved with --link, there is no passwd file below it");
+            return Err(StepError::failed("copy-failed", message)
+                .with_help("use numbers, or leave out --link"));
+        }
+        Some(spec) if has_names(spec) => {
+            let accounts = accounts()?;
+            if target.lowers.is_empty() {
+                let message = format!("--chown={spec}: unable to find user, there is no passwd file in an empty image");
+                return Err(StepError::failed("copy-failed", message).with_help("use numbers"));
+            }
+            Some(accounts.owner(spec))
+        }
+        Some(spec) => Some(Accounts::default().owner(spec)),
+    };
+    let root = target.open()?;
+    let copier = Copier::new(&root, copy, owner);
+    let mut matches = selected.iter();
+    for source in &copy.sources {
+        match source {
+            CopyFrom::Inline { name, contents } => copier.write(name, contents)?,
+            CopyFrom::Input { .. } => {
+                for one in matches.next().into_iter().flatten() {
+                    copier.copy(one)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a WORKDIR and what is missing above it.
+pub(crate) fn make_directory(
+    target: &Target<'_>,
+    path: &str,
+    (owner, epoch): (Option<(u32, u32)>, Option<i64>),
+) -> Result<(), StepError> {
+    let root = target.open()?;
+    let path = root.canonical(path.as_bytes())?;
+    let existed = root.stat(&path)?.is_some();
+    let attributes = Attributes { mode: Some(0o755), owner, mtime: None };
+    root.make_directories(&path, &attributes)?;
+    if let Some(epoch) = epoch.filter(|_| !existed) {
+        root.set_time(&path, epoch, 0)?;
+    }
+    Ok(())
+}
+
+/// Reads a file of an image, links followed inside it; `None` if it is not there.
+pub(crate) fn read_file(tree: &SourceTree, path: &str) -> Result<Option<String>, StepError> {
+    let resolved = tree.resolve(path.as_bytes(), kiln_store::LastSymlink::Follow);
+    let Some(node) = resolved.ok().and_then(|path| tree.node(&path)) else { return Ok(None) };
+    match std::fs::read(&node.origin) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) => {
+            let message = format!("read {}: {error}", as_path(&node.path).display());
+            Err(StepError::failed("read-failed", message))
+        }
+    }
+}
+
+/// The accounts of an image.
+pub(crate) fn accounts(tree: &SourceTree) -> Result<Accounts, StepError> {
+    let passwd = read_file(tree, "etc/passwd")?.unwrap_or_default();
+    let group = read_file(tree, "etc/group")?.unwrap_or_default();
+    Ok(Accounts::parse(&passwd, &group))
+}

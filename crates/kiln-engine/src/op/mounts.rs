@@ -1,0 +1,210 @@
+//! The mounts of a RUN: from a plan's words to what the sandbox mounts.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use kiln_core::plan::{Access, ExecMount, MountKind, Sharing};
+use kiln_sandbox::{Mount, MountKind as SandboxMount, Recursion, WritableLayer};
+use kiln_store::{CacheMount, WorkingLayer};
+
+use crate::error::{FileContext, StepError};
+use crate::request::SecretSource;
+use crate::solve::{Solver, StepInputs};
+
+/// Where secrets live while a command runs: memory, on every Linux.
+const MEMORY_DIRECTORY: &str = "/dev/shm";
+
+/// Mounts with all that must live as long as the command does.
+#[derive(Debug, Default)]
+pub(crate) struct MountSet {
+    pub(crate) mounts: Vec<Mount>,
+    /// Variables that mounts define (secrets by `env=`).
+    pub(crate) env: Vec<(String, String)>,
+    /// Values that must not be shown.
+    pub(crate) hidden: Vec<Vec<u8>>,
+    caches: Vec<CacheMount>,
+    scratch: Vec<WorkingLayer>,
+    private: Vec<PrivateDirectory>,
+}
+
+/// A directory of our own that goes away with its value.
+#[derive(Debug)]
+struct PrivateDirectory(PathBuf);
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and the name tells whose it was.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl MountSet {
+    /// Prepares the mounts of a step. Locked caches are taken in the order of their ids, so that
+    /// two steps never wait for each other.
+    pub(crate) fn prepare(
+        solver: &Solver<'_>,
+        mounts: &[ExecMount],
+        inputs: &StepInputs,
+    ) -> Result<Self, StepError> {
+        let mut set = Self::default();
+        let mut slots: Vec<Option<Mount>> = vec![None; mounts.len()];
+        let mut order: Vec<usize> = (0..mounts.len()).collect();
+        order.sort_by_key(|index| match &mounts[*index].kind {
+            MountKind::Cache { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        for index in order {
+            slots[index] = set.prepare_one(solver, (index, &mounts[index]), inputs)?;
+        }
+        set.mounts = slots.into_iter().flatten().collect();
+        Ok(set)
+    }
+
+    fn prepare_one(
+        &mut self,
+        solver: &Solver<'_>,
+        (index, mount): (usize, &ExecMount),
+        inputs: &StepInputs,
+    ) -> Result<Option<Mount>, StepError> {
+        let kind = match &mount.kind {
+            MountKind::Bind { access, .. } => self.bind(solver, inputs, (index, *access))?,
+            MountKind::Cache { .. } => self.cache(solver, mount, (index, inputs))?,
+            MountKind::Tmpfs { size_bytes } => {
+                SandboxMount::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 }
+            }
+            MountKind::Secret { .. } => return self.secret(solver, mount),
+            MountKind::Ssh { id, required, .. } => {
+                if *required {
+                    let message = format!("ssh agent `{id}` is not available: kiln forwards none yet");
+                    return Err(StepError::failed("missing-ssh", message));
+                }
+                return Ok(None);
+            }
+        };
+        Ok(mount.target.as_ref().map(|target| Mount { destination: target.into(), kind }))
+    }
+
+    fn bind(
+        &mut self,
+        solver: &Solver<'_>,
+        inputs: &StepInputs,
+        (index, access): (usize, Access),
+    ) -> Result<SandboxMount, StepError> {
+        let (layers, selector) = inputs.mounted(solver, index)?;
+        let writable = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => {
+                let layer = self.scratch_layer(solver)?;
+                Some(layer)
+            }
+        };
+        let mut lowers: Vec<PathBuf> = layers.iter().rev().cloned().collect();
+        if lowers.is_empty() {
+            lowers.push(self.scratch_layer(solver)?.upper);
+        }
+        Ok(SandboxMount::Overlay { lowers, writable, selector })
+    }
+
+    fn scratch_layer(&mut self, solver: &Solver<'_>) -> Result<WritableLayer, StepError> {
+        let layer = solver.engine.store.layers().begin()?;
+        let paths = WritableLayer { upper: layer.upper.clone(), work: layer.work.clone() };
+        self.scratch.push(layer);
+        Ok(paths)
+    }
+
+    fn cache(
+        &mut self,
+        solver: &Solver<'_>,
+        mount: &ExecMount,
+        (index, inputs): (usize, &StepInputs),
+    ) -> Result<SandboxMount, StepError> {
+        let MountKind::Cache { id, sharing, seed, mode, uid, gid, access } = &mount.kind else {
+            unreachable!("only cache mounts come here");
+        };
+        let sharing = match sharing {
+            Sharing::Shared => kiln_store::Sharing::Shared,
+            Sharing::Private => kiln_store::Sharing::Private,
+            Sharing::Locked => kiln_store::Sharing::Locked,
+        };
+        let mounts = solver.engine.store.cache_mounts();
+        if solver.takes_fresh_cache_mount(id) {
+            mounts.reset(id)?;
+        }
+        let attributes = kiln_store::CacheMountAttributes { mode: *mode, uid: *uid, gid: *gid };
+        let cache = mounts.acquire(id, sharing, attributes, &solver.cancelled)?;
+        if cache.is_new && seed.is_some() {
+            inputs.seed(solver, index, &cache.path)?;
+        }
+        let source = cache.path.clone();
+        self.caches.push(cache);
+        let access = match access {
+            Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
+            Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
+        };
+        let selector = PathBuf::new();
+        Ok(SandboxMount::Bind { source, selector, access, recursion: Recursion::Single })
+    }
+
+    fn secret(
+        &mut self,
+        solver: &Solver<'_>,
+        mount: &ExecMount,
+    ) -> Result<Option<Mount>, StepError> {
+        let MountKind::Secret { id, env, required, mode, uid, gid } = &mount.kind else {
+            unreachable!("only secrets come here");
+        };
+        let value = match solver.request.secrets.get(id) {
+            Some(SecretSource::Value(value)) => value.clone(),
+            Some(SecretSource::File(path)) => std::fs::read(path).at("read", path)?,
+            None if *required => {
+                let message = format!("secret `{id}` was not given");
+                let help = format!("pass it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
+                return Err(StepError::failed("missing-secret", message).with_help(help));
+            }
+            None => return Ok(None),
+        };
+        if let Some(name) = env {
+            let name = if name.is_empty() { id } else { name };
+            self.env.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
+        }
+        self.hidden.push(value.clone());
+        let Some(target) = &mount.target else { return Ok(None) };
+        let source = self.private_file(solver, (&value, "secret"), *mode)?;
+        chown(&source, Some(*uid), Some(*gid)).at("change the owner of", &source)?;
+        let kind = read_only(source);
+        Ok(Some(Mount { destination: target.into(), kind }))
+    }
+
+    /// A file in memory that is mounted read-only, gone with this value.
+    pub(crate) fn private_file(
+        &mut self,
+        solver: &Solver<'_>,
+        (contents, name): (&[u8], &str),
+        mode: u32,
+    ) -> Result<PathBuf, StepError> {
+        let directory = solver.private_directory(Path::new(MEMORY_DIRECTORY))?;
+        let path = directory.join(name);
+        self.private.push(PrivateDirectory(directory));
+        let mut file: File = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .at("create", &path)?;
+        file.write_all(contents).at("write", &path)?;
+        file.set_permissions(Permissions::from_mode(mode)).at("change the mode of", &path)?;
+        Ok(path)
+    }
+}
+
+/// A read-only bind of one file.
+pub(crate) fn read_only(source: PathBuf) -> SandboxMount {
+    SandboxMount::Bind {
+        source,
+        selector: PathBuf::new(),
+        access: kiln_sandbox::Access::ReadOnly,
+        recursion: Recursion::Single,
+    }
+}

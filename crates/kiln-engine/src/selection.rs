@@ -1,0 +1,212 @@
+//! What a COPY takes: the selected files of each source, and the content of all of them.
+//!
+//! The content has no times, and leaves out what the copy overrides: the owner with `--chown`,
+//! the mode with an octal `--chmod`.
+
+use kiln_core::digest::{ContentId, FieldHasher};
+use kiln_core::glob::Glob;
+use kiln_core::pattern::{MatchState, Patterns};
+use kiln_core::plan::{CopyOp, ModeChange, Parents};
+use kiln_store::LastSymlink;
+
+use crate::error::StepError;
+use crate::source_tree::{Node, NodeKind, SourceTree, Unresolved, join};
+
+/// One match of a source: a file, or a directory whose contents are copied.
+#[derive(Clone, Debug)]
+pub(crate) struct Selected {
+    /// Last part of the path as it was named: what a file is called in a directory.
+    pub(crate) name: Vec<u8>,
+    /// The file or directory itself, links followed.
+    pub(crate) root: Node,
+    /// What is below a directory, parents first; paths are relative to it.
+    pub(crate) below: Vec<Node>,
+}
+
+/// The files that one source of a copy selects, digests filled in.
+///
+/// # Errors
+/// When a source without wildcards is not there, or a pattern is not valid.
+pub(crate) fn select(
+    tree: &SourceTree,
+    path: &str,
+    copy: &CopyOp,
+) -> Result<Vec<Selected>, StepError> {
+    let excludes = Patterns::new(copy.excludes.clone())
+        .map_err(|error| StepError::failed("copy-failed", format!("--exclude: {error}")))?;
+    let mut selected = match copy.parents {
+        Parents::Keep => vec![select_parents(tree, path, &excludes)?],
+        Parents::Drop => {
+            let paths = tree
+                .matches(path)
+                .map_err(|error| StepError::failed("copy-failed", format!("{path}: {error}")))?;
+            let roots = paths.iter().map(|path| select_root(tree, path, &excludes));
+            roots.collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    for one in &mut selected {
+        tree.hash(std::slice::from_mut(&mut one.root))?;
+        hash_below(tree, one)?;
+    }
+    Ok(selected)
+}
+
+/// Paths below are relative to the root, the tree's own are needed to hash.
+fn hash_below(tree: &SourceTree, selected: &mut Selected) -> Result<(), StepError> {
+    let relative: Vec<Vec<u8>> = selected.below.iter().map(|node| node.path.clone()).collect();
+    for node in &mut selected.below {
+        node.path = join(&selected.root.path, &node.path);
+    }
+    let hashed = tree.hash(&mut selected.below);
+    for (node, path) in selected.below.iter_mut().zip(relative) {
+        node.path = path;
+    }
+    Ok(hashed?)
+}
+
+fn not_found(path: &[u8], error: &Unresolved) -> StepError {
+    let path = String::from_utf8_lossy(path);
+    match error {
+        Unresolved::Loop => {
+            StepError::failed("copy-failed", format!("`/{path}`: too many links in the path"))
+        }
+        Unresolved::NotFound => {
+            StepError::failed("copy-failed", format!("`/{path}`: not found (no such file or directory)"))
+        }
+    }
+}
+
+fn select_root(
+    tree: &SourceTree,
+    path: &[u8],
+    excludes: &Patterns,
+) -> Result<Selected, StepError> {
+    let resolved = tree
+        .resolve(path, LastSymlink::Follow)
+        .map_err(|error| not_found(path, &error))?;
+    let root = tree.node(&resolved).ok_or_else(|| not_found(path, &Unresolved::NotFound))?;
+    let below = if root.kind == NodeKind::Directory {
+        let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
+        filter(relative(tree.walk(&resolved), skip), excludes, None)
+    } else {
+        Vec::new()
+    };
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).to_vec();
+    Ok(Selected { name, root, below })
+}
+
+/// `--parents`: all below the pivot that the pattern matches, with the directories above it.
+fn select_parents(
+    tree: &SourceTree,
+    path: &str,
+    excludes: &Patterns,
+) -> Result<Selected, StepError> {
+    let (pivot, pattern) = path.split_once("/./").unwrap_or(("", path));
+    let pivot = pivot.trim_start_matches('/').as_bytes();
+    let resolved = tree
+        .resolve(pivot, LastSymlink::Follow)
+        .map_err(|error| not_found(pivot, &error))?;
+    let root = tree.node(&resolved).ok_or_else(|| not_found(pivot, &Unresolved::NotFound))?;
+    let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
+    let all = relative(tree.walk(&resolved), skip);
+    let below = if pattern.is_empty() {
+        filter(all, excludes, None)
+    } else {
+        let glob = Glob::ignore(pattern)
+            .map_err(|error| StepError::failed("copy-failed", error.to_string()))?;
+        filter(all, excludes, Some(&glob))
+    };
+    let literal = !pattern.contains(['*', '?', '[', '\\']);
+    let wanted = pattern.trim_end_matches('/').as_bytes();
+    if literal && !pattern.is_empty() && !below.iter().any(|node| node.path == wanted) {
+        return Err(not_found(&join(pivot, pattern.as_bytes()), &Unresolved::NotFound));
+    }
+    Ok(Selected { name: Vec::new(), root, below })
+}
+
+fn relative(mut nodes: Vec<Node>, skip: usize) -> Vec<Node> {
+    for node in &mut nodes {
+        node.path.drain(..skip);
+    }
+    nodes
+}
+
+/// Keeps what is included and not excluded. A directory that is neither stays when something
+/// below it does.
+fn filter(nodes: Vec<Node>, excludes: &Patterns, include: Option<&Glob>) -> Vec<Node> {
+    if excludes.is_empty() && include.is_none() {
+        return nodes;
+    }
+    // What matched for each directory on the way to the node at hand.
+    let mut above: Vec<(Vec<u8>, MatchState, bool)> = Vec::new();
+    let mut waiting: Vec<Node> = Vec::new();
+    let mut kept = Vec::new();
+    for node in nodes {
+        while above.last().is_some_and(|(directory, ..)| !is_below(&node.path, directory)) {
+            above.pop();
+        }
+        let path = String::from_utf8_lossy(&node.path).into_owned();
+        let root = MatchState::root();
+        let parent = above.last().map_or(&root, |(_, state, _)| state);
+        let (excluded, state) = excludes.matches_in(&path, parent);
+        let parent_included = above.last().is_some_and(|(.., included)| *included);
+        let included = include.is_none_or(|glob| parent_included || glob.matches(&path));
+        if node.kind == NodeKind::Directory {
+            above.push((node.path.clone(), state, included));
+        }
+        waiting.retain(|directory| is_below(&node.path, &directory.path));
+        if included && !excluded {
+            kept.append(&mut waiting);
+            kept.push(node);
+        } else if node.kind == NodeKind::Directory {
+            waiting.push(node);
+        }
+    }
+    kept
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// The content of what one source selects, for the key of a copy.
+pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
+    let mut hasher = FieldHasher::new("kiln selection 1");
+    hasher.number(selected.len() as u64);
+    for one in selected {
+        hasher.field(&one.name).number(one.below.len() as u64);
+        add_node(&mut hasher, &one.root, copy);
+        for node in &one.below {
+            hasher.field(&node.path);
+            add_node(&mut hasher, node, copy);
+        }
+    }
+    ContentId::from_bytes(hasher.finish())
+}
+
+/// The content of a mounted subtree: nothing is overridden.
+pub(crate) fn mount_content(selected: &Selected) -> ContentId {
+    content(std::slice::from_ref(selected), &crate::op::copy::plain_copy())
+}
+
+fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {
+    match &node.kind {
+        NodeKind::Directory => hasher.field("directory"),
+        NodeKind::File { size_bytes: _, digest } => {
+            hasher.field("file").optional(digest.as_ref().map(|digest| *digest.as_bytes()))
+        }
+        NodeKind::Symlink(target) => hasher.field("link").field(target),
+        NodeKind::Device { character, major, minor } => hasher
+            .field(if *character { "character device" } else { "block device" })
+            .number(u64::from(*major))
+            .number(u64::from(*minor)),
+        NodeKind::Fifo => hasher.field("fifo"),
+    };
+    if !matches!(copy.mode, Some(ModeChange::Absolute(_))) {
+        hasher.number(u64::from(node.mode));
+    }
+    if copy.owner.is_none() {
+        hasher.number(u64::from(node.uid)).number(u64::from(node.gid));
+    }
+    hasher.optional(node.capability.as_ref());
+}

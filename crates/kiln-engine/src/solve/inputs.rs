@@ -1,0 +1,303 @@
+//! The inputs of a step: what enters its key, and what it works on.
+//!
+//! Files of a context enter by the content of exactly those that are selected. Files of another
+//! stage enter in two ways: first by that stage as a whole, which costs nothing; only when that
+//! key is not known, by the content of the selected files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_core::cache_key::{InputContent, KeyPart, KeyParts};
+use kiln_core::digest::ContentId;
+use kiln_core::plan::{CopyFrom, CopyOp, ExecOp, FileOp, Link, MountKind, Op, Step};
+use kiln_sandbox::mount_detached;
+use kiln_store::{CacheRecord, Layer, LastSymlink, scan};
+
+use super::{Solved, Solver};
+use crate::error::StepError;
+use crate::op::copy::{Copier, plain_copy};
+use crate::op::root::Root;
+use crate::selection::{self, Selected, select};
+use crate::snapshot::Snapshot;
+use crate::source_tree::{NodeKind, SourceTree};
+
+/// The results of a step's inputs, with the files that the step takes of them.
+#[derive(Debug)]
+pub(crate) struct StepInputs {
+    solved: Vec<Solved>,
+    op: Op,
+    /// Matches of each copied source, once they are known.
+    copied: Vec<Option<Vec<Selected>>>,
+    all_copied: Vec<Vec<Selected>>,
+    /// Selected files of bind mounts by mount, once they are known.
+    bound: BTreeMap<usize, Selected>,
+}
+
+impl StepInputs {
+    /// `solved` are the results of the step's inputs, in order.
+    pub(crate) fn new(step: &Step, solved: Vec<Solved>) -> Self {
+        let sources = match &step.op {
+            Op::File(FileOp::Copy(copy)) => inputs_of(copy).count(),
+            _ => 0,
+        };
+        let copied = vec![None; sources];
+        let op = step.op.clone();
+        Self { solved, op, copied, all_copied: Vec::new(), bound: BTreeMap::new() }
+    }
+
+    /// The file system that the step works over.
+    pub(crate) fn root(&self) -> &Snapshot {
+        match self.solved.first() {
+            Some(Solved::Snapshot(snapshot)) => snapshot,
+            _ => unreachable!("the first input of a step is a file system"),
+        }
+    }
+
+    /// Its merged view.
+    pub(crate) fn root_tree(&self, solver: &Solver<'_>) -> Result<SourceTree, StepError> {
+        Ok(solver.tree(self.root())?)
+    }
+
+    /// The matches of the copied sources, in order; known after [`Self::selected`].
+    pub(crate) fn copied(&self) -> &[Vec<Selected>] {
+        &self.all_copied
+    }
+
+    /// Contents for the key that costs least: snapshots as a whole, files of contexts selected.
+    pub(crate) fn whole(&mut self, solver: &Solver<'_>) -> Result<Vec<InputContent>, StepError> {
+        self.contents(solver, Depth::Whole)
+    }
+
+    /// Contents for the exact key: selected files only. `None` when that is the same key.
+    pub(crate) fn selected(
+        &mut self,
+        solver: &Solver<'_>,
+    ) -> Result<Option<Vec<InputContent>>, StepError> {
+        let contents = self.contents(solver, Depth::Selected)?;
+        self.all_copied = self.copied.drain(..).map(Option::unwrap_or_default).collect();
+        let has_snapshots = self.solved[1..].iter().any(|s| matches!(s, Solved::Snapshot(_)));
+        Ok(has_snapshots.then_some(contents))
+    }
+
+    fn contents(
+        &mut self,
+        solver: &Solver<'_>,
+        depth: Depth,
+    ) -> Result<Vec<InputContent>, StepError> {
+        let mut contents = Vec::new();
+        match self.op.clone() {
+            Op::File(FileOp::Copy(copy)) => {
+                if copy.link == Link::No {
+                    contents.push(self.root_content());
+                }
+                for (position, (input, path)) in inputs_of(&copy).enumerate() {
+                    contents.push(self.copy_content(solver, &copy, (position, input, path), depth)?);
+                }
+            }
+            Op::Exec(exec) => {
+                contents.push(self.root_content());
+                self.exec_contents(solver, &exec, (depth, &mut contents))?;
+            }
+            _ => contents.push(self.root_content()),
+        }
+        Ok(contents)
+    }
+
+    fn root_content(&self) -> InputContent {
+        InputContent { role: "the file system so far".to_owned(), content: self.root().content() }
+    }
+
+    fn copy_content(
+        &mut self,
+        solver: &Solver<'_>,
+        copy: &CopyOp,
+        (position, input, path): (usize, usize, &str),
+        depth: Depth,
+    ) -> Result<InputContent, StepError> {
+        if let (Depth::Whole, Solved::Snapshot(snapshot)) = (depth, &self.solved[input]) {
+            return Ok(whole(snapshot, path));
+        }
+        if self.copied[position].is_none() {
+            let tree = self.tree(solver, input)?;
+            self.copied[position] = Some(select(&tree, path, copy)?);
+        }
+        let selected = self.copied[position].as_deref().unwrap_or_default();
+        let content = Some(selection::content(selected, copy));
+        Ok(InputContent { role: self.role(input, path), content })
+    }
+
+    fn exec_contents(
+        &mut self,
+        solver: &Solver<'_>,
+        exec: &ExecOp,
+        (depth, contents): (Depth, &mut Vec<InputContent>),
+    ) -> Result<(), StepError> {
+        for (index, mount) in exec.mounts.iter().enumerate() {
+            let (input, source) = match &mount.kind {
+                MountKind::Bind { input, source, .. } => (*input, source.as_str()),
+                MountKind::Cache { seed: Some((input, source)), .. } => (*input, source.as_str()),
+                _ => continue,
+            };
+            if let (Depth::Whole, Solved::Snapshot(snapshot)) = (depth, &self.solved[input]) {
+                contents.push(whole(snapshot, source));
+                continue;
+            }
+            if let std::collections::btree_map::Entry::Vacant(slot) = self.bound.entry(index) {
+                let tree = tree_of(solver, &self.solved[input])?;
+                slot.insert(select_mount(&tree, source)?);
+            }
+            let content = Some(selection::mount_content(&self.bound[&index]));
+            contents.push(InputContent { role: self.role(input, source), content });
+        }
+        Ok(())
+    }
+
+    /// What an input is, in words.
+    fn role(&self, input: usize, path: &str) -> String {
+        let path = path.trim_start_matches('/');
+        match &self.solved[input] {
+            Solved::Context(_) if path.is_empty() => "files of the context".to_owned(),
+            Solved::Context(_) => format!("`{path}` of the context"),
+            Solved::Snapshot(_) => format!("`/{path}` of another stage"),
+        }
+    }
+
+    fn tree(&self, solver: &Solver<'_>, input: usize) -> Result<SourceTree, StepError> {
+        tree_of(solver, &self.solved[input])
+    }
+
+    /// What a bind mount shows: layers, lowest first, and a path in them.
+    pub(crate) fn mounted(
+        &self,
+        solver: &Solver<'_>,
+        index: usize,
+    ) -> Result<(Vec<PathBuf>, PathBuf), StepError> {
+        let (input, source) = self.mount_source(index);
+        match &self.solved[input] {
+            Solved::Snapshot(snapshot) => {
+                Ok((solver.layer_dirs(snapshot)?, PathBuf::from(source.trim_start_matches('/'))))
+            }
+            Solved::Context(_) => {
+                let selected = &self.bound[&index];
+                let layer = context_layer(solver, selected)?;
+                let selector = match selected.root.kind {
+                    NodeKind::Directory => PathBuf::new(),
+                    _ => PathBuf::from("file"),
+                };
+                Ok((vec![layer.fs.clone()], selector))
+            }
+        }
+    }
+
+    fn mount_source(&self, index: usize) -> (usize, &str) {
+        let Op::Exec(exec) = &self.op else { unreachable!("only RUN has mounts") };
+        match &exec.mounts[index].kind {
+            MountKind::Bind { input, source, .. }
+            | MountKind::Cache { seed: Some((input, source)), .. } => (*input, source),
+            _ => unreachable!("only binds and seeds have a source"),
+        }
+    }
+
+    /// Fills a new cache mount with what its `from` names.
+    pub(crate) fn seed(
+        &self,
+        solver: &Solver<'_>,
+        index: usize,
+        directory: &Path,
+    ) -> Result<(), StepError> {
+        let (input, source) = self.mount_source(index);
+        let selected = select_mount(&self.tree(solver, input)?, source)?;
+        write_to(directory, &selected)
+    }
+}
+
+/// How exact a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    Whole,
+    Selected,
+}
+
+fn inputs_of(copy: &CopyOp) -> impl Iterator<Item = (usize, &str)> {
+    copy.sources.iter().filter_map(|source| match source {
+        CopyFrom::Input { input, path } => Some((*input, path.as_str())),
+        CopyFrom::Inline { .. } => None,
+    })
+}
+
+fn whole(snapshot: &Snapshot, path: &str) -> InputContent {
+    InputContent { role: format!("the stage that `{path}` is taken from"), content: snapshot.content() }
+}
+
+fn tree_of(solver: &Solver<'_>, solved: &Solved) -> Result<SourceTree, StepError> {
+    match solved {
+        Solved::Context(context) => Ok(SourceTree::Context(Arc::clone(context))),
+        Solved::Snapshot(snapshot) => Ok(solver.tree(snapshot)?),
+    }
+}
+
+/// A file or directory to mount. The empty file system has a root, too.
+fn select_mount(tree: &SourceTree, source: &str) -> Result<Selected, StepError> {
+    let resolved = tree.resolve(source.trim_start_matches('/').as_bytes(), LastSymlink::Follow);
+    let found = resolved.ok().and_then(|path| {
+        let text = String::from_utf8(path).ok()?;
+        select(tree, &format!("/{}", escape(&text)), &plain_copy()).ok()
+    });
+    let selected = found.and_then(|mut found| (found.len() == 1).then(|| found.remove(0)));
+    selected.ok_or_else(|| {
+        let message = format!("mount source `{source}`: not found (no such file or directory)");
+        StepError::failed("mount-failed", message)
+    })
+}
+
+/// A path as a pattern that matches it alone.
+fn escape(path: &str) -> String {
+    let mut escaped = String::new();
+    for character in path.chars() {
+        if "*?[\\".contains(character) {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    if escaped.contains('\\') { path.to_owned() } else { escaped }
+}
+
+/// Selected files of a context as a layer, so that they can be mounted; made once for a content.
+fn context_layer(solver: &Solver<'_>, selected: &Selected) -> Result<Arc<Layer>, StepError> {
+    let content: ContentId = selection::mount_content(selected);
+    let part = |name: &str, value: String| KeyPart { name: name.to_owned(), value };
+    let parts = KeyParts(vec![
+        part("operation", "context files".to_owned()),
+        part("content", content.to_string()),
+    ]);
+    let key = parts.key();
+    let store = &solver.engine.store;
+    let _lock = store.lock_step(&key, &solver.cancelled)?;
+    if let Some(record) = store.cache_index().lookup(&key)?
+        && let Some(layer) = store.layers().by_id(&record.layer)?
+    {
+        return Ok(Arc::new(layer));
+    }
+    let working = store.layers().begin()?;
+    write_to(&working.upper, selected)?;
+    let index = scan(&working.upper)?;
+    let id = index.content_id();
+    let layer = store.layers().commit(working, &index.encode(), id, id)?;
+    let recipe = *key.as_bytes();
+    let record = CacheRecord::new(&layer, (recipe, parts), std::time::Duration::ZERO, "context files");
+    store.cache_index().record(&key, &record)?;
+    Ok(Arc::new(layer))
+}
+
+/// Writes selected files to a directory: a directory's contents, or one `file`.
+fn write_to(directory: &Path, selected: &Selected) -> Result<(), StepError> {
+    let root = mount_detached(&[directory.to_owned()], None)
+        .map(Root)
+        .map_err(|error| StepError::failed("mount-failed", error.to_string()))?;
+    let mut copy = plain_copy();
+    if selected.root.kind != NodeKind::Directory {
+        copy.destination = "/file".to_owned();
+    }
+    Ok(Copier::new(&root, &copy, None).copy(selected)?)
+}

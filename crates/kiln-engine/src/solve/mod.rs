@@ -1,0 +1,458 @@
+//! Solves a plan: every step gets its result, from the cache or by doing it.
+//!
+//! ```text
+//! key of inputs' content ──▶ cached? ── yes ─▶ result
+//!                               │ no
+//!                               ▼
+//!         lock the key (other processes) ─▶ cached now? ─▶ do it ─▶ scan ─▶ commit ─▶ record
+//! ```
+//!
+//! A result whose content is equal to that of an earlier run of the same instruction keeps the
+//! earlier layer, so that nothing that follows has to run (early cutoff).
+
+mod inputs;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use kiln_core::cache_key::{self, KeyParts};
+use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
+use kiln_core::event::Outcome;
+use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
+use kiln_core::plan::FileOp::{Copy, MakeDirectory};
+use kiln_sandbox::Killer;
+use kiln_store::{CacheRecord, Layer, LayerIndex, Timestamp, Tree, scan};
+
+pub(crate) use inputs::StepInputs;
+pub(crate) use schedule::{Done, solve};
+
+use crate::activity::{Activities, Running};
+use crate::base_image::BaseImage;
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::error::{BuildError, FileContext, StepError};
+use crate::op::file::{self, Target};
+use crate::op::exec;
+use crate::request::{BuildRequest, CacheUse, NamedContext};
+use crate::snapshot::{Snapshot, SnapshotLayer};
+use crate::source_tree::SourceTree;
+
+/// The result of a step.
+#[derive(Clone, Debug)]
+pub(crate) enum Solved {
+    /// A file system.
+    Snapshot(Snapshot),
+    /// Files of the user's.
+    Context(Arc<Context>),
+}
+
+/// Everything that the steps of one build share.
+#[derive(Debug)]
+pub(crate) struct Solver<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) plan: &'a Plan,
+    pub(crate) activities: &'a Activities,
+    pub(crate) cancelled: Arc<AtomicBool>,
+    images: BTreeMap<BlobDigest, Arc<BaseImage>>,
+    contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
+    trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
+    indexes: Mutex<BTreeMap<PathBuf, Arc<LayerIndex>>>,
+    killers: Mutex<BTreeMap<u64, Killer>>,
+    /// Cache mounts that were emptied by this build (`--no-cache`).
+    emptied: Mutex<BTreeSet<String>>,
+    network_files: OnceLock<Vec<(&'static str, PathBuf)>>,
+    next: AtomicU64,
+    start: Instant,
+}
+
+/// A result and how it came about.
+struct Made {
+    snapshot: Snapshot,
+    outcome: Outcome,
+}
+
+/// Keeps a command in the list of those that a cancel ends.
+pub(crate) struct Registered<'a> {
+    solver: &'a Solver<'a>,
+    number: u64,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        lock(&self.solver.killers).remove(&self.number);
+    }
+}
+
+/// Locks a mutex; no thread panics while it holds one, except in a bug that ends the build.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl<'a> Solver<'a> {
+    pub(crate) fn new(
+        (engine, request): (&'a Engine, &'a BuildRequest),
+        plan: &'a Plan,
+        images: BTreeMap<BlobDigest, Arc<BaseImage>>,
+        (activities, cancelled): (&'a Activities, Arc<AtomicBool>),
+        start: Instant,
+    ) -> Self {
+        Self {
+            engine,
+            request,
+            plan,
+            activities,
+            cancelled,
+            images,
+            contexts: Mutex::default(),
+            trees: Mutex::default(),
+            indexes: Mutex::default(),
+            killers: Mutex::default(),
+            emptied: Mutex::default(),
+            network_files: OnceLock::new(),
+            next: AtomicU64::new(0),
+            start,
+        }
+    }
+
+    /// Time since the build began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Ends all commands that run now.
+    pub(crate) fn kill_all(&self) {
+        for killer in lock(&self.killers).values() {
+            // It may have ended by itself.
+            let _ = killer.kill();
+        }
+    }
+
+    /// Remembers a command, so that a cancel ends it.
+    pub(crate) fn register(&self, killer: Killer) -> Registered<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if self.is_canceled() {
+            let _ = killer.kill();
+        }
+        lock(&self.killers).insert(number, killer);
+        Registered { solver: self, number }
+    }
+
+    /// `BUILDKIT_SANDBOX_HOSTNAME`
+    pub(crate) fn host_name(&self) -> Option<&str> {
+        self.request.plan.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").map(String::as_str)
+    }
+
+    /// Whether a cache mount must be emptied now: with `--no-cache`, once a build.
+    pub(crate) fn takes_fresh_cache_mount(&self, id: &str) -> bool {
+        self.request.cache == CacheUse::Refresh && lock(&self.emptied).insert(id.to_owned())
+    }
+
+    /// A new directory that only we can enter, in `parent` or else in the store.
+    pub(crate) fn private_directory(&self, parent: &Path) -> Result<PathBuf, StepError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kiln-{}-{number}", std::process::id());
+        let mut path = parent.join(&name);
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        if builder.create(&path).is_err() {
+            path = self.engine.store.tmp_dir().join(name);
+            builder.create(&path).at("create", &path)?;
+        }
+        Ok(path)
+    }
+
+    /// `/etc/hosts` and `/etc/resolv.conf` as commands see them.
+    pub(crate) fn network_files(&self) -> Result<Vec<(&'static str, PathBuf)>, StepError> {
+        if let Some(files) = self.network_files.get() {
+            return Ok(files.clone());
+        }
+        let directory = self.private_directory(self.engine.store.tmp_dir())?;
+        let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let name = self.host_name().unwrap_or("buildkitsandbox");
+        let hosts = format!(
+            "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        );
+        let mut files = Vec::new();
+        for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
+            let path = directory.join(file);
+            std::fs::write(&path, text).at("write", &path)?;
+            files.push((file, path));
+        }
+        Ok(self.network_files.get_or_init(|| files).clone())
+    }
+
+    /// Does one step, given the results of its inputs.
+    fn step(&self, step: &Step, solved: Vec<Solved>) -> Result<(Solved, Outcome), StepError> {
+        match &step.op {
+            Op::Source(SourceOp::Image { manifest, .. }) => {
+                let image = self.images.get(manifest).expect("the planner knows its images");
+                Ok((Solved::Snapshot(Snapshot::of_image(image)), Outcome::Cached))
+            }
+            Op::Source(SourceOp::Context { name }) => {
+                let context = self.context(name.as_deref(), step)?;
+                Ok((Solved::Context(context), Outcome::Done))
+            }
+            Op::Exec(_) | Op::File(_) => {
+                let mut inputs = StepInputs::new(step, solved);
+                let made = self.cached_or_made(step, &mut inputs)?;
+                Ok((Solved::Snapshot(made.snapshot), made.outcome))
+            }
+        }
+    }
+
+    fn context(&self, name: Option<&str>, step: &Step) -> Result<Arc<Context>, StepError> {
+        let (root, ignore_file) = match name {
+            None => (&self.request.context, self.request.ignore_file.as_deref()),
+            Some(name) => match self.request.named_contexts.get(name) {
+                Some(NamedContext::Directory(path)) => (path, None),
+                _ => {
+                    let message = format!("named context `{name}` is no directory");
+                    return Err(StepError::failed("context-failed", message));
+                }
+            },
+        };
+        let activity = self.activities.start_step(&step.name, Some(step.id), (None, Vec::new()));
+        let result = Context::load(&self.engine.store, root, ignore_file).map(Arc::new);
+        activity.finish(&result);
+        let context = result?;
+        lock(&self.contexts).insert(name.map(str::to_owned), Arc::clone(&context));
+        Ok(context)
+    }
+
+    /// The contexts that were read, to save what was hashed.
+    pub(crate) fn read_contexts(&self) -> Vec<Arc<Context>> {
+        lock(&self.contexts).values().cloned().collect()
+    }
+
+    fn cached_or_made(&self, step: &Step, inputs: &mut StepInputs) -> Result<Made, StepError> {
+        let fast = cache_key::key_parts(&step.op, &inputs.whole(self)?);
+        if let Some(made) = self.cached(step, &fast.key(), inputs)? {
+            return Ok(made);
+        }
+        let exact = match inputs.selected(self)? {
+            Some(contents) => cache_key::key_parts(&step.op, &contents),
+            None => fast.clone(),
+        };
+        if exact != fast
+            && let Some(made) = self.cached(step, &exact.key(), inputs)?
+        {
+            self.alias(step, (&fast, &exact))?;
+            return Ok(made);
+        }
+        let cache = self.engine.store.cache_index();
+        let _lock = self.engine.store.lock_step(&exact.key(), &self.cancelled)?;
+        // Another process may have done it while this one waited.
+        if let Some(made) = self.cached(step, &exact.key(), inputs)? {
+            return Ok(made);
+        }
+        let recipe = cache_key::recipe(&step.op);
+        let causes = match cache.latest_by_recipe(&recipe)? {
+            _ if self.request.cache == CacheUse::Refresh => vec!["--no-cache".to_owned()],
+            None => vec!["this instruction has not run before".to_owned()],
+            Some(record) => exact.differences(&record.parts),
+        };
+        let line = self.line(step);
+        let activity = self.activities.start_step(&step.name, Some(step.id), (line, causes));
+        let result = self.make(step, inputs, (&activity, recipe));
+        match &result {
+            Ok((layer, outcome, duration)) => {
+                let record = CacheRecord::new(layer, (recipe, exact.clone()), *duration, &step.name);
+                cache.record(&exact.key(), &record)?;
+                if exact != fast {
+                    cache.record(&fast.key(), &record)?;
+                }
+                activity.complete(outcome.clone());
+            }
+            Err(StepError::Build(BuildError::Canceled)) => drop(activity),
+            Err(StepError::Failed { message, .. }) => {
+                activity.complete(Outcome::Failed(message.clone()));
+            }
+            Err(StepError::Build(error)) => activity.complete(Outcome::Failed(error.to_string())),
+        }
+        let (layer, outcome, _) = result?;
+        Ok(Made { snapshot: inputs.root().with_layer(layer), outcome })
+    }
+
+    fn line(&self, step: &Step) -> Option<usize> {
+        Some(self.request.dockerfile.position(step.span.start).line)
+    }
+
+    /// The result that the cache has for a key.
+    fn cached(
+        &self,
+        step: &Step,
+        key: &CacheKey,
+        inputs: &StepInputs,
+    ) -> Result<Option<Made>, StepError> {
+        if self.request.cache == CacheUse::Refresh {
+            return Ok(None);
+        }
+        let found = self.engine.store.cache_index().lookup(key)?;
+        let Some(record) = found else { return Ok(None) };
+        let Some(layer) = self.engine.store.layers().by_id(&record.layer)? else {
+            return Ok(None);
+        };
+        let line = self.line(step);
+        let activity = self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
+        activity.complete(Outcome::Cached);
+        let snapshot = inputs.root().with_layer(Arc::new(layer));
+        Ok(Some(Made { snapshot, outcome: Outcome::Cached }))
+    }
+
+    /// Remembers that a key by whole inputs has the result of the key by selected files.
+    fn alias(&self, step: &Step, (fast, exact): (&KeyParts, &KeyParts)) -> Result<(), StepError> {
+        let cache = self.engine.store.cache_index();
+        if let Some(record) = cache.lookup(&exact.key())? {
+            cache.record(&fast.key(), &record)?;
+        }
+        debug_assert!(!step.inputs.is_empty(), "only steps with inputs have two keys");
+        Ok(())
+    }
+
+    /// Does the work of a step: a new layer, or an older one that is equal.
+    fn make(
+        &self,
+        step: &Step,
+        inputs: &StepInputs,
+        (activity, recipe): (&Running<'_>, [u8; 32]),
+    ) -> Result<(Arc<Layer>, Outcome, Duration), StepError> {
+        let began = Instant::now();
+        let window_start = now();
+        let independent = matches!(&step.op, Op::File(Copy(copy)) if copy.link == Link::Yes);
+        let below = if independent { Vec::new() } else { self.layer_dirs(inputs.root())? };
+        let lowers: Vec<PathBuf> = below.into_iter().rev().collect();
+        let working = self.engine.store.layers().begin()?;
+        self.adopt_root(&working.upper, inputs.root())?;
+        let target = Target { lowers: &lowers, upper: &working.upper, work: &working.work };
+        match &step.op {
+            Op::Exec(exec) => exec::run(self, exec, (&target, inputs), activity)?,
+            Op::File(FileOp::Copy(copy)) => {
+                let accounts = || file::accounts(&inputs.root_tree(self)?);
+                file::copy(&target, copy, inputs.copied(), accounts)?;
+            }
+            Op::File(MakeDirectory { path, owner, epoch }) => {
+                let owner = match owner.as_str() {
+                    "" => None,
+                    owner => Some(file::accounts(&inputs.root_tree(self)?)?.owner(owner)),
+                };
+                file::make_directory(&target, path, (owner, *epoch))?;
+            }
+            Op::Source(_) => unreachable!("sources make no layers"),
+        }
+        let index = scan(&working.upper)?;
+        // Times that a command set on purpose are part of what it made; those of now are not.
+        let window = matches!(step.op, Op::Exec(_)).then(|| (window_start, now()));
+        let content = index.content_id();
+        let times = match window {
+            Some(window) => index.times_digest(Some(window)),
+            None => content,
+        };
+        let layers = self.engine.store.layers();
+        let earlier = match self.request.cache {
+            CacheUse::Refresh => None,
+            CacheUse::Use => {
+                self.engine.store.cache_index().layer_with_content(&recipe, &content, &times)?
+            }
+        };
+        if let Some(id) = earlier
+            && let Some(layer) = layers.by_id(&id)?
+        {
+            return Ok((Arc::new(layer), Outcome::Unchanged, began.elapsed()));
+        }
+        let layer = layers.commit(working, &index.encode(), content, times)?;
+        lock(&self.indexes).insert(layer.fs.clone(), Arc::new(index));
+        Ok((Arc::new(layer), Outcome::Done, began.elapsed()))
+    }
+
+    /// Overlayfs takes the root directory's attributes from the upper directory alone.
+    fn adopt_root(&self, upper: &Path, below: &Snapshot) -> Result<(), StepError> {
+        let Some(top) = below.layers().last() else {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            return Ok(std::fs::set_permissions(upper, mode).at("change the mode of", upper)?);
+        };
+        let layer = self.layer(top)?;
+        let metadata = std::fs::metadata(&layer.fs).at("read", &layer.fs)?;
+        let (uid, gid) = {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.uid(), metadata.gid())
+        };
+        std::os::unix::fs::chown(upper, Some(uid), Some(gid)).at("change the owner of", upper)?;
+        let permissions = metadata.permissions();
+        Ok(std::fs::set_permissions(upper, permissions).at("change the mode of", upper)?)
+    }
+
+    /// The unpacked layer of a snapshot's layer.
+    pub(crate) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
+        match layer {
+            SnapshotLayer::Built(layer) => Ok(Arc::clone(layer)),
+            SnapshotLayer::Base { image, position } => {
+                image.unpacked(self.engine, *position, self.activities)
+            }
+        }
+    }
+
+    /// The directories of a snapshot's layers, lowest first.
+    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
+        snapshot.layers().iter().map(|layer| Ok(self.layer(layer)?.fs.clone())).collect()
+    }
+
+    /// The merged view of a snapshot.
+    pub(crate) fn tree(&self, snapshot: &Snapshot) -> Result<SourceTree, BuildError> {
+        if let Some(tree) = lock(&self.trees).get(&snapshot.content()) {
+            return Ok(tree.clone());
+        }
+        let mut indexes = Vec::new();
+        let mut dirs = Vec::new();
+        for layer in snapshot.layers() {
+            let layer = self.layer(layer)?;
+            indexes.push(self.index(&layer)?);
+            dirs.push(layer.fs.clone());
+        }
+        let tree =
+            SourceTree::Snapshot { tree: Arc::new(Tree::new(indexes)), layers: Arc::new(dirs) };
+        lock(&self.trees).insert(snapshot.content(), tree.clone());
+        Ok(tree)
+    }
+
+    /// The index of a layer.
+    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, BuildError> {
+        if let Some(index) = lock(&self.indexes).get(&layer.fs) {
+            return Ok(Arc::clone(index));
+        }
+        let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
+        let index = Arc::new(LayerIndex::decode(&bytes)?);
+        lock(&self.indexes).insert(layer.fs.clone(), Arc::clone(&index));
+        Ok(index)
+    }
+}
+
+impl Drop for Solver<'_> {
+    fn drop(&mut self) {
+        if let Some((_, path)) = self.network_files.get().and_then(|files| files.first())
+            && let Some(directory) = path.parent()
+        {
+            // The store cleans up after processes that end without this.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+/// The time of the kernel's coarse clock, which dates files.
+fn now() -> Timestamp {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec as u32 }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+}

@@ -1,0 +1,239 @@
+//! Where copies and mounts take files from: a build context or a snapshot, seen in one way.
+//!
+//! Only metadata is looked at; the bytes of a file are read through [`Node::origin`]. Paths are
+//! relative to the tree's root, `/`-separated, without a leading slash; the root is empty.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_core::digest::FileDigest;
+use kiln_core::glob::Glob;
+use kiln_store::{EntryKind, LastSymlink, ResolveError, Timestamp, Tree};
+
+use crate::context::Context;
+use crate::error::BuildError;
+
+/// A tree of files to copy from.
+#[derive(Clone, Debug)]
+pub(crate) enum SourceTree {
+    /// The files of a context that are not ignored.
+    Context(Arc<Context>),
+    /// A snapshot, all layers unpacked.
+    Snapshot {
+        /// Its indexes merged.
+        tree: Arc<Tree>,
+        /// The directories of its layers, lowest first.
+        layers: Arc<Vec<PathBuf>>,
+    },
+}
+
+/// One file of a tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Path in the tree.
+    pub(crate) path: Vec<u8>,
+    /// What it is.
+    pub(crate) kind: NodeKind,
+    /// 07777
+    pub(crate) mode: u32,
+    /// Owner; 0 in a context.
+    pub(crate) uid: u32,
+    /// Group; 0 in a context.
+    pub(crate) gid: u32,
+    /// Last modification.
+    pub(crate) mtime: Timestamp,
+    /// `security.capability`; contexts have none.
+    pub(crate) capability: Option<Vec<u8>>,
+    /// Where its bytes are on disk.
+    pub(crate) origin: PathBuf,
+    /// Equal for names of one inode; `None` when it surely has no other.
+    pub(crate) link_group: Option<Vec<u8>>,
+}
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file; a context's files are hashed only when they are selected.
+    File {
+        /// Length.
+        size_bytes: u64,
+        /// Of its bytes.
+        digest: Option<FileDigest>,
+    },
+    /// A link with its target.
+    Symlink(Vec<u8>),
+    /// A device: character or not, major, minor.
+    Device {
+        /// Character device, else block device.
+        character: bool,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+/// Why a path leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unresolved {
+    /// Nothing is there.
+    NotFound,
+    /// Too many links.
+    Loop,
+}
+
+impl SourceTree {
+    /// The file of a path that has no links in it.
+    pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
+        match self {
+            Self::Context(context) => context.node(path),
+            Self::Snapshot { tree, layers } => {
+                let (entry, position) = tree.lookup(path)?;
+                Some(snapshot_node(tree, layers, entry, position))
+            }
+        }
+    }
+
+    /// Follows links of a path, all inside the tree; `..` stops at the root.
+    pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
+        match self {
+            Self::Context(context) => context.resolve(path, last),
+            Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
+                ResolveError::NotFound { .. } => Unresolved::NotFound,
+                _ => Unresolved::Loop,
+            }),
+        }
+    }
+
+    /// Everything below a directory, parents before children, sorted; without the directory.
+    pub(crate) fn walk(&self, directory: &[u8]) -> Vec<Node> {
+        match self {
+            Self::Context(context) => context.walk(directory),
+            Self::Snapshot { tree, layers } => tree
+                .walk(directory)
+                .filter(|(relative, ..)| !relative.is_empty())
+                .map(|(_, entry, position)| snapshot_node(tree, layers, entry, position))
+                .collect(),
+        }
+    }
+
+    /// Names in a directory, sorted.
+    fn children(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        match self {
+            Self::Context(context) => context.children(directory),
+            Self::Snapshot { tree, .. } => {
+                tree.children(directory).into_iter().map(|name| name.to_vec()).collect()
+            }
+        }
+    }
+
+    /// The paths that a source names, sorted. A path without wildcards is its own match whether
+    /// it is there or not; directories before the first wildcard are followed through links.
+    pub(crate) fn matches(&self, pattern: &str) -> Result<Vec<Vec<u8>>, String> {
+        let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+        let first = parts.iter().position(|part| has_wildcard(part));
+        let Some(first) = first else {
+            return Ok(vec![parts.join("/").into_bytes()]);
+        };
+        let start = parts[..first].join("/").into_bytes();
+        let Ok(start) = self.resolve(&start, LastSymlink::Follow) else { return Ok(Vec::new()) };
+        let mut found = vec![start];
+        for part in &parts[first..] {
+            let glob = Glob::path(part).map_err(|error| error.to_string())?;
+            let mut next = Vec::new();
+            for directory in &found {
+                let is_directory =
+                    self.node(directory).is_some_and(|node| node.kind == NodeKind::Directory);
+                if !is_directory {
+                    continue;
+                }
+                for name in self.children(directory) {
+                    if glob.matches(&String::from_utf8_lossy(&name)) {
+                        next.push(join(directory, &name));
+                    }
+                }
+            }
+            found = next;
+        }
+        Ok(found)
+    }
+
+    /// Fills in digests that are not known yet (those of a context's files).
+    pub(crate) fn hash(&self, nodes: &mut [Node]) -> Result<(), BuildError> {
+        match self {
+            Self::Context(context) => context.hash(nodes),
+            Self::Snapshot { .. } => Ok(()),
+        }
+    }
+}
+
+fn snapshot_node(
+    tree: &Tree,
+    layers: &[PathBuf],
+    entry: &kiln_store::Entry,
+    position: usize,
+) -> Node {
+    let file = tree.file(entry, position);
+    let kind = match &file.kind {
+        EntryKind::File { size_bytes, digest } => {
+            NodeKind::File { size_bytes: *size_bytes, digest: Some(*digest) }
+        }
+        EntryKind::Symlink { target } => NodeKind::Symlink(target.clone()),
+        EntryKind::CharDevice { major, minor } => {
+            NodeKind::Device { character: true, major: *major, minor: *minor }
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            NodeKind::Device { character: false, major: *major, minor: *minor }
+        }
+        EntryKind::Fifo => NodeKind::Fifo,
+        EntryKind::Directory { .. } | EntryKind::HardLink { .. } | EntryKind::Whiteout => {
+            NodeKind::Directory
+        }
+    };
+    Node {
+        path: entry.path.clone(),
+        kind,
+        mode: file.mode,
+        uid: file.uid,
+        gid: file.gid,
+        mtime: file.mtime,
+        capability: file.xattrs.get(b"security.capability".as_slice()).cloned(),
+        origin: layers[position].join(OsStr::from_bytes(&file.path)),
+        link_group: matches!(file.kind, EntryKind::File { .. })
+            .then(|| [&position.to_le_bytes()[..], &file.path].concat()),
+    }
+}
+
+/// `directory/name`, where the root is empty.
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match (directory.is_empty(), name.is_empty()) {
+        (true, _) => name.to_vec(),
+        (_, true) => directory.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    }
+}
+
+/// Bytes of a tree path as a path of the system.
+pub(crate) fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+fn has_wildcard(part: &str) -> bool {
+    let mut characters = part.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' | '?' | '[' => return true,
+            '\\' => {
+                characters.next();
+            }
+            _ => {}
+        }
+    }
+    false
+}
