@@ -350,3 +350,6 @@ impl Places {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

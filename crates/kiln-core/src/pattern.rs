@@ -166,16 +166,16 @@ impl Patterns {
     /// state to hand on to what `path` holds.
     pub fn matches_in(&self, path: &str, parent: &MatchState) -> (bool, MatchState) {
         let mut state = MatchState::new(self.patterns.len());
-        let ignored = self.walk(path, parent, &mut |index| state.set(index));
+        let ignored = self.walk(path, parent, |index| state.set(index));
         (ignored, state)
     }
 
     /// The same for a path that holds nothing.
     pub fn matches_file_in(&self, path: &str, parent: &MatchState) -> bool {
-        self.walk(path, parent, &mut |_| {})
+        self.walk(path, parent, |_| {})
     }
 
-    fn walk(&self, path: &str, parent: &MatchState, matched: &mut dyn FnMut(usize)) -> bool {
+    fn walk(&self, path: &str, parent: &MatchState, mut matched: impl FnMut(usize)) -> bool {
         let mut ignored = false;
         for (index, pattern) in self.patterns.iter().enumerate() {
             let could_change = (pattern.role == Role::Exception) == ignored;
@@ -283,3 +283,6 @@ impl MatchState {
         word & (1 << (index % 64)) != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,11 @@
 
 mod directive;
 pub mod flags;
+mod from;
 mod heredoc;
 mod instruction;
 mod json;
+mod lexer;
 mod lines;
 mod mount;
 mod parse;

@@ -37,6 +37,7 @@ pub fn parse(source: &SourceFile) -> (Dockerfile, Vec<Diagnostic>) {
         );
         diagnostics.push(error.with_help("add `FROM IMAGE`"));
     }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.map(|span| span.start));
     (dockerfile, diagnostics)
 }
 
