@@ -12,7 +12,7 @@
 
 use thiserror::Error;
 
-use crate::glob::{BadPattern, Glob};
+use crate::glob::{BadPattern, Glob, last_segment};
 
 /// A list of patterns that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -176,11 +176,14 @@ impl Patterns {
     }
 
     fn walk(&self, path: &str, parent: &MatchState, mut matched: impl FnMut(usize)) -> bool {
+        let name = last_segment(path);
         let mut ignored = false;
         for (index, pattern) in self.patterns.iter().enumerate() {
             let could_change = (pattern.role == Role::Exception) == ignored;
-            let hit =
-                parent.contains(index) || (could_change && pattern.matches(path, parent.known));
+            let hit = parent.contains(index)
+                || (could_change
+                    && (pattern.glob.matches_with_name(path, name)
+                        || (!parent.known && pattern.matches_above(path))));
             if hit {
                 matched(index);
                 ignored = pattern.role == Role::Ignore;
@@ -202,14 +205,8 @@ impl Patterns {
 }
 
 impl Pattern {
-    /// `parents_known`: the directories above were asked already.
-    fn matches(&self, path: &str, parents_known: bool) -> bool {
-        if self.glob.matches(path) {
-            return true;
-        }
-        if parents_known {
-            return false;
-        }
+    /// Whether it matches a directory above `path`.
+    fn matches_above(&self, path: &str) -> bool {
         let mut slashes = path.match_indices('/');
         slashes.any(|(at, _)| self.glob.matches(&path[..at]))
     }

@@ -87,10 +87,8 @@ struct Parser {
 impl Parser {
     fn read(&mut self, text: &str) {
         let mut lines = Lines::new(text);
-        let mut top = Lines::new(text);
-        for line in &mut top {
-            self.directives.read(line, &mut self.diagnostics);
-            if !line.is_comment() {
+        for line in Lines::new(text) {
+            if !self.directives.read(line, &mut self.diagnostics) {
                 break;
             }
         }

@@ -41,9 +41,6 @@ pub(super) const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
-/// Errors that a trigger of ONBUILD has where it is written; all others wait for its use.
-pub(super) const TRIGGER_ERRORS: [&str; 3] = ["json-not-strings", "missing-value", "heredoc"];
-
 /// A cut line, ready to be understood.
 pub(super) struct Statement<'a> {
     pub(super) line: &'a LogicalLine,
@@ -128,7 +125,11 @@ impl Statement<'_> {
     }
 
     /// A refusal about the whole line.
-    fn refuse<T>(&self, code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
+    pub(super) fn refuse<T>(
+        &self,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Result<T, Refusal> {
         Err(Box::new(Diagnostic::error(code, self.span(), message)))
     }
 
@@ -210,8 +211,12 @@ impl Statement<'_> {
         Ok(self.line.word(self.command.rest.clone()))
     }
 
-    fn at_least_one<T>(&self, name: &str) -> Result<T, Refusal> {
-        self.refuse("missing-argument", format!("{name} requires at least one argument"))
+    /// A refusal of a line without arguments.
+    pub(super) fn at_least_one<T>(&self, name: &str) -> Result<T, Refusal> {
+        self.refuse(
+            "missing-argument",
+            format!("{name} requires at least one argument"),
+        )
     }
 
     fn some_words(&self, name: &str) -> Result<Vec<Word>, Refusal> {
@@ -426,47 +431,6 @@ impl Statement<'_> {
             }
         }
         Ok(Healthcheck::Cmd { flags, command })
-    }
-
-    /// The trigger of ONBUILD: its text with the bodies of its here-documents.
-    fn trigger(&self, diagnostics: &mut Vec<Diagnostic>) -> Result<Word, Refusal> {
-        if self.command.rest.is_empty() {
-            return self.at_least_one("ONBUILD");
-        }
-        let inner = Statement {
-            line: self.line,
-            command: Command::new(self.line, self.command.rest.clone(), self.escape),
-            heredocs: self.heredocs.clone(),
-            escape: self.escape,
-        };
-        let refused = match inner.name().as_str() {
-            "ONBUILD" => Some("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
-            name @ ("FROM" | "MAINTAINER") => {
-                Some(format!("{name} isn't allowed as an ONBUILD trigger"))
-            }
-            _ => None,
-        };
-        if let Some(message) = refused {
-            return self.refuse("onbuild-trigger", message);
-        }
-        let mut found = Vec::new();
-        let refusal = inner.kind(&mut found).err();
-        for mut diagnostic in found.into_iter().chain(refusal.map(|refusal| *refusal)) {
-            if !TRIGGER_ERRORS.contains(&diagnostic.code) {
-                diagnostic.severity = crate::diagnostic::Severity::Warning;
-            }
-            diagnostics.push(diagnostic);
-        }
-        // Blanks at the end of the line stay, as they do in the image config.
-        let start = self.line.trimmed().start + "ONBUILD".len();
-        let text = self.line.text()[start..].trim_start();
-        let mut text = text.to_owned();
-        for heredoc in &self.heredocs {
-            text.push('\n');
-            text.push_str(&heredoc.body);
-            text.push_str(&heredoc.announcement.name);
-        }
-        Ok(Word { text, span: self.line.span(self.command.rest.clone()) })
     }
 }
 

@@ -164,7 +164,8 @@ fn replacement() {
         ("${ONE///-}", "-o-n-e-"),
         ("${ONE//*/x}", "x"),
         ("${ONE//n/'$0'\\$0$ONE}", "on\\e"),
-        ("${ONE//n/\\$\\$}", "o\\\\e"),
+        ("${ONE//n/\\$\\$}", "o\\$\\$e"),
+        ("${ONE//n/'$$'}", "o$e"),
         (
             "${ONE//n/'a}",
             "error: unexpected end of statement while looking for matching single-quote",

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::dockerfile::{
     ArgDeclaration, CommandLine, Copy, CopySource, Dockerfile, Flag, Healthcheck, Instruction,
-    InstructionKind, KeyValue, Word, expand, expand_body, expand_words, parse, parse_duration,
-    parse_mount, parse_ports, parse_size, parse_trigger,
+    InstructionKind, KeyValue, Word, comments_before, expand, expand_body, expand_words, parse,
+    parse_duration, parse_mount, parse_ports, parse_size, parse_trigger,
 };
 use crate::source::{SourceFile, Span};
 
@@ -50,7 +50,9 @@ impl Spans {
             Kind::Env(it) | Kind::Label(it) => it.iter().for_each(|it| self.pair(it)),
             Kind::Expose(it) | Kind::Volume(it) => it.iter().for_each(|it| self.word(it)),
             Kind::Healthcheck(Healthcheck::Cmd { flags, command }) => {
-                flags.iter().for_each(|it| self.flag(it));
+                for it in flags {
+                    self.flag(it);
+                }
                 self.command(command);
             }
             Kind::Healthcheck(Healthcheck::None) | Kind::Shell(_) => {}
@@ -106,6 +108,8 @@ fn check(text: &str) {
     let spans = Spans::of(&file);
     let reported = diagnostics.iter().filter_map(|it| it.span);
     for span in spans.into_iter().chain(reported) {
+        let comments = comments_before(&source, span.start);
+        assert!(comments.iter().all(|it| source.slice(it.span) == it.value));
         let range = span.start as usize..span.end as usize;
         assert!(
             text.get(range).is_some(),
