@@ -16,9 +16,7 @@ pub fn comments_before(source: &SourceFile, start: u32) -> Vec<Spanned<String>> 
     let mut end = first + above.rfind('\n').map_or(0, |at| at + 1);
     let mut comments = Vec::new();
     while end > first {
-        let line_start = text[first..end - 1]
-            .rfind('\n')
-            .map_or(first, |at| first + at + 1);
+        let line_start = text[first..end - 1].rfind('\n').map_or(first, |at| first + at + 1);
         let line = text[line_start..end].trim();
         end = line_start;
         let Some(comment) = line.strip_prefix('#') else {
@@ -33,10 +31,8 @@ pub fn comments_before(source: &SourceFile, start: u32) -> Vec<Spanned<String>> 
         }
         let at = line_start + text[line_start..].find('#').unwrap_or(0) + 1;
         let at = at + text[at..].find(comment).unwrap_or(0);
-        comments.push(Spanned {
-            value: comment.to_owned(),
-            span: Span::new(at, at + comment.len()),
-        });
+        comments
+            .push(Spanned { value: comment.to_owned(), span: Span::new(at, at + comment.len()) });
     }
     comments.reverse();
     comments

@@ -15,10 +15,7 @@ impl Statement<'_> {
     pub(super) fn from(&self, diagnostics: &mut Vec<Diagnostic>) -> From {
         let words = blank_separated(self.line, self.command.rest.clone());
         let word = |index: usize| words.get(index).map(|range| self.line.word(range.clone()));
-        let spanned = |word: Word| Spanned {
-            value: word.text,
-            span: word.span,
-        };
+        let spanned = |word: Word| Spanned { value: word.text, span: word.span };
         let end = self.end();
         let mut from = From {
             span: self.span(),

@@ -38,11 +38,7 @@ pub(super) struct Output {
 impl Output {
     /// Without the words.
     pub(super) fn text(self) -> Expansion {
-        Expansion {
-            text: self.text,
-            used: self.used,
-            unset: self.unset,
-        }
+        Expansion { text: self.text, used: self.used, unset: self.unset }
     }
 }
 
@@ -63,16 +59,8 @@ pub(super) fn process(
         depth: 0,
     };
     match lexer.until(None) {
-        Ok((text, words)) => Ok(Output {
-            text,
-            words,
-            used: lexer.used,
-            unset: lexer.unset,
-        }),
-        Err(kind) => Err(WordError {
-            word: word.to_owned(),
-            kind,
-        }),
+        Ok((text, words)) => Ok(Output { text, words, used: lexer.used, unset: lexer.unset }),
+        Err(kind) => Err(WordError { word: word.to_owned(), kind }),
     }
 }
 
@@ -301,12 +289,8 @@ impl Lexer<'_> {
             Operator::Alternative => Ok(if usable { word } else { String::new() }),
             Operator::Required if usable => Ok(text),
             Operator::Required => Err(required(name, value.is_some(), word)),
-            Operator::Remove(side) => {
-                substitution::remove(&text, &word, side).map_err(|error| WordErrorKind::Pattern {
-                    pattern: word,
-                    error,
-                })
-            }
+            Operator::Remove(side) => substitution::remove(&text, &word, side)
+                .map_err(|error| WordErrorKind::Pattern { pattern: word, error }),
         }
     }
 
@@ -351,11 +335,7 @@ impl Lexer<'_> {
 
     fn value(&mut self, name: &str) -> Option<String> {
         let value = (self.vars)(name);
-        let names = if value.is_some() {
-            &mut self.used
-        } else {
-            &mut self.unset
-        };
+        let names = if value.is_some() { &mut self.used } else { &mut self.unset };
         if !names.contains(name) {
             names.insert(name.to_owned());
         }
@@ -369,10 +349,7 @@ fn required(name: &str, is_set: bool, word: String) -> WordErrorKind {
         (true, true) => "is not allowed to be empty".to_owned(),
         (true, false) => "is not allowed to be unset".to_owned(),
     };
-    WordErrorKind::Required {
-        name: name.to_owned(),
-        message,
-    }
+    WordErrorKind::Required { name: name.to_owned(), message }
 }
 
 /// Collects words while the text goes by.

@@ -50,9 +50,6 @@ impl Statement<'_> {
             text.push_str(&heredoc.body);
             text.push_str(&heredoc.announcement.name);
         }
-        Ok(Word {
-            text,
-            span: self.line.span(self.command.rest.clone()),
-        })
+        Ok(Word { text, span: self.line.span(self.command.rest.clone()) })
     }
 }

@@ -213,10 +213,7 @@ impl Statement<'_> {
 
     /// A refusal of a line without arguments.
     pub(super) fn at_least_one<T>(&self, name: &str) -> Result<T, Refusal> {
-        self.refuse(
-            "missing-argument",
-            format!("{name} requires at least one argument"),
-        )
+        self.refuse("missing-argument", format!("{name} requires at least one argument"))
     }
 
     fn some_words(&self, name: &str) -> Result<Vec<Word>, Refusal> {

@@ -60,14 +60,11 @@ fn wildcards_of_paths() {
 
 #[test]
 fn bad_patterns() {
-    for pattern in [
-        "[", "[]", "[]a]", "[^]", "[^]a]", "[a", "[a-", "[a-]", "[-a]", "[a\\", "a\\", "a[b-]c",
-    ] {
+    for pattern in
+        ["[", "[]", "[]a]", "[^]", "[^]a]", "[a", "[a-", "[a-]", "[-a]", "[a\\", "a\\", "a[b-]c"]
+    {
         let error = Glob::path(pattern).expect_err("is none");
-        assert_eq!(
-            error.to_string(),
-            format!("syntax error in pattern {pattern:?}")
-        );
+        assert_eq!(error.to_string(), format!("syntax error in pattern {pattern:?}"));
         assert!(Glob::ignore(pattern).is_err(), "{pattern}");
     }
 }

@@ -79,11 +79,7 @@ const CASES: &[(&[&str], &str, bool)] = &[
     (&["*.md", "!README.md"], "README.md", false),
     (&["*.md", "!README.md"], "a.md", true),
     (&["!README.md", "*.md"], "README.md", true),
-    (
-        &["*.md", "!README*.md", "README-secret.md"],
-        "README-secret.md",
-        true,
-    ),
+    (&["*.md", "!README*.md", "README-secret.md"], "README-secret.md", true),
     (&["docs", "!docs/a"], "docs/a", false),
     (&["docs", "!docs/a"], "docs/b", true),
     (&["docs", "!docs/a"], "docs/a/b/c", false),
@@ -101,11 +97,7 @@ fn cases() {
     for (lines, path, expected) in CASES {
         let patterns = patterns(lines);
         assert_eq!(patterns.matches(path), *expected, "{lines:?} {path}");
-        assert_eq!(
-            walked(&patterns, path),
-            *expected,
-            "walking {lines:?} {path}"
-        );
+        assert_eq!(walked(&patterns, path), *expected, "walking {lines:?} {path}");
     }
 }
 
@@ -120,16 +112,7 @@ fn where_walking_differs() {
 fn the_file_is_cleaned() {
     let text = b"\xef\xbb\xbf# comment\r\n/abs\r\n\n  spaced  \n  # not one\n! /neg/./x/\n!\ta\n/\n..//up/\nb\xff";
     let lines = IgnoreFile::lines(text);
-    let expected = [
-        "abs",
-        "spaced",
-        "# not one",
-        "!neg/x",
-        "!a",
-        "/",
-        "../up",
-        "b\u{fffd}",
-    ];
+    let expected = ["abs", "spaced", "# not one", "!neg/x", "!a", "/", "../up", "b\u{fffd}"];
     assert_eq!(lines, expected);
     let parsed = IgnoreFile::parse(b"/a\n!/a/b\n").expect("are patterns");
     assert!(parsed.texts().eq(["a", "!a/b"]));
@@ -139,14 +122,8 @@ fn the_file_is_cleaned() {
 
 #[test]
 fn what_is_refused() {
-    assert_eq!(
-        IgnoreFile::parse(b"!\n").map(drop),
-        Err(PatternsError::LoneException)
-    );
-    let message = IgnoreFile::parse(b"a\n[\n")
-        .map(drop)
-        .expect_err("is open")
-        .to_string();
+    assert_eq!(IgnoreFile::parse(b"!\n").map(drop), Err(PatternsError::LoneException));
+    let message = IgnoreFile::parse(b"a\n[\n").map(drop).expect_err("is open").to_string();
     assert_eq!(message, "syntax error in pattern \"[\"");
     assert!(IgnoreFile::parse(b"!a[").is_err());
 }
@@ -186,11 +163,7 @@ fn ignored_directories_are_entered_only_for_exceptions() {
         (&["*", "![ab]/c"], "z", true),
         (&["*", "!a\\\\/b"], "a\\", true),
     ] {
-        assert_eq!(
-            patterns(lines).may_descend(dir),
-            expected,
-            "{lines:?} {dir}"
-        );
+        assert_eq!(patterns(lines).may_descend(dir), expected, "{lines:?} {dir}");
     }
 }
 

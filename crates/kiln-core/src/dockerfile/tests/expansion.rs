@@ -38,18 +38,9 @@ fn quotes_and_escapes() {
         ("\"$ONE\"", "one"),
         ("", ""),
         ("é'ü'", "éü"),
-        (
-            "'a",
-            "error: unexpected end of statement while looking for matching single-quote",
-        ),
-        (
-            "\"a",
-            "error: unexpected end of statement while looking for matching double-quote",
-        ),
-        (
-            r#""a\""#,
-            "error: unexpected end of statement while looking for matching double-quote",
-        ),
+        ("'a", "error: unexpected end of statement while looking for matching single-quote"),
+        ("\"a", "error: unexpected end of statement while looking for matching double-quote"),
+        (r#""a\""#, "error: unexpected end of statement while looking for matching double-quote"),
     ] {
         check(word, expected);
     }
@@ -104,10 +95,7 @@ fn defaults() {
         ("${NO?}", "error: NO: is not allowed to be unset"),
         ("${EMPTY:?}", "error: EMPTY: is not allowed to be empty"),
         ("${NO:?set $ONE}", "error: NO: set one"),
-        (
-            "${NO:=x}",
-            "error: unsupported modifier (:=) in substitution",
-        ),
+        ("${NO:=x}", "error: unsupported modifier (:=) in substitution"),
         ("${NO=x}", "error: unsupported modifier (=) in substitution"),
         ("${NO:-x", "error: syntax error: missing '}'"),
     ] {
@@ -136,14 +124,8 @@ fn removal() {
         ("${LINES#*}", "a\nb"),
         ("${LINES##*}", "\nb"),
         ("${NO#x}", ""),
-        (
-            r"${ONE#\o}",
-            r"error: invalid pattern (\o) in substitution: invalid escape '\o'",
-        ),
-        (
-            "${ONE:#x}",
-            "error: unsupported modifier (:#) in substitution",
-        ),
+        (r"${ONE#\o}", r"error: invalid pattern (\o) in substitution: invalid escape '\o'"),
+        ("${ONE:#x}", "error: unsupported modifier (:#) in substitution"),
     ] {
         check(word, expected);
     }
@@ -192,10 +174,7 @@ fn what_was_asked_for_is_told() {
     assert_eq!(Vec::from_iter(expansion.used), ["EMPTY", "ONE", "TWO"]);
     assert_eq!(Vec::from_iter(expansion.unset), ["LATER", "NO"]);
     let error = expand("${", '\\', &variables).expect_err("is open");
-    assert_eq!(
-        error.to_string(),
-        "failed to process \"${\": syntax error: missing '}'"
-    );
+    assert_eq!(error.to_string(), "failed to process \"${\": syntax error: missing '}'");
 }
 
 #[test]
@@ -210,25 +189,15 @@ fn splitting() {
         ("a << b", &["a", "<< b"]),
     ] {
         let words = expand_words(text, '\\', &variables).map(|words| words.words);
-        assert_eq!(
-            words,
-            Ok(expected.iter().map(|w| (*w).to_owned()).collect()),
-            "{text}"
-        );
+        assert_eq!(words, Ok(expected.iter().map(|w| (*w).to_owned()).collect()), "{text}");
     }
 }
 
 #[test]
 fn bodies_keep_quotes() {
     let body = |text| expand_body(text, '\\', &variables).map(|body| body.text);
-    assert_eq!(
-        body("'$ONE' \"$TWO\"\n"),
-        Ok("'one' \"two words\"\n".to_owned())
-    );
-    assert_eq!(
-        body("it's \\$ONE \\\\ \\n $NO.\n"),
-        Ok("it's $ONE \\ n .\n".to_owned())
-    );
+    assert_eq!(body("'$ONE' \"$TWO\"\n"), Ok("'one' \"two words\"\n".to_owned()));
+    assert_eq!(body("it's \\$ONE \\\\ \\n $NO.\n"), Ok("it's $ONE \\ n .\n".to_owned()));
 }
 
 #[test]

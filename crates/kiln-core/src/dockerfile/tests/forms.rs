@@ -247,10 +247,8 @@ fn text_is_the_logical_line() {
 
 #[test]
 fn words_know_where_they_stand() {
-    let source = SourceFile::new(
-        "f",
-        "FROM a\nENV A=\"é\" \\\n  Bé=\\\n2\nCOPY [\"ü\\u0041\", \"/b\"]\n",
-    );
+    let source =
+        SourceFile::new("f", "FROM a\nENV A=\"é\" \\\n  Bé=\\\n2\nCOPY [\"ü\\u0041\", \"/b\"]\n");
     let (file, _) = parse(&source);
     let instructions = &file.stages[0].instructions;
     let InstructionKind::Env(pairs) = &instructions[0].kind else {

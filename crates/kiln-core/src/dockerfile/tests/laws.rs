@@ -19,22 +19,14 @@ impl Spans {
         file.global_args.iter().for_each(|it| spans.instruction(it));
         for stage in &file.stages {
             let from = &stage.from;
-            spans
-                .0
-                .extend([from.span, from.keyword.span, from.image.span]);
+            spans.0.extend([from.span, from.keyword.span, from.image.span]);
             spans.0.extend(from.platform.iter().map(|it| it.span));
             spans.0.extend(from.as_keyword.iter().map(|it| it.span));
             spans.0.extend(from.name.iter().map(|it| it.span));
-            stage
-                .instructions
-                .iter()
-                .for_each(|it| spans.instruction(it));
+            stage.instructions.iter().for_each(|it| spans.instruction(it));
         }
         let directives = &file.directives;
-        for directive in [&directives.syntax, &directives.check]
-            .into_iter()
-            .flatten()
-        {
+        for directive in [&directives.syntax, &directives.check].into_iter().flatten() {
             spans.0.push(directive.span);
         }
         spans.0
@@ -111,14 +103,9 @@ fn check(text: &str) {
         let comments = comments_before(&source, span.start);
         assert!(comments.iter().all(|it| source.slice(it.span) == it.value));
         let range = span.start as usize..span.end as usize;
-        assert!(
-            text.get(range).is_some(),
-            "{span:?} is no place of {text:?}"
-        );
+        assert!(text.get(range).is_some(), "{span:?} is no place of {text:?}");
     }
-    let refused = diagnostics
-        .iter()
-        .any(crate::diagnostic::Diagnostic::is_error);
+    let refused = diagnostics.iter().any(crate::diagnostic::Diagnostic::is_error);
     assert!(refused || !file.stages.is_empty());
 }
 

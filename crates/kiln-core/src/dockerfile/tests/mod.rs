@@ -25,8 +25,6 @@ fn parsed(text: &str) -> String {
 fn problems(text: &str) -> String {
     let source = SourceFile::new("Dockerfile", text);
     let (_, diagnostics) = super::parse(&source);
-    let lines = diagnostics
-        .iter()
-        .map(|diagnostic| text_form::diagnostic(diagnostic, &source));
+    let lines = diagnostics.iter().map(|diagnostic| text_form::diagnostic(diagnostic, &source));
     lines.collect()
 }

@@ -53,10 +53,7 @@ fn errors() {
         "\"a\"b",
         "",
     ];
-    let all: Vec<String> = all
-        .iter()
-        .map(|text| format!("{text}: {}", mount(text)))
-        .collect();
+    let all: Vec<String> = all.iter().map(|text| format!("{text}: {}", mount(text))).collect();
     assert_snapshot!(all.join("\n"), @r#"
         type=frob,target=/x: unsupported mount type "frob": expected bind, cache, tmpfs, secret, ssh
         type=cahce,target=/x: unsupported mount type "cahce": expected bind, cache, tmpfs, secret, ssh (did you mean `cache`?)

@@ -133,11 +133,7 @@ fn command(it: &CommandLine) -> String {
 fn heredoc(it: &Heredoc) -> String {
     let expand = if it.expand { "" } else { " literal" };
     let chomp = if it.chomp { " chomp" } else { "" };
-    let fd = if it.fd == 0 {
-        String::new()
-    } else {
-        format!(" fd {}", it.fd)
-    };
+    let fd = if it.fd == 0 { String::new() } else { format!(" fd {}", it.fd) };
     format!("<{:?}{expand}{chomp}{fd}: {:?}>", it.name, it.body)
 }
 
