@@ -112,25 +112,51 @@ impl Glob {
 
     /// Whether the whole path matches.
     pub fn matches(&self, path: &str) -> bool {
+        self.matches_with_name(path, last_segment(path))
+    }
+
+    /// The same, given the path's [`last_segment`]: for many patterns on one path.
+    pub(crate) fn matches_with_name(&self, path: &str, name: &str) -> bool {
         match &self.matcher {
             Matcher::Exact(exact) => path == exact,
-            Matcher::Prefix(prefix) => path.starts_with(prefix.as_str()),
-            Matcher::Suffix(suffix) => path.ends_with(suffix.as_str()),
-            Matcher::Below(name) => path
-                .strip_suffix(name.as_str())
-                .is_some_and(|before| before.is_empty() || before.ends_with('/')),
+            Matcher::Prefix(prefix) => begins(path, prefix),
+            Matcher::Suffix(suffix) => ends(path, suffix),
+            Matcher::Below(below) => {
+                ends(path, below) && {
+                    let before = &path[..path.len() - below.len()];
+                    before.is_empty() || before.ends_with('/')
+                }
+            }
             Matcher::Segments(wildcards) => {
                 wildcards.may_match(path) && segments(&wildcards.tokens, path)
             }
             Matcher::LastSegment(wildcards) => {
-                let last = path.rsplit('/').next().unwrap_or(path);
-                wildcards.may_match(last) && segments(&wildcards.tokens, last)
+                wildcards.may_match(name) && segments(&wildcards.tokens, name)
             }
             Matcher::Automaton(wildcards) => {
                 wildcards.may_match(path) && automaton(&wildcards.tokens, path)
             }
         }
     }
+}
+
+/// `starts_with` that looks at one byte first: most paths differ there, and comparing memory
+/// costs a call.
+fn begins(path: &str, prefix: &str) -> bool {
+    let first = prefix.as_bytes().first();
+    first.is_none() || (first == path.as_bytes().first() && path.starts_with(prefix))
+}
+
+/// `ends_with` in the same way.
+fn ends(path: &str, suffix: &str) -> bool {
+    let last = suffix.as_bytes().last();
+    last.is_none() || (last == path.as_bytes().last() && path.ends_with(suffix))
+}
+
+/// What follows the last slash.
+pub(crate) fn last_segment(path: &str) -> &str {
+    let slash = path.bytes().rposition(|byte| byte == b'/');
+    &path[slash.map_or(0, |slash| slash + 1)..]
 }
 
 impl Matcher {
@@ -174,7 +200,7 @@ impl Wildcards {
 
     /// A cheap refusal of most paths.
     fn may_match(&self, path: &str) -> bool {
-        path.starts_with(self.prefix.as_str()) && path.ends_with(self.suffix.as_str())
+        begins(path, &self.prefix) && ends(path, &self.suffix)
     }
 }
 
@@ -350,3 +376,6 @@ impl Places {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

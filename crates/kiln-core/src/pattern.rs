@@ -12,7 +12,7 @@
 
 use thiserror::Error;
 
-use crate::glob::{BadPattern, Glob};
+use crate::glob::{BadPattern, Glob, last_segment};
 
 /// A list of patterns that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -166,21 +166,24 @@ impl Patterns {
     /// state to hand on to what `path` holds.
     pub fn matches_in(&self, path: &str, parent: &MatchState) -> (bool, MatchState) {
         let mut state = MatchState::new(self.patterns.len());
-        let ignored = self.walk(path, parent, &mut |index| state.set(index));
+        let ignored = self.walk(path, parent, |index| state.set(index));
         (ignored, state)
     }
 
     /// The same for a path that holds nothing.
     pub fn matches_file_in(&self, path: &str, parent: &MatchState) -> bool {
-        self.walk(path, parent, &mut |_| {})
+        self.walk(path, parent, |_| {})
     }
 
-    fn walk(&self, path: &str, parent: &MatchState, matched: &mut dyn FnMut(usize)) -> bool {
+    fn walk(&self, path: &str, parent: &MatchState, mut matched: impl FnMut(usize)) -> bool {
+        let name = last_segment(path);
         let mut ignored = false;
         for (index, pattern) in self.patterns.iter().enumerate() {
             let could_change = (pattern.role == Role::Exception) == ignored;
-            let hit =
-                parent.contains(index) || (could_change && pattern.matches(path, parent.known));
+            let hit = parent.contains(index)
+                || (could_change
+                    && (pattern.glob.matches_with_name(path, name)
+                        || (!parent.known && pattern.matches_above(path))));
             if hit {
                 matched(index);
                 ignored = pattern.role == Role::Ignore;
@@ -202,14 +205,8 @@ impl Patterns {
 }
 
 impl Pattern {
-    /// `parents_known`: the directories above were asked already.
-    fn matches(&self, path: &str, parents_known: bool) -> bool {
-        if self.glob.matches(path) {
-            return true;
-        }
-        if parents_known {
-            return false;
-        }
+    /// Whether it matches a directory above `path`.
+    fn matches_above(&self, path: &str) -> bool {
         let mut slashes = path.match_indices('/');
         slashes.any(|(at, _)| self.glob.matches(&path[..at]))
     }
@@ -283,3 +280,6 @@ impl MatchState {
         word & (1 << (index % 64)) != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

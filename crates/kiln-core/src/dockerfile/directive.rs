@@ -27,14 +27,15 @@ impl DirectiveReader {
         self.directives
     }
 
-    /// Looks at the next line; does nothing once a line was no directive.
-    pub(super) fn read(&mut self, line: Line<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    /// Looks at the next line; whether it is a directive (one that stands twice is one, too).
+    /// After a line that is none, no other is.
+    pub(super) fn read(&mut self, line: Line<'_>, diagnostics: &mut Vec<Diagnostic>) -> bool {
         if self.done {
-            return;
+            return false;
         }
         let Some((key, value)) = split(line) else {
             self.done = true;
-            return;
+            return false;
         };
         if self.seen.contains(&key) {
             diagnostics.push(Diagnostic::error(
@@ -42,7 +43,7 @@ impl DirectiveReader {
                 value.span,
                 format!("only one {key} parser directive can be used"),
             ));
-            return;
+            return true;
         }
         self.seen.push(key);
         match key {
@@ -50,6 +51,7 @@ impl DirectiveReader {
             "check" => self.directives.check = Some(value),
             _ => self.set_escape(&value, diagnostics),
         }
+        true
     }
 
     fn set_escape(&mut self, value: &Spanned<String>, diagnostics: &mut Vec<Diagnostic>) {

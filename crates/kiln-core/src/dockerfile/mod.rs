@@ -8,13 +8,17 @@
 //!
 //! Source: the Dockerfile reference, and where that is silent, what docker/dockerfile 1.20 does.
 
+mod comments;
 mod directive;
 pub mod flags;
+mod from;
 mod heredoc;
 mod instruction;
 mod json;
+mod lexer;
 mod lines;
 mod mount;
+mod onbuild;
 mod parse;
 mod split;
 mod stage_name;
@@ -25,6 +29,7 @@ mod tests;
 mod value;
 mod words;
 
+pub use comments::comments_before;
 pub use instruction::*;
 pub use mount::{Mount, MountKind, Sharing, parse_mount, parse_mount_with};
 pub use parse::{parse, parse_trigger};

@@ -37,6 +37,7 @@ pub fn parse(source: &SourceFile) -> (Dockerfile, Vec<Diagnostic>) {
         );
         diagnostics.push(error.with_help("add `FROM IMAGE`"));
     }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.map(|span| span.start));
     (dockerfile, diagnostics)
 }
 
@@ -86,10 +87,8 @@ struct Parser {
 impl Parser {
     fn read(&mut self, text: &str) {
         let mut lines = Lines::new(text);
-        let mut top = Lines::new(text);
-        for line in &mut top {
-            self.directives.read(line, &mut self.diagnostics);
-            if !line.is_comment() {
+        for line in Lines::new(text) {
+            if !self.directives.read(line, &mut self.diagnostics) {
                 break;
             }
         }

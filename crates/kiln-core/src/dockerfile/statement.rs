@@ -8,14 +8,13 @@ use std::ops::Range;
 use super::flags;
 use super::heredoc::{Announcement, RawHeredoc};
 use super::instruction::{
-    ArgDeclaration, CommandLine, Copy, CopySource, From, Healthcheck, InstructionKind, KeyValue,
-    Run, Word,
+    ArgDeclaration, CommandLine, Copy, CopySource, Healthcheck, InstructionKind, KeyValue, Run,
+    Word,
 };
 use super::json::{self, NotStrings};
 use super::lines::LogicalLine;
 use super::mount;
 use super::split::{Command, blank_separated, quoted_words};
-use super::stage_name::is_valid_stage_name;
 use super::value::{ValueError, parse_interval, parse_retries};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::source::{Span, Spanned};
@@ -41,9 +40,6 @@ pub(super) const INSTRUCTIONS: [&str; 18] = [
     "VOLUME",
     "WORKDIR",
 ];
-
-/// Errors that a trigger of ONBUILD has where it is written; all others wait for its use.
-pub(super) const TRIGGER_ERRORS: [&str; 3] = ["json-not-strings", "missing-value", "heredoc"];
 
 /// A cut line, ready to be understood.
 pub(super) struct Statement<'a> {
@@ -73,7 +69,8 @@ impl Statement<'_> {
         self.line.span(self.command.keyword.start..self.end())
     }
 
-    fn end(&self) -> usize {
+    /// One past its last byte in the logical line.
+    pub(super) fn end(&self) -> usize {
         let trimmed = self.line.trimmed();
         trimmed.end.max(self.command.keyword.end)
     }
@@ -128,13 +125,20 @@ impl Statement<'_> {
     }
 
     /// A refusal about the whole line.
-    fn refuse<T>(&self, code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
+    pub(super) fn refuse<T>(
+        &self,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Result<T, Refusal> {
         Err(Box::new(Diagnostic::error(code, self.span(), message)))
     }
 
     fn unknown(&self) -> Diagnostic {
         let keyword = self.keyword();
-        let message = format!("unknown instruction: {}", keyword.value);
+        let message = match keyword.value.as_str() {
+            "" => "unknown instruction: a continuation without a line".to_owned(),
+            name => format!("unknown instruction: {name}"),
+        };
         let error = Diagnostic::error("unknown-instruction", keyword.span, message);
         let odd = keyword.value.chars().find(|c| c.is_whitespace());
         if let Some(odd) = odd {
@@ -207,7 +211,8 @@ impl Statement<'_> {
         Ok(self.line.word(self.command.rest.clone()))
     }
 
-    fn at_least_one<T>(&self, name: &str) -> Result<T, Refusal> {
+    /// A refusal of a line without arguments.
+    pub(super) fn at_least_one<T>(&self, name: &str) -> Result<T, Refusal> {
         self.refuse("missing-argument", format!("{name} requires at least one argument"))
     }
 
@@ -423,102 +428,6 @@ impl Statement<'_> {
             }
         }
         Ok(Healthcheck::Cmd { flags, command })
-    }
-
-    /// The trigger of ONBUILD: its text with the bodies of its here-documents.
-    fn trigger(&self, diagnostics: &mut Vec<Diagnostic>) -> Result<Word, Refusal> {
-        if self.command.rest.is_empty() {
-            return self.at_least_one("ONBUILD");
-        }
-        let inner = Statement {
-            line: self.line,
-            command: Command::new(self.line, self.command.rest.clone(), self.escape),
-            heredocs: self.heredocs.clone(),
-            escape: self.escape,
-        };
-        let refused = match inner.name().as_str() {
-            "ONBUILD" => Some("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
-            name @ ("FROM" | "MAINTAINER") => {
-                Some(format!("{name} isn't allowed as an ONBUILD trigger"))
-            }
-            _ => None,
-        };
-        if let Some(message) = refused {
-            return self.refuse("onbuild-trigger", message);
-        }
-        let mut found = Vec::new();
-        let refusal = inner.kind(&mut found).err();
-        for mut diagnostic in found.into_iter().chain(refusal.map(|refusal| *refusal)) {
-            if !TRIGGER_ERRORS.contains(&diagnostic.code) {
-                diagnostic.severity = crate::diagnostic::Severity::Warning;
-            }
-            diagnostics.push(diagnostic);
-        }
-        // Blanks at the end of the line stay, as they do in the image config.
-        let start = self.line.trimmed().start + "ONBUILD".len();
-        let text = self.line.text()[start..].trim_start();
-        let mut text = text.to_owned();
-        for heredoc in &self.heredocs {
-            text.push('\n');
-            text.push_str(&heredoc.body);
-            text.push_str(&heredoc.announcement.name);
-        }
-        Ok(Word { text, span: self.line.span(self.command.rest.clone()) })
-    }
-
-    /// A FROM line; on an error the stage still stands, with what could be read.
-    pub(super) fn from(&self, diagnostics: &mut Vec<Diagnostic>) -> From {
-        let words = blank_separated(self.line, self.command.rest.clone());
-        let word = |index: usize| words.get(index).map(|range| self.line.word(range.clone()));
-        let spanned = |word: Word| Spanned { value: word.text, span: word.span };
-        let end = self.end();
-        let mut from = From {
-            span: self.span(),
-            keyword: self.keyword(),
-            text: self.line.text()[self.line.trimmed()].to_owned(),
-            platform: flags::text(&self.command.flags, "platform").cloned(),
-            image: word(0).unwrap_or_else(|| self.line.word(end..end)),
-            as_keyword: None,
-            name: None,
-        };
-        let is_as = |word: &Word| word.text.eq_ignore_ascii_case("as");
-        from.as_keyword = word(1).filter(is_as).map(spanned);
-        if from.as_keyword.is_some() {
-            from.name = word(2).map(spanned);
-        }
-        let complete = words.len() == 1 || (words.len() == 3 && from.as_keyword.is_some());
-        if !complete {
-            diagnostics.push(self.wrong_from(&words));
-        }
-        if let Some(name) = &from.name
-            && !is_valid_stage_name(&name.value)
-        {
-            let message = format!(
-                "invalid name for build stage: {:?}, name can't start with a number or contain \
-                 symbols",
-                name.value
-            );
-            diagnostics.push(Diagnostic::error("bad-stage-name", name.span, message));
-        }
-        flags::check("FROM", &self.command.flags, diagnostics);
-        from
-    }
-
-    fn wrong_from(&self, words: &[Range<usize>]) -> Diagnostic {
-        let error = Diagnostic::error(
-            "bad-from",
-            self.span(),
-            "FROM requires either one or three arguments",
-        );
-        let text = |range: &Range<usize>| &self.line.text()[range.clone()];
-        let comment = words.iter().any(|word| text(word).starts_with('#'));
-        if comment {
-            error.with_help("a comment must stand on a line of its own")
-        } else if words.is_empty() {
-            error.with_help("name an image, or `scratch`")
-        } else {
-            error.with_help("write `FROM IMAGE` or `FROM IMAGE AS NAME`")
-        }
     }
 }
 

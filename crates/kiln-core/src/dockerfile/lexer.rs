@@ -1,0 +1,399 @@
+//! The lexer behind [`super::words`]: quotes, escapes, `$`.
+//!
+//! It goes through the text once and builds both the expanded text and the words that it splits
+//! into. It never fails on unknown characters, only on open quotes and braces and on what stands
+//! in a brace.
+
+use std::collections::BTreeSet;
+use std::iter::Peekable;
+use std::str::Chars;
+
+use super::substitution::{self, Removal};
+use super::words::{Expansion, Variables, WordError, WordErrorKind};
+
+/// How deep `${a:-${b:-…}}` may nest.
+pub(super) const DEPTH_LIMIT: usize = 64;
+
+/// What the variants of expansion differ in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Mode {
+    /// Quotes stay in the result.
+    pub(super) raw_quotes: bool,
+    /// Escape characters stay in the result.
+    pub(super) raw_escapes: bool,
+    /// Quotes mean nothing.
+    pub(super) plain_quotes: bool,
+    /// A reference to an unset variable stays as written.
+    pub(super) keep_unset: bool,
+}
+
+/// What came out, as one text and as words.
+pub(super) struct Output {
+    pub(super) text: String,
+    pub(super) words: Vec<String>,
+    pub(super) used: BTreeSet<String>,
+    pub(super) unset: BTreeSet<String>,
+}
+
+impl Output {
+    /// Without the words.
+    pub(super) fn text(self) -> Expansion {
+        Expansion { text: self.text, used: self.used, unset: self.unset }
+    }
+}
+
+/// Runs the lexer over a whole text.
+pub(super) fn process(
+    word: &str,
+    escape: char,
+    vars: Variables<'_>,
+    mode: Mode,
+) -> Result<Output, WordError> {
+    let mut lexer = Lexer {
+        chars: word.chars().peekable(),
+        escape,
+        vars,
+        mode,
+        used: BTreeSet::new(),
+        unset: BTreeSet::new(),
+        depth: 0,
+    };
+    match lexer.until(None) {
+        Ok((text, words)) => Ok(Output { text, words, used: lexer.used, unset: lexer.unset }),
+        Err(kind) => Err(WordError { word: word.to_owned(), kind }),
+    }
+}
+
+struct Lexer<'a> {
+    chars: Peekable<Chars<'a>>,
+    escape: char,
+    vars: Variables<'a>,
+    mode: Mode,
+    used: BTreeSet<String>,
+    unset: BTreeSet<String>,
+    depth: usize,
+}
+
+/// What follows the name in `${name…}`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Default,
+    Alternative,
+    Required,
+    Remove(Removal),
+}
+
+/// Whether an empty value counts as none (the colon in `${x:-w}`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    Counts,
+    IsUnset,
+}
+
+impl Lexer<'_> {
+    /// Everything up to `stop` (eaten), or to the end; as one text and as words.
+    fn until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), WordErrorKind> {
+        let mut result = String::new();
+        let mut words = Words::default();
+        while let Some(&c) = self.chars.peek() {
+            if Some(c) == stop {
+                self.chars.next();
+                return Ok((result, words.finish()));
+            }
+            match c {
+                '$' => {
+                    let value = self.dollar()?;
+                    words.split(&value);
+                    result.push_str(&value);
+                }
+                '\'' | '"' if !self.mode.plain_quotes => {
+                    let quoted = self.quoted()?;
+                    words.append(&quoted);
+                    result.push_str(&quoted);
+                }
+                '<' => {
+                    let redirection = self.redirection();
+                    words.append(&redirection);
+                    result.push_str(&redirection);
+                }
+                _ => self.plain(&mut result, &mut words),
+            }
+        }
+        match stop {
+            None => Ok((result, words.finish())),
+            Some('/') => Err(WordErrorKind::Slash),
+            Some(_) => Err(WordErrorKind::Brace),
+        }
+    }
+
+    /// The same with escapes kept or not, for the inside of a substitution.
+    fn nested(&mut self, stop: char, raw_escapes: bool) -> Result<String, WordErrorKind> {
+        if self.depth == DEPTH_LIMIT {
+            return Err(WordErrorKind::Depth);
+        }
+        self.depth += 1;
+        let outer = std::mem::replace(&mut self.mode.raw_escapes, raw_escapes);
+        let result = self.until(Some(stop));
+        self.mode.raw_escapes = outer;
+        self.depth -= 1;
+        result.map(|(text, _)| text)
+    }
+
+    fn plain(&mut self, result: &mut String, words: &mut Words) {
+        let Some(c) = self.chars.next() else { return };
+        if c != self.escape {
+            words.push(c);
+            result.push(c);
+            return;
+        }
+        if self.mode.raw_escapes {
+            words.push_raw(c);
+            result.push(c);
+        }
+        if let Some(escaped) = self.chars.next() {
+            words.push_raw(escaped);
+            result.push(escaped);
+        }
+    }
+
+    fn quoted(&mut self) -> Result<String, WordErrorKind> {
+        let quote = self.chars.next().unwrap_or('"');
+        let mut result = String::new();
+        if self.mode.raw_quotes {
+            result.push(quote);
+        }
+        if quote == '\'' {
+            self.single_quoted(&mut result)?;
+        } else {
+            self.double_quoted(&mut result)?;
+        }
+        if self.mode.raw_quotes {
+            result.push(quote);
+        }
+        Ok(result)
+    }
+
+    fn single_quoted(&mut self, result: &mut String) -> Result<(), WordErrorKind> {
+        for c in self.chars.by_ref() {
+            if c == '\'' {
+                return Ok(());
+            }
+            result.push(c);
+        }
+        Err(WordErrorKind::SingleQuote)
+    }
+
+    fn double_quoted(&mut self, result: &mut String) -> Result<(), WordErrorKind> {
+        while let Some(&c) = self.chars.peek() {
+            if c == '$' {
+                result.push_str(&self.dollar()?);
+                continue;
+            }
+            self.chars.next();
+            if c == '"' {
+                return Ok(());
+            }
+            if c != self.escape {
+                result.push(c);
+                continue;
+            }
+            if self.mode.raw_escapes {
+                result.push(c);
+            }
+            match self.chars.peek().copied() {
+                None => {}
+                Some(next) if next == '"' || next == '$' || next == self.escape => {
+                    self.chars.next();
+                    result.push(next);
+                }
+                Some(_) => result.push(c),
+            }
+        }
+        Err(WordErrorKind::DoubleQuote)
+    }
+
+    /// `<`, or `<<` with the blanks after it: those belong to a here-document's word.
+    fn redirection(&mut self) -> String {
+        let mut result = String::from("<");
+        self.chars.next();
+        if self.chars.next_if_eq(&'<').is_some() {
+            result.push('<');
+            while let Some(blank) = self.chars.next_if(|c| matches!(c, '\t' | '\r' | ' ')) {
+                result.push(blank);
+            }
+        }
+        result
+    }
+
+    fn dollar(&mut self) -> Result<String, WordErrorKind> {
+        self.chars.next();
+        if self.chars.next_if_eq(&'{').is_some() {
+            return self.braced();
+        }
+        let name = self.name();
+        if name.is_empty() {
+            return Ok("$".to_owned());
+        }
+        match self.value(&name) {
+            None if self.mode.keep_unset => Ok(format!("${name}")),
+            value => Ok(value.unwrap_or_default()),
+        }
+    }
+
+    /// After `${`.
+    fn braced(&mut self) -> Result<String, WordErrorKind> {
+        match self.chars.peek() {
+            None => return Err(WordErrorKind::Brace),
+            Some('{' | '}' | ':') => return Err(WordErrorKind::Substitution),
+            Some(_) => {}
+        }
+        let name = self.name();
+        match self.chars.next() {
+            None => Err(WordErrorKind::Brace),
+            Some('}') => match self.value(&name) {
+                None if self.mode.keep_unset => Ok(format!("${{{name}}}")),
+                value => Ok(value.unwrap_or_default()),
+            },
+            Some('/') => self.replace(&name),
+            Some(':') => match self.chars.next() {
+                None => Err(WordErrorKind::Brace),
+                Some(c) => self.modified(&name, c, Empty::IsUnset),
+            },
+            Some(c) => self.modified(&name, c, Empty::Counts),
+        }
+    }
+
+    /// `${name-word}` and its like, after the operator's first character.
+    fn modified(&mut self, name: &str, c: char, empty: Empty) -> Result<String, WordErrorKind> {
+        let colon = if empty == Empty::IsUnset { ":" } else { "" };
+        let operator = match c {
+            '-' => Operator::Default,
+            '+' => Operator::Alternative,
+            '?' => Operator::Required,
+            '#' if empty == Empty::Counts => Operator::Remove(Removal::Prefix),
+            '%' if empty == Empty::Counts => Operator::Remove(Removal::Suffix),
+            _ => return Err(WordErrorKind::Modifier(format!("{colon}{c}"))),
+        };
+        let word = self.nested('}', matches!(operator, Operator::Remove(_)))?;
+        let value = self.value(name);
+        if value.is_none() && self.mode.keep_unset {
+            return Ok(format!("${{{name}{colon}{c}{word}}}"));
+        }
+        let usable = match &value {
+            Some(value) => !(value.is_empty() && empty == Empty::IsUnset),
+            None => false,
+        };
+        let text = value.clone().unwrap_or_default();
+        match operator {
+            Operator::Default => Ok(if usable { text } else { word }),
+            Operator::Alternative => Ok(if usable { word } else { String::new() }),
+            Operator::Required if usable => Ok(text),
+            Operator::Required => Err(required(name, value.is_some(), word)),
+            Operator::Remove(side) => substitution::remove(&text, &word, side)
+                .map_err(|error| WordErrorKind::Pattern { pattern: word, error }),
+        }
+    }
+
+    /// After `${name/`.
+    fn replace(&mut self, name: &str) -> Result<String, WordErrorKind> {
+        let all = self.chars.next_if_eq(&'/').is_some();
+        let pattern = self.nested('/', true)?;
+        let replacement = self.nested('}', true)?;
+        let value = self.value(name);
+        if value.is_none() && self.mode.keep_unset {
+            return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+        }
+        let value = value.unwrap_or_default();
+        let result = if all {
+            substitution::replace_all(&value, &pattern, &replacement)
+        } else {
+            substitution::replace_first(&value, &pattern, &replacement)
+        };
+        result.map_err(|error| WordErrorKind::Pattern { pattern, error })
+    }
+
+    /// Digits, one special parameter, or a name; empty where none of them stands.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        let Some(&first) = self.chars.peek() else {
+            return name;
+        };
+        if first.is_ascii_digit() {
+            while let Some(digit) = self.chars.next_if(char::is_ascii_digit) {
+                name.push(digit);
+            }
+        } else if matches!(first, '@' | '*' | '#' | '?' | '-' | '$' | '!') {
+            self.chars.next();
+            name.push(first);
+        } else {
+            while let Some(c) = self.chars.next_if(|c| c.is_alphanumeric() || *c == '_') {
+                name.push(c);
+            }
+        }
+        name
+    }
+
+    fn value(&mut self, name: &str) -> Option<String> {
+        let value = (self.vars)(name);
+        let names = if value.is_some() { &mut self.used } else { &mut self.unset };
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+        value
+    }
+}
+
+fn required(name: &str, is_set: bool, word: String) -> WordErrorKind {
+    let message = match (word.is_empty(), is_set) {
+        (false, _) => word,
+        (true, true) => "is not allowed to be empty".to_owned(),
+        (true, false) => "is not allowed to be unset".to_owned(),
+    };
+    WordErrorKind::Required { name: name.to_owned(), message }
+}
+
+/// Collects words while the text goes by.
+#[derive(Default)]
+struct Words {
+    current: String,
+    words: Vec<String>,
+}
+
+impl Words {
+    /// A character outside of quotes: a blank ends the word.
+    fn push(&mut self, c: char) {
+        if c.is_whitespace() {
+            self.end();
+        } else {
+            self.current.push(c);
+        }
+    }
+
+    /// A protected character.
+    fn push_raw(&mut self, c: char) {
+        self.current.push(c);
+    }
+
+    /// A quoted text.
+    fn append(&mut self, text: &str) {
+        self.current.push_str(text);
+    }
+
+    /// An expanded text: its blanks split.
+    fn split(&mut self, text: &str) {
+        for c in text.chars() {
+            self.push(c);
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.current.is_empty() {
+            self.words.push(std::mem::take(&mut self.current));
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        self.end();
+        self.words
+    }
+}
