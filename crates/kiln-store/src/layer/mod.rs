@@ -1,0 +1,44 @@
+//! Layers: one diff of a file system, as a directory, as an index and as a tar archive.
+//!
+//! On disk a layer is a directory in overlayfs upper format with `userxattr` conventions, for
+//! root too: a whiteout is a character device 0/0, an opaque directory carries the extended
+//! attribute `user.overlay.opaque` = `y`. In memory it is a [`LayerIndex`], and a chain of those
+//! is a [`Tree`]. On the wire it is a tar archive after the OCI image-spec, layer.md.
+//!
+//! ```text
+//! directory ──scan──▶ LayerIndex ──write_tar──▶ tar ──Compressor──▶ blob      (pack: all at once)
+//! blob ──decompressor──▶ tar ──apply_tar──▶ directory + LayerIndex           (unpack: all at once)
+//! ```
+//!
+//! The index is the truth and the directory its best realisation: where the user namespace maps
+//! no such owner, or forbids a device node, the index keeps what the archive said while the
+//! directory holds kiln's own owner, or an empty file in the device's place.
+//!
+//! Nothing here calls fsync, renames into place or locks: durability is the store's.
+
+mod beneath;
+mod compress;
+mod content;
+mod index;
+mod index_format;
+mod metadata;
+mod pack;
+mod path;
+mod pipe;
+mod scan;
+mod tar_apply;
+mod tar_header;
+mod tar_read;
+mod tar_write;
+mod tree;
+mod xattr;
+
+pub use compress::{Compression, Compressor, Decompressor, DigestWriter, decompressor};
+pub use content::{ContentHasher, Ignored};
+pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
+pub use pack::{Packed, Unpack, pack, unpack};
+pub use path::path_order;
+pub use scan::scan;
+pub use tar_apply::apply_tar;
+pub use tar_write::{TarOptions, TarXattrs, write_tar};
+pub use tree::{LastSymlink, ResolveError, Tree, Walk};

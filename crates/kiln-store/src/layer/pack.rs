@@ -1,0 +1,287 @@
+//! From a layer to its blob and back, in one pass each, on several threads.
+//!
+//! ```text
+//! pack:   files ──write_tar──▶ │ sha256 (diff ID), cut into blocks ─▶ │ compress ─▶ │ sha256, out
+//! unpack: blob ──sha256──▶ │ decompress ──▶ │ sha256 (diff ID), apply_tar ──▶ files
+//! ```
+//!
+//! `│` is a change of threads. Small layers are done on the calling thread alone.
+
+use std::io::{self, BufRead as _, Read, Write};
+use std::path::Path;
+
+use kiln_core::digest::{BlobDigest, DiffId};
+use sha2::{Digest as _, Sha256};
+
+use super::compress::{Compression, Compressor, DigestWriter, decompressor};
+use super::index::LayerIndex;
+use super::pipe::{CHUNK_BYTES, PipeReader, is_hang_up, pipe};
+use super::tar_apply::apply_buffered;
+use super::tar_write::{TarOptions, write_tar};
+use crate::layer_error::LayerError;
+
+/// Blobs up to this size are unpacked without threads.
+const SMALL_BLOB_BYTES: u64 = 128 << 10;
+
+/// A layer's blob, as its descriptor and the image config will name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed {
+    /// Digest of the uncompressed archive.
+    pub diff_id: DiffId,
+    /// Digest of the blob.
+    pub digest: BlobDigest,
+    /// Size of the blob.
+    pub size_bytes: u64,
+    /// Size of the uncompressed archive.
+    pub uncompressed_bytes: u64,
+}
+
+/// What a blob must turn out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpack {
+    /// Digest of the blob, from its descriptor.
+    pub digest: BlobDigest,
+    /// Digest of the uncompressed archive, from the image config.
+    pub diff_id: DiffId,
+}
+
+/// Where the archive goes: into the diff ID and into the compressor.
+struct Sink<W: Write> {
+    /// Nothing for an uncompressed layer, whose diff ID is its digest.
+    diff: Option<Sha256>,
+    uncompressed_bytes: u64,
+    out: Compressor<DigestWriter<W>>,
+}
+
+impl<W: Write> Sink<W> {
+    fn new(out: W, compression: Compression) -> Result<Self, LayerError> {
+        Ok(Self {
+            diff: (compression != Compression::Uncompressed).then(Sha256::new),
+            uncompressed_bytes: 0,
+            out: Compressor::new(DigestWriter::new(out), compression)?,
+        })
+    }
+
+    fn finish(self) -> io::Result<Packed> {
+        let (_, digest, size_bytes) = self.out.finish()?.finish();
+        let diff = self
+            .diff
+            .map_or(*digest.as_bytes(), |hasher| hasher.finalize().into());
+        let diff_id = DiffId::from_bytes(diff);
+        Ok(Packed {
+            diff_id,
+            digest,
+            size_bytes,
+            uncompressed_bytes: self.uncompressed_bytes,
+        })
+    }
+}
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(diff) = &mut self.diff {
+            diff.update(bytes);
+        }
+        self.uncompressed_bytes += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the layer `index`, whose files lie in `fs`, as a blob to `out`. Its bytes depend on
+/// the arguments only, not on the machine.
+///
+/// # Errors
+/// Those of [`write_tar`] and [`Compressor::new`]; `out` then holds a part of the blob.
+pub fn pack(
+    index: &LayerIndex,
+    fs: &Path,
+    compression: Compression,
+    options: &TarOptions,
+    out: &mut (impl Write + Send),
+) -> Result<Packed, LayerError> {
+    let mut sink = Sink::new(out, compression)?;
+    let failed = LayerError::stream("write a layer blob");
+    let guess = index.size_bytes() + 1024 * index.entries().len() as u64;
+    if guess < CHUNK_BYTES as u64 {
+        write_tar(index, fs, options, &mut sink)?;
+        return sink.finish().map_err(failed);
+    }
+    let (mut writer, reader) = pipe();
+    std::thread::scope(|scope| {
+        let archive = scope.spawn(move || {
+            write_tar(index, fs, options, &mut writer)?;
+            writer
+                .finish()
+                .map_err(LayerError::stream("write a layer archive"))
+        });
+        let packed = drain(reader, &mut sink).and_then(|()| sink.finish());
+        let written = archive.join().expect("the archive's thread does not panic");
+        match (packed, written) {
+            (Ok(packed), Ok(())) => Ok(packed),
+            (Err(error), Err(_)) if !is_hang_up(&error) => Err(failed(error)),
+            (_, Err(error)) => Err(error),
+            (Err(error), Ok(())) => Err(failed(error)),
+        }
+    })
+}
+
+fn drain(mut reader: PipeReader, sink: &mut impl Write) -> io::Result<()> {
+    loop {
+        let bytes = reader.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            return Ok(());
+        }
+        sink.write_all(bytes)?;
+        reader.consume(length);
+    }
+}
+
+/// A reader that takes the digest of what passes.
+struct DigestReader<R> {
+    input: R,
+    /// Nothing where the digest is known otherwise.
+    hasher: Option<Sha256>,
+}
+
+impl<R: Read> Read for DigestReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..length]);
+        }
+        Ok(length)
+    }
+}
+
+/// Unpacks a layer's blob, compressed or not, into the directory `dest`, which is made if it is
+/// missing and must be empty. Returns the layer's index.
+///
+/// # Errors
+/// [`LayerError::BlobMismatch`] and [`LayerError::DiffIdMismatch`] when it is not the expected
+/// layer, otherwise those of [`apply_tar`](super::apply_tar). `dest` then holds something that
+/// must not be used.
+pub fn unpack(
+    mut blob: impl Read + Send,
+    expected: Unpack,
+    dest: &Path,
+) -> Result<LayerIndex, LayerError> {
+    let mut head = Vec::new();
+    (&mut blob)
+        .take(SMALL_BLOB_BYTES + 1)
+        .read_to_end(&mut head)
+        .map_err(LayerError::stream("read a layer blob"))?;
+    if head.len() as u64 <= SMALL_BLOB_BYTES {
+        check_blob(BlobDigest::of(&head), expected)?;
+        return apply(decompressor(&head[..]), expected, dest);
+    }
+    unpack_threaded(io::Cursor::new(head).chain(blob), expected, dest)
+}
+
+fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
+    let expected = expected.digest;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(LayerError::BlobMismatch { expected, found })
+    }
+}
+
+/// Applies the archive, reads on to the end, and checks the diff ID.
+fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex, LayerError> {
+    // Of an uncompressed layer the blob's digest says it all.
+    let hasher = (expected.diff_id.as_blob() != expected.digest).then(Sha256::new);
+    let mut archive = DigestReader {
+        input: archive,
+        hasher,
+    };
+    let index = apply_buffered(&mut archive, dest)?;
+    io::copy(&mut archive, &mut io::sink()).map_err(LayerError::stream("read a layer archive"))?;
+    if let Some(hasher) = archive.hasher {
+        let found = DiffId::from_bytes(hasher.finalize().into());
+        if found != expected.diff_id {
+            return Err(LayerError::DiffIdMismatch {
+                expected: expected.diff_id,
+                found,
+            });
+        }
+    }
+    Ok(index)
+}
+
+fn unpack_threaded(
+    mut blob: impl Read + Send,
+    expected: Unpack,
+    dest: &Path,
+) -> Result<LayerIndex, LayerError> {
+    let (mut raw_writer, raw_reader) = pipe();
+    let (mut tar_writer, tar_reader) = pipe();
+    let mut hasher = Sha256::new();
+    let (applied, decompressed, read) = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            raw_writer.fill(&mut blob, |bytes| hasher.update(bytes))?;
+            raw_writer.finish()
+        });
+        let decompressing = scope.spawn(move || {
+            tar_writer.fill(&mut decompressor(raw_reader), |_| {})?;
+            tar_writer.finish()
+        });
+        let applied = apply(tar_reader, expected, dest);
+        let decompressed = decompressing
+            .join()
+            .expect("the decompressing thread does not panic");
+        (
+            applied,
+            decompressed,
+            reading.join().expect("the reading thread does not panic"),
+        )
+    });
+    if let Err(error) = read {
+        if !is_hang_up(&error) {
+            return Err(LayerError::Stream {
+                action: "read a layer blob",
+                source: error,
+            });
+        }
+        // Something did not like the blob. When it is damaged, that is the thing to say; but
+        // a full disk is no reason to download the rest.
+        if !matches!(
+            applied,
+            Err(LayerError::Io { .. } | LayerError::NotEmpty { .. })
+        ) {
+            io::copy(&mut blob, &mut DigestSink(&mut hasher))
+                .map_err(LayerError::stream("read a layer blob"))?;
+            check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+        }
+    } else {
+        check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+    }
+    match decompressed {
+        Err(source) if !is_hang_up(&source) => Err(LayerError::Stream {
+            action: "decompress a layer",
+            source,
+        }),
+        _ => applied,
+    }
+}
+
+struct DigestSink<'a>(&'a mut Sha256);
+
+impl Write for DigestSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

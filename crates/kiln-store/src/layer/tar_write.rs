@@ -1,0 +1,286 @@
+//! Writing a layer as a tar archive (OCI image-spec, layer.md).
+//!
+//! The bytes depend on the index, the file contents and the options only: entries in the index's
+//! order, pax records sorted, whole seconds, no user or group names. As `BuildKit` writes them:
+//! pax records only where ustar has no room, the root directory left out, whiteouts as empty
+//! files `.wh.NAME` of time 0, and of the extended attributes only `security.capability`. An
+//! opaque directory has `.wh..wh..opq` as its first child. Whoever unpacks needs no look-ahead:
+//! a directory comes before what it holds, a hard link after its target.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::beneath::Beneath;
+use super::index::{Entry, EntryKind, LayerIndex};
+use super::path::{join, split};
+use super::tar_header::{
+    BLOCK_BYTES, Block, GID, LINK, MAJOR, MINOR, MODE, MTIME, NAME, PREFIX, SIZE, UID,
+    XATTR_PREFIX, put_record,
+};
+use super::xattr::CAPABILITY;
+use crate::layer_error::LayerError;
+
+/// Prefix of names that mark a deletion.
+pub(super) const WHITEOUT_PREFIX: &[u8] = b".wh.";
+/// Name of the file that marks its directory as opaque.
+pub(super) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+const READ_BYTES: usize = 256 << 10;
+
+/// How a layer is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TarOptions {
+    /// Later times are set back to this one, in seconds since 1970 (`rewrite-timestamp`).
+    pub clamp_mtime: Option<i64>,
+    /// Which extended attributes are written.
+    pub xattrs: TarXattrs,
+}
+
+/// Which extended attributes go into an archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TarXattrs {
+    /// Only `security.capability`, as in `BuildKit`'s layers.
+    #[default]
+    Capability,
+    /// All that the index has, for archives that kiln reads back.
+    All,
+}
+
+/// Writes the layer `index`, whose files lie in the directory `fs`, to `out`. Implied
+/// directories are left out, as in the archive they come from.
+///
+/// # Errors
+/// [`LayerError::Changed`] for a file whose size is not the index's, [`LayerError::ReservedName`]
+/// for one that layers cannot hold, [`LayerError::Io`] and [`LayerError::Stream`].
+pub fn write_tar(
+    index: &LayerIndex,
+    fs: &Path,
+    options: &TarOptions,
+    out: &mut impl Write,
+) -> Result<(), LayerError> {
+    let mut writer = TarWriter {
+        beneath: Beneath::open(fs)?,
+        options,
+        out,
+        buffer: vec![0; READ_BYTES],
+    };
+    let mut implied = index.implied.iter().copied().peekable();
+    for (position, entry) in index.entries.iter().enumerate() {
+        let implied = implied.next_if_eq(&position).is_some();
+        if !entry.path.is_empty() && !implied {
+            writer.entry(entry)?;
+        }
+        if entry.kind == (EntryKind::Directory { opaque: true }) {
+            writer.mark(&join(&entry.path, OPAQUE_MARKER))?;
+        }
+    }
+    writer.put(&[0; 2 * BLOCK_BYTES])
+}
+
+/// What one header says.
+struct Header<'a> {
+    type_flag: u8,
+    path: &'a [u8],
+    link: &'a [u8],
+    size_bytes: u64,
+    device: (u32, u32),
+}
+
+struct TarWriter<'a, W> {
+    beneath: Beneath,
+    options: &'a TarOptions,
+    out: &'a mut W,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> TarWriter<'_, W> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.out
+            .write_all(bytes)
+            .map_err(LayerError::stream("write a layer archive"))
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let (dir, name) = split(&entry.path);
+        if name.starts_with(WHITEOUT_PREFIX) {
+            return Err(LayerError::ReservedName {
+                path: String::from_utf8_lossy(&entry.path).into_owned(),
+            });
+        }
+        let mut header = Header {
+            type_flag: b'0',
+            path: &entry.path,
+            link: b"",
+            size_bytes: 0,
+            device: (0, 0),
+        };
+        let mut with_slash = Vec::new();
+        match &entry.kind {
+            EntryKind::Whiteout => {
+                let name = [WHITEOUT_PREFIX, name].concat();
+                return self.mark(&join(dir, &name));
+            }
+            EntryKind::Directory { .. } => {
+                header.type_flag = b'5';
+                with_slash.extend_from_slice(&entry.path);
+                with_slash.push(b'/');
+            }
+            EntryKind::File { size_bytes, .. } => header.size_bytes = *size_bytes,
+            EntryKind::HardLink { target } => (header.type_flag, header.link) = (b'1', target),
+            EntryKind::Symlink { target } => (header.type_flag, header.link) = (b'2', target),
+            EntryKind::CharDevice { major, minor } => {
+                (header.type_flag, header.device) = (b'3', (*major, *minor));
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                (header.type_flag, header.device) = (b'4', (*major, *minor));
+            }
+            EntryKind::Fifo => header.type_flag = b'6',
+        }
+        if !with_slash.is_empty() {
+            header.path = &with_slash;
+        }
+        let header = encode_header(&header, Some(entry), self.options);
+        self.put(&header)?;
+        match entry.kind {
+            EntryKind::File { size_bytes, .. } if size_bytes > 0 => {
+                self.contents(&entry.path, size_bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the empty file that is a whiteout or an opaque marker.
+    fn mark(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let header = Header {
+            type_flag: b'0',
+            path,
+            link: b"",
+            size_bytes: 0,
+            device: (0, 0),
+        };
+        let header = encode_header(&header, None, self.options);
+        self.put(&header)
+    }
+
+    fn contents(&mut self, path: &[u8], size_bytes: u64) -> Result<(), LayerError> {
+        let fd = self.beneath.open_at(path, OFlags::RDONLY)?;
+        let mut done = 0;
+        // One read beyond the expected size finds a file that has grown, unless the buffer has
+        // shown already that nothing follows.
+        loop {
+            let length = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut self.buffer[..]))
+                .map_err(self.beneath.failed("read", path))?;
+            done += length as u64;
+            if done > size_bytes || (length == 0 && done < size_bytes) {
+                return Err(LayerError::Changed {
+                    path: self.beneath.host_path(path),
+                    expected_bytes: size_bytes,
+                    found_bytes: done,
+                });
+            }
+            self.out
+                .write_all(&self.buffer[..length])
+                .map_err(LayerError::stream("write a layer archive"))?;
+            if done == size_bytes && length < self.buffer.len() {
+                break;
+            }
+        }
+        let padding = done.next_multiple_of(BLOCK_BYTES as u64) - done;
+        self.put(&[0; BLOCK_BYTES][..padding as usize])
+    }
+}
+
+/// The header of one entry: a ustar block, after a pax one when it has no room for something.
+/// Without an entry, owner, mode and time are 0.
+fn encode_header(header: &Header<'_>, entry: Option<&Entry>, options: &TarOptions) -> Vec<u8> {
+    let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut block = Block::new(header.type_flag);
+    put_path(&mut block, header.path, &mut records);
+    if header.link.is_ascii() && header.link.len() <= LINK.1 {
+        block.put(LINK, header.link);
+    } else {
+        block.put(LINK, &ascii(header.link));
+        records.insert(b"linkpath".to_vec(), header.link.to_vec());
+    }
+    let (mode, uid, gid) = entry.map_or((0, 0, 0), |entry| (entry.mode, entry.uid, entry.gid));
+    block.put_number(MODE, mode.into());
+    let mut number = |field, key: &[u8], number: u64| {
+        if !block.put_number(field, number) {
+            records.insert(key.to_vec(), number.to_string().into_bytes());
+        }
+    };
+    number(UID, b"uid", uid.into());
+    number(GID, b"gid", gid.into());
+    number(SIZE, b"size", header.size_bytes);
+    let mtime = entry.map_or(0, |entry| entry.mtime.seconds);
+    let mtime = options
+        .clamp_mtime
+        .map_or(mtime, |latest| mtime.min(latest));
+    if !block.put_number(MTIME, u64::try_from(mtime).unwrap_or(u64::MAX)) {
+        records.insert(b"mtime".to_vec(), mtime.to_string().into_bytes());
+    }
+    // Device numbers of Linux have 12 and 20 bits: both fit.
+    block.put_number(MAJOR, header.device.0.into());
+    block.put_number(MINOR, header.device.1.into());
+    for (name, value) in entry.iter().flat_map(|entry| &entry.xattrs) {
+        if options.xattrs == TarXattrs::All || name == CAPABILITY {
+            records.insert([XATTR_PREFIX, name].concat(), value.clone());
+        }
+    }
+    block.seal();
+    let mut bytes = encode_records(header.path, &records);
+    bytes.extend_from_slice(&block.0);
+    bytes
+}
+
+/// Stores a path: as it is, split at a slash, or as a pax record.
+fn put_path(block: &mut Block, path: &[u8], records: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+    if path.is_ascii() {
+        if path.len() <= NAME.1 {
+            return block.put(NAME, path);
+        }
+        // The slash that ends a directory's path is no place to split.
+        let inner = &path[..path.len() - 1];
+        let slash = inner[..inner.len().min(PREFIX.1 + 1)]
+            .iter()
+            .rposition(|b| *b == b'/');
+        if let Some(slash) = slash.filter(|slash| *slash > 0 && path.len() - slash - 1 <= NAME.1) {
+            block.put(PREFIX, &path[..slash]);
+            return block.put(NAME, &path[slash + 1..]);
+        }
+    }
+    block.put(NAME, &ascii(path));
+    records.insert(b"path".to_vec(), path.to_vec());
+}
+
+/// The pax header with `records`, or nothing when there are none.
+fn encode_records(path: &[u8], records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (key, value) in records {
+        put_record(&mut body, key, value);
+    }
+    if body.is_empty() {
+        return body;
+    }
+    let (dir, name) = split(path.strip_suffix(b"/").unwrap_or(path));
+    let name = ascii(&join(&join(dir, b"PaxHeaders.0"), name));
+    let name = name[..name.len().min(NAME.1)].trim_ascii_end();
+    let mut block = Block::new(b'x');
+    block.put(NAME, name.strip_suffix(b"/").unwrap_or(name));
+    for field in [MODE, UID, GID, MTIME, MAJOR, MINOR] {
+        block.put_number(field, 0);
+    }
+    block.put_number(SIZE, body.len() as u64);
+    block.seal();
+    let mut bytes = block.0.to_vec();
+    bytes.append(&mut body);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    bytes
+}
+
+/// What is left of a name for readers that know no pax records.
+fn ascii(name: &[u8]) -> Vec<u8> {
+    name.iter().copied().filter(u8::is_ascii).collect()
+}
