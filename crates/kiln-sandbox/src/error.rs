@@ -8,7 +8,10 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The program is in none of the directories of `PATH`, or not at the path that was given.
-    #[error("executable `{program}` not found in the root file system{}", along(searched))]
+    #[error(
+        "executable `{program}` not found in the root file system{}",
+        along(searched)
+    )]
     ExecutableNotFound {
         /// As it stands in the arguments.
         program: String,
@@ -51,7 +54,10 @@ pub enum Error {
         source: io::Error,
     },
     /// An overlay has more layers than the kernel joins.
-    #[error("an overlay of {layers} layers: the kernel's limit is {}", crate::overlay::MAX_LOWERS)]
+    #[error(
+        "an overlay of {layers} layers: the kernel's limit is {}",
+        crate::overlay::MAX_LOWERS
+    )]
     TooManyLayers {
         /// How many were asked for.
         layers: usize,
@@ -120,7 +126,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The user namespace has to be entered before the first thread is started.
-    #[error("a user namespace can only be entered by a process with one thread; this one has {threads}")]
+    #[error(
+        "a user namespace can only be entered by a process with one thread; this one has {threads}"
+    )]
     Threads {
         /// How many there are.
         threads: usize,
@@ -138,14 +146,24 @@ pub enum Error {
 impl Error {
     /// For `map_err`: `what` was tried.
     pub(crate) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::System { what, source: source.into() }
+        move |source| Self::System {
+            what,
+            source: source.into(),
+        }
     }
 }
 
 fn along(searched: &Option<String>) -> String {
-    searched.as_ref().map(|path| format!(" along PATH={path}")).unwrap_or_default()
+    searched
+        .as_ref()
+        .map(|path| format!(" along PATH={path}"))
+        .unwrap_or_default()
 }
 
 fn details(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" ({text})") }
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
 }

@@ -30,7 +30,10 @@ mod seccomp;
 mod setup;
 mod spawn;
 mod spec;
-#[expect(unsafe_code, reason = "system calls without a safe wrapper; the only unsafe code of the project")]
+#[expect(
+    unsafe_code,
+    reason = "system calls without a safe wrapper; the only unsafe code of the project"
+)]
 mod sys;
 pub mod user_namespace;
 

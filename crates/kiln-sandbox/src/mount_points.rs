@@ -20,9 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -102,19 +100,28 @@ impl MountPoints {
             root,
             path: PathBuf::from("/"),
             directories: Vec::new(),
-            remaining: names(destination)?.into_iter().map(OsStr::to_owned).collect(),
+            remaining: names(destination)?
+                .into_iter()
+                .map(OsStr::to_owned)
+                .collect(),
             links: 0,
         };
         self.walk(&mut walk, entry).map_err(|source| match entry {
-            Entry::Kept { .. } if !self.is_special(destination) => {
-                Error::WorkingDirectory { path: destination.to_owned(), source }
-            }
-            _ => Error::MountPoint { path: destination.to_owned(), source },
+            Entry::Kept { .. } if !self.is_special(destination) => Error::WorkingDirectory {
+                path: destination.to_owned(),
+                source,
+            },
+            _ => Error::MountPoint {
+                path: destination.to_owned(),
+                source,
+            },
         })
     }
 
     fn is_special(&self, destination: &Path) -> bool {
-        ["/proc", "/sys", "/dev"].iter().any(|special| destination == Path::new(special))
+        ["/proc", "/sys", "/dev"]
+            .iter()
+            .any(|special| destination == Path::new(special))
     }
 
     /// Declares that `destination` is a mount from here on.
@@ -136,7 +143,9 @@ impl MountPoints {
             }
             let last = walk.remaining.is_empty();
             match rustix::fs::statat(walk.directory(), &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => self.create(walk, &name, if last { entry } else { entry.parent() })?,
+                Err(Errno::NOENT) => {
+                    self.create(walk, &name, if last { entry } else { entry.parent() })?
+                }
                 Err(errno) => return Err(errno.into()),
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Symlink => {
@@ -170,7 +179,12 @@ impl MountPoints {
         let mode = match entry {
             Entry::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                drop(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?);
+                drop(rustix::fs::openat(
+                    directory,
+                    name,
+                    flags,
+                    Mode::from_raw_mode(0o644),
+                )?);
                 0o644
             }
             Entry::Directory | Entry::Kept { .. } => {
@@ -236,7 +250,11 @@ impl MountPoints {
     ) -> io::Result<()> {
         let before = Metadata::of(stat, Attributes::of_fd(directory)?);
         let in_upper = rustix::fs::lstat(in_upper(&self.upper, &path)).is_ok();
-        self.parents.push(Parent { path, before, in_upper });
+        self.parents.push(Parent {
+            path,
+            before,
+            in_upper,
+        });
         Ok(())
     }
 
@@ -249,15 +267,20 @@ impl MountPoints {
             if matches!(made.entry, Entry::Kept { .. }) {
                 continue;
             }
-            self.remove_made(made)
-                .map_err(|source| Error::MountPoint { path: made.path.clone(), source })?;
+            self.remove_made(made).map_err(|source| Error::MountPoint {
+                path: made.path.clone(),
+                source,
+            })?;
         }
         for parent in self.parents.iter().rev() {
             if parent.in_upper {
                 continue;
             }
             self.remove_parent(parent)
-                .map_err(|source| Error::MountPoint { path: parent.path.clone(), source })?;
+                .map_err(|source| Error::MountPoint {
+                    path: parent.path.clone(),
+                    source,
+                })?;
         }
         Ok(())
     }
@@ -279,7 +302,11 @@ impl MountPoints {
             (Entry::File, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
             _ => return Ok(()),
         };
-        if unchanged { remove_quietly(&directory, &name, flags) } else { Ok(()) }
+        if unchanged {
+            remove_quietly(&directory, &name, flags)
+        } else {
+            Ok(())
+        }
     }
 
     fn remove_parent(&self, parent: &Parent) -> io::Result<()> {
@@ -314,16 +341,12 @@ impl MountPoints {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut directory = rustix::fs::open(&self.upper, flags, Mode::empty())?;
         for component in parent.components().skip(1) {
-            directory = match rustix::fs::openat(
-                &directory,
-                component.as_os_str(),
-                flags,
-                Mode::empty(),
-            ) {
-                Ok(next) => next,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
-            };
+            directory =
+                match rustix::fs::openat(&directory, component.as_os_str(), flags, Mode::empty()) {
+                    Ok(next) => next,
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                    Err(errno) => return Err(errno.into()),
+                };
         }
         Ok(Some((directory, name.to_owned())))
     }
@@ -396,14 +419,20 @@ struct Attributes {
 
 impl Attributes {
     fn of_fd(directory: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut attributes = Self { pairs: Vec::new(), opaque: false };
+        let mut attributes = Self {
+            pairs: Vec::new(),
+            opaque: false,
+        };
         let mut names = vec![0_u8; 64 * 1024];
         let length = match rustix::fs::flistxattr(directory, names.as_mut_slice()) {
             Ok(length) => length,
             Err(Errno::NOTSUP) => return Ok(attributes),
             Err(errno) => return Err(errno.into()),
         };
-        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in names[..length]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             let name = OsStr::from_bytes(name);
             if name == "user.overlay.opaque" || name == "trusted.overlay.opaque" {
                 attributes.opaque = true;
@@ -436,7 +465,10 @@ impl Metadata {
 
 fn times(stat: &Stat) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime as _, tv_nsec: stat.st_atime_nsec as _ },
+        last_access: Timespec {
+            tv_sec: stat.st_atime as _,
+            tv_nsec: stat.st_atime_nsec as _,
+        },
         last_modification: Timespec {
             tv_sec: stat.st_mtime as _,
             tv_nsec: stat.st_mtime_nsec as _,

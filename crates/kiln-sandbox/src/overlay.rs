@@ -65,18 +65,29 @@ pub(crate) fn mount_attachable(
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| Error::MountSource { path: path.to_owned(), source: errno.into() })
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::MountSource {
+        path: path.to_owned(),
+        source: errno.into(),
+    })
 }
 
 fn copy_mount(path: &Path) -> Result<OwnedFd, Error> {
-    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-        .map_err(|errno| Error::MountSource { path: path.to_owned(), source: errno.into() })
+    open_tree(
+        CWD,
+        path,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )
+    .map_err(|errno| Error::MountSource {
+        path: path.to_owned(),
+        source: errno.into(),
+    })
 }
 
 fn join(lowers: &[PathBuf], upper_work: Option<(&Path, &Path)>) -> Result<OwnedFd, Error> {
     if lowers.len() > MAX_LOWERS {
-        return Err(Error::TooManyLayers { layers: lowers.len() });
+        return Err(Error::TooManyLayers {
+            layers: lowers.len(),
+        });
     }
     let top = upper_work.map_or_else(|| lowers[0].as_path(), |(upper, _)| upper);
     let mut messages = String::new();
@@ -97,9 +108,16 @@ fn try_join(
     let configured = configure(context.as_fd(), lowers, upper_work);
     if configured.is_err() {
         *messages = kernel_messages(context.as_fd());
+        if messages.is_empty() {
+            *messages = guess(lowers, upper_work);
+        }
     }
     configured?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 fn configure(
@@ -120,9 +138,12 @@ fn configure(
     };
     fsconfig_set_string(context, "source", "kiln")?;
     fsconfig_set_flag(context, "userxattr")?;
-    for (key, value) in
-        [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")]
-    {
+    for (key, value) in [
+        ("index", "off"),
+        ("metacopy", "off"),
+        ("redirect_dir", "nofollow"),
+        ("xino", "off"),
+    ] {
         fsconfig_set_string(context, key, value)?;
     }
     for lower in lowers {
@@ -134,6 +155,23 @@ fn configure(
         fsconfig_set_flag(context, "volatile")?;
     }
     Ok(fsconfig_create(context)?)
+}
+
+/// What the kernel is silent about: a directory that can't be looked up, or a work directory that was used before.
+fn guess(lowers: &[PathBuf], upper_work: Option<(&Path, &Path)>) -> String {
+    if let Some((_, work)) = upper_work
+        && work.join("work/incompat/volatile").exists()
+    {
+        return format!("`{}` has been used before", work.display());
+    }
+    let upper_work = upper_work
+        .into_iter()
+        .flat_map(|(upper, work)| [upper, work]);
+    let mut paths = lowers.iter().map(PathBuf::as_path).chain(upper_work);
+    let missing = paths.find(|path| !path.is_dir());
+    missing
+        .map(|path| format!("`{}` is not a directory", path.display()))
+        .unwrap_or_default()
 }
 
 /// What the kernel has logged on this context, one message per read.

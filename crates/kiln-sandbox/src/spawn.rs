@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::mount_points::{Entry, MountPoints};
 use crate::overlay::mount_attachable;
 use crate::seccomp::{self, Instruction};
-use crate::setup::{Plan, SetupOp, Source, plan};
+use crate::setup::{Plan, SetupOp, Source, inside, plan};
 use crate::spec::{Access, Mount, MountKind, Network, Recursion, Spec, Stdio};
 use crate::sys::{self, Depth};
 use crate::user_namespace::{IdMaps, current_id_maps};
@@ -201,8 +201,12 @@ fn open_sources(spec: &Spec, plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
             }
             Source::Host(path, access) => {
                 let path = Path::new(path);
-                copy_tree(CWD, path, Recursion::Recursive, *access)
-                    .map_err(|source| Error::MountSource { path: path.to_owned(), source })?
+                copy_tree(CWD, path, Recursion::Recursive, *access).map_err(|source| {
+                    Error::MountSource {
+                        path: path.to_owned(),
+                        source,
+                    }
+                })?
             }
         };
         opened.push(descriptor);
@@ -212,19 +216,28 @@ fn open_sources(spec: &Spec, plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
 
 fn open_mount(mount: &Mount) -> Result<OwnedFd, Error> {
     match &mount.kind {
-        MountKind::Bind { source, selector, access, recursion } => {
+        MountKind::Bind {
+            source,
+            selector,
+            access,
+            recursion,
+        } => {
             let opened = if selector.as_os_str().is_empty() {
                 copy_tree(CWD, source, *recursion, *access)
             } else {
-                open_inside(CWD, source, selector)
-                    .and_then(|inside| copy_tree(inside.as_fd(), Path::new(""), *recursion, *access))
+                open_inside(CWD, source, selector).and_then(|inside| {
+                    copy_tree(inside.as_fd(), Path::new(""), *recursion, *access)
+                })
             };
-            let path = source.join(selector);
+            let path = inside(source, selector);
             opened.map_err(|source| Error::MountSource { path, source })
         }
-        MountKind::Overlay { lowers, writable, .. } => {
-            let upper_work =
-                writable.as_ref().map(|layer| (layer.upper.as_path(), layer.work.as_path()));
+        MountKind::Overlay {
+            lowers, writable, ..
+        } => {
+            let upper_work = writable
+                .as_ref()
+                .map(|layer| (layer.upper.as_path(), layer.work.as_path()));
             let tree = mount_attachable(lowers, upper_work)?;
             let attributes = match writable {
                 Some(_) => MountAttrFlags::empty(),
@@ -242,8 +255,10 @@ fn open_selected(tree: BorrowedFd<'_>, mount: &Mount) -> Result<OwnedFd, Error> 
     let MountKind::Overlay { selector, .. } = &mount.kind else {
         unreachable!("only overlays are selected from");
     };
-    open_in_root(tree, selector)
-        .map_err(|source| Error::MountSource { path: selector.clone(), source })
+    open_in_root(tree, selector).map_err(|source| Error::MountSource {
+        path: selector.clone(),
+        source,
+    })
 }
 
 /// Opens `selector` below `directory`: no symlink and no `..` leads out of it.
@@ -256,7 +271,13 @@ fn open_inside(at: BorrowedFd<'_>, directory: &Path, selector: &Path) -> io::Res
 fn open_in_root(root: BorrowedFd<'_>, selector: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, selector, flags, FileMode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        root,
+        selector,
+        flags,
+        FileMode::empty(),
+        resolve,
+    )?)
 }
 
 /// A detached copy of a mount, private, and read-only when asked for.
@@ -289,9 +310,14 @@ fn make_mount_points(
     sources: &[OwnedFd],
     mount_points: &mut MountPoints,
 ) -> Result<(), Error> {
-    let root = sources[0].as_fd();
+    let root = &sources[0];
+    // The descriptor of a mount is for paths only; times and attributes need one of the directory.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(root, ".", flags, FileMode::empty())
+        .map_err(Error::system("open the root file system"))?;
+    let directory = directory.as_fd();
     for path in ["/proc", "/dev", "/sys"] {
-        mount_points.make(root, Path::new(path), Entry::Kept { uid: 0, gid: 0 })?;
+        mount_points.make(directory, Path::new(path), Entry::Kept { uid: 0, gid: 0 })?;
     }
     for (index, mount) in spec.mounts.iter().enumerate() {
         // The last source of a mount is what is attached: its selection, if it has one.
@@ -305,14 +331,21 @@ fn make_mount_points(
                 FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             }
         };
-        let entry = if is_directory { Entry::Directory } else { Entry::File };
-        mount_points.make(root, &mount.destination, entry)?;
+        let entry = if is_directory {
+            Entry::Directory
+        } else {
+            Entry::File
+        };
+        mount_points.make(directory, &mount.destination, entry)?;
     }
-    let owner = Entry::Kept { uid: spec.process.uid, gid: spec.process.gid };
-    mount_points.make(root, &spec.process.cwd, owner)?;
+    let owner = Entry::Kept {
+        uid: spec.process.uid,
+        gid: spec.process.gid,
+    };
+    mount_points.make(directory, &spec.process.cwd, owner)?;
     if spec.rootfs.access == Access::ReadOnly {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
-        sys::set_mount_attributes(root, attributes, Depth::Single)
+        sys::set_mount_attributes(root.as_fd(), attributes, Depth::Single)
             .map_err(Error::system("make the root file system read-only"))?;
     }
     Ok(())
@@ -326,12 +359,7 @@ struct Started {
     own_max_rss_bytes: u64,
 }
 
-fn start(
-    spec: &Spec,
-    plan: &Plan,
-    sources: &[OwnedFd],
-    maps: &IdMaps,
-) -> Result<Started, Error> {
+fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result<Started, Error> {
     let streams = match spec.stdio {
         Stdio::Piped => Some(Streams::open().map_err(Error::system("open standard streams"))?),
         Stdio::Inherit => None,
@@ -358,7 +386,9 @@ fn start(
     };
     let changes_user = (spec.process.uid, spec.process.gid) != (0, 0);
     let own_max_rss_bytes = sys::own_max_rss_bytes();
-    let cloned = keep_dumpable(changes_user, || sys::vfork(namespaces, &mut || child.play()));
+    let cloned = keep_dumpable(changes_user, || {
+        sys::vfork(namespaces, &mut || child.play())
+    });
     // These numbers belong to the child's own table of descriptors.
     for descriptor in made.into_iter().flatten() {
         let _ = descriptor.into_raw_fd();
@@ -368,9 +398,16 @@ fn start(
         let _ = sys::reap(pid);
         return Err(explain(&plan.ops, failure));
     }
-    let (stdout, stderr) =
-        streams.map_or((None, None), |streams| (Some(streams.stdout.0), Some(streams.stderr.0)));
-    Ok(Started { pid, pidfd, stdout, stderr, own_max_rss_bytes })
+    let (stdout, stderr) = streams.map_or((None, None), |streams| {
+        (Some(streams.stdout.0), Some(streams.stderr.0))
+    });
+    Ok(Started {
+        pid,
+        pidfd,
+        stdout,
+        stderr,
+        own_max_rss_bytes,
+    })
 }
 
 /// The child's standard streams: input, and pipes as (read, write).
@@ -391,7 +428,11 @@ impl Streams {
     }
 
     fn ends_of_child(&self) -> [BorrowedFd<'_>; 3] {
-        [self.stdin.as_fd(), self.stdout.1.as_fd(), self.stderr.1.as_fd()]
+        [
+            self.stdin.as_fd(),
+            self.stdout.1.as_fd(),
+            self.stderr.1.as_fd(),
+        ]
     }
 }
 
@@ -423,7 +464,10 @@ fn explain(ops: &[SetupOp], failure: Failure) -> Error {
     let source = io::Error::from_raw_os_error(failure.errno);
     let op = &ops[failure.op];
     let SetupOp::Execute(program) = op else {
-        return Error::Setup { op: op.to_string(), source };
+        return Error::Setup {
+            op: op.to_string(),
+            source,
+        };
     };
     let path = program
         .candidates
