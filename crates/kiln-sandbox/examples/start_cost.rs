@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kiln_sandbox::user_namespace::{self, Identity};
+use kiln_sandbox::user_namespace;
 use kiln_sandbox::{Access, ExitStatus, Network, Privileges, Process, Rootfs, Spec, Stdio, spawn};
 
 fn main() {
@@ -20,6 +20,7 @@ fn main() {
     }
     std::fs::copy("/bin/busybox", image.join("bin/true")).expect("busybox-static is installed");
     let mut times: Vec<Duration> = Vec::new();
+    let mut bare: Vec<Duration> = Vec::new();
     for round in 0..rounds {
         let [upper, work] = ["upper", "work"].map(|name| {
             let path = directory.path().join(format!("{name}-{round}"));
@@ -51,16 +52,28 @@ fn main() {
         let exit = spawn(&spec).unwrap().wait().unwrap();
         times.push(started.elapsed());
         assert_eq!(exit.status, ExitStatus::Code(0));
+
+        // The floor, in the same round: the same program without a sandbox.
+        let started = Instant::now();
+        let status = std::process::Command::new(image.join("bin/true"))
+            .status()
+            .unwrap();
+        bare.push(started.elapsed());
+        assert!(status.success());
     }
     times.sort();
-    let kind = match identity {
-        Identity::RealRoot => "root".to_owned(),
-        other => format!("{other:?}"),
-    };
+    bare.sort();
+    let (median, floor) = (times[rounds / 2], bare[rounds / 2]);
+    println!("as {identity:?}, {rounds} rounds of `true`, one after another:");
     println!(
-        "{rounds} x true as {kind}: median {:?}, fastest {:?}, slowest {:?}",
-        times[rounds / 2],
+        "sandbox  median {median:?}, fastest {:?}, slowest {:?}",
         times[0],
         times[rounds - 1]
     );
+    println!(
+        "bare     median {floor:?}, fastest {:?}, slowest {:?}",
+        bare[0],
+        bare[rounds - 1]
+    );
+    println!("ratio    {:.1}", median.as_secs_f64() / floor.as_secs_f64());
 }

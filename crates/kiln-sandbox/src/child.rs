@@ -4,6 +4,7 @@
 //! own, so they are kept apart from the parent's and are forgotten, not closed, by the parent. What fails is reported
 //! through [`Outcome`].
 
+use std::borrow::Borrow;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -302,8 +303,8 @@ impl Child<'_> {
 }
 
 /// The number in an error of a system call. Every error of [`sys`] has one.
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: impl Borrow<io::Error>) -> Errno {
+    Errno::from_io_error(error.borrow()).unwrap_or(Errno::IO)
 }
 
 /// A path of the kernel's that this kernel does not have.

@@ -10,7 +10,7 @@ pub enum Error {
     /// The program is in none of the directories of `PATH`, or not at the path that was given.
     #[error(
         "executable `{program}` not found in the root file system{}",
-        along(searched)
+        along(searched.as_ref())
     )]
     ExecutableNotFound {
         /// As it stands in the arguments.
@@ -153,9 +153,8 @@ impl Error {
     }
 }
 
-fn along(searched: &Option<String>) -> String {
+fn along(searched: Option<&String>) -> String {
     searched
-        .as_ref()
         .map(|path| format!(" along PATH={path}"))
         .unwrap_or_default()
 }

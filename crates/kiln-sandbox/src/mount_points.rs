@@ -36,8 +36,10 @@ pub(crate) enum Entry {
     Directory,
     /// A file to mount on.
     File,
-    /// A directory that stays in the layer, with its owner.
-    Kept { uid: u32, gid: u32 },
+    /// A directory to mount on, which stays in the layer.
+    Special,
+    /// The working directory: stays in the layer, with its owner.
+    Owned { uid: u32, gid: u32 },
 }
 
 /// What was made in an upper directory on behalf of mounts.
@@ -107,7 +109,7 @@ impl MountPoints {
             links: 0,
         };
         self.walk(&mut walk, entry).map_err(|source| match entry {
-            Entry::Kept { .. } if !self.is_special(destination) => Error::WorkingDirectory {
+            Entry::Owned { .. } => Error::WorkingDirectory {
                 path: destination.to_owned(),
                 source,
             },
@@ -116,12 +118,6 @@ impl MountPoints {
                 source,
             },
         })
-    }
-
-    fn is_special(&self, destination: &Path) -> bool {
-        ["/proc", "/sys", "/dev"]
-            .iter()
-            .any(|special| destination == Path::new(special))
     }
 
     /// Declares that `destination` is a mount from here on.
@@ -144,7 +140,7 @@ impl MountPoints {
             let last = walk.remaining.is_empty();
             match rustix::fs::statat(walk.directory(), &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => {
-                    self.create(walk, &name, if last { entry } else { entry.parent() })?
+                    self.create(walk, &name, if last { entry } else { entry.parent() })?;
                 }
                 Err(errno) => return Err(errno.into()),
                 Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -166,7 +162,7 @@ impl MountPoints {
             }
             walk.enter(&name)?;
         }
-        if !matches!(entry, Entry::Kept { .. }) || self.is_special(&walk.path) {
+        if !matches!(entry, Entry::Owned { .. }) {
             self.cover(walk.path.clone());
         }
         Ok(())
@@ -187,7 +183,7 @@ impl MountPoints {
                 )?);
                 0o644
             }
-            Entry::Directory | Entry::Kept { .. } => {
+            Entry::Directory | Entry::Special | Entry::Owned { .. } => {
                 rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
                 0o755
             }
@@ -195,7 +191,7 @@ impl MountPoints {
         let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         // The process' umask has no say. A set-group-id bit is inherited from the directory, as for everyone.
         let mode = mode | (stat.st_mode & 0o7000);
-        if let Entry::Kept { uid, gid } = entry
+        if let Entry::Owned { uid, gid } = entry
             && (uid, gid) != (stat.st_uid, stat.st_gid)
         {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -264,7 +260,7 @@ impl MountPoints {
     /// [`Error::MountPoint`] with the path that could not be removed.
     pub(crate) fn remove(self) -> Result<(), Error> {
         for made in self.made.iter().rev() {
-            if matches!(made.entry, Entry::Kept { .. }) {
+            if matches!(made.entry, Entry::Special | Entry::Owned { .. }) {
                 continue;
             }
             self.remove_made(made).map_err(|source| Error::MountPoint {
@@ -357,7 +353,7 @@ impl Entry {
     fn parent(self) -> Self {
         match self {
             Self::Directory | Self::File => Self::Directory,
-            Self::Kept { .. } => self,
+            Self::Special | Self::Owned { .. } => self,
         }
     }
 }
@@ -457,7 +453,7 @@ impl Metadata {
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
             attributes: attributes.pairs,
         }
     }

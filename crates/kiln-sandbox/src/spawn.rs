@@ -317,7 +317,7 @@ fn make_mount_points(
         .map_err(Error::system("open the root file system"))?;
     let directory = directory.as_fd();
     for path in ["/proc", "/dev", "/sys"] {
-        mount_points.make(directory, Path::new(path), Entry::Kept { uid: 0, gid: 0 })?;
+        mount_points.make(directory, Path::new(path), Entry::Special)?;
     }
     for (index, mount) in spec.mounts.iter().enumerate() {
         // The last source of a mount is what is attached: its selection, if it has one.
@@ -338,7 +338,7 @@ fn make_mount_points(
         };
         mount_points.make(directory, &mount.destination, entry)?;
     }
-    let owner = Entry::Kept {
+    let owner = Entry::Owned {
         uid: spec.process.uid,
         gid: spec.process.gid,
     };

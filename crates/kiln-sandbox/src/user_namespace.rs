@@ -8,7 +8,7 @@
 //! Without subordinate ids, or without these tools, the namespace has one id: root, which is the user. Most images build
 //! like that; what needs another user or group does not.
 //!
-//! Follows: user_namespaces(7), newuidmap(1), subuid(5).
+//! Follows: `user_namespaces(7)`, newuidmap(1), subuid(5).
 
 use std::fmt;
 use std::io;

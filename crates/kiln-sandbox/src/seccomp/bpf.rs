@@ -45,8 +45,8 @@ pub(super) const OFFSET_ARGUMENT_0: u32 = 16;
 
 /// `SECCOMP_RET_ALLOW` and `SECCOMP_RET_ERRNO` with the two error numbers of the profile.
 pub(super) const RETURN_ALLOW: u32 = 0x7fff_0000;
-pub(super) const RETURN_EPERM: u32 = 0x0005_0000 | 1;
-pub(super) const RETURN_ENOSYS: u32 = 0x0005_0000 | 38;
+pub(super) const RETURN_EPERM: u32 = 0x0005_0001;
+pub(super) const RETURN_ENOSYS: u32 = 0x0005_0026;
 
 /// `CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET`.
 const NAMESPACE_FLAGS: u32 = 0x7e02_0000;

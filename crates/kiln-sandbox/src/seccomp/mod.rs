@@ -9,7 +9,7 @@
 //! run). The x32 ABI and 32-bit ARM get `ENOSYS` for everything. It does not filter `socketcall`'s address families:
 //! they lie behind a pointer, as in Docker.
 //!
-//! Follows: seccomp(2), linux/seccomp.h, linux/bpf_common.h, Docker's default seccomp profile.
+//! Follows: seccomp(2), `linux/seccomp.h`, `linux/bpf_common.h`, Docker's default seccomp profile.
 
 mod bpf;
 mod table;

@@ -6,7 +6,10 @@ use crate::fixture::{Fixture, bind, tmpfs};
 
 fn printed(spec: &Spec, mode: Mode) -> String {
     let ops = setup_ops(spec, mode).unwrap();
-    ops.iter().map(|op| format!("{op}\n")).collect()
+    ops.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn spec() -> Spec {
