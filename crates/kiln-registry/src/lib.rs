@@ -1,1 +1,38 @@
-//! Speaks the OCI distribution protocol: pull, push, credentials.
+//! Speaks the OCI distribution protocol: pull, credentials, retries.
+//!
+//! A [`Client`] is a thin, blocking client of registries, shared by threads. It reads no
+//! environment: where certificates, credentials and proxies are is in its [`Config`].
+//!
+//! What always holds:
+//! - No bytes leave this crate as a manifest that do not have the digest they were asked for
+//!   by, and no blob ends without an error unless its size and sha256 are right.
+//! - Credentials go to the registry that they are configured for and to the token service that
+//!   this registry names, over TLS unless the registry itself is spoken to without; never to
+//!   where a download is redirected. They appear in no error and in no `Debug` output.
+//! - Every wait is bounded, and ends when the client is cancelled.
+//!
+//! What it does not do: it keeps nothing on disk, knows nothing of layers' contents, follows no
+//! `urls` of foreign layers, and knows sha256 only.
+//!
+//! Sources: OCI distribution-spec 1.1; distribution's token authentication specification
+//! (`token.md`, `oauth.md`); RFC 9110 (challenges, ranges, Retry-After).
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod blob;
+mod client;
+mod config;
+mod error;
+mod exchange;
+mod http;
+mod repository;
+mod resolved;
+mod retry;
+
+pub use blob::BlobReader;
+pub use client::{Client, RemoteImage};
+pub use config::{Config, Proxies, Retries, Timeouts};
+pub use error::{Error, Login};
+pub use repository::Repository;
+pub use resolved::Resolved;

@@ -1,0 +1,176 @@
+//! Logging in: what a registry asks for in a 401 answer, and what it is given.
+//!
+//! `Basic` is answered with user and password. `Bearer` names a token service: it is asked with
+//! user and password (GET, distribution's `token.md`), with an identity token (POST, its
+//! `oauth.md`), or anonymously. Tokens are remembered per repository and actions until shortly
+//! before they expire. Nothing is sent before a registry asks for it.
+
+mod challenge;
+mod credential;
+mod secret;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::error::Error;
+use crate::http::{Response, Scheme};
+use crate::repository::{api_host, is_loopback};
+
+use challenge::Challenge;
+pub(crate) use credential::Credential;
+pub(crate) use secret::Secret;
+pub(crate) use token::{Token, TokenRequest};
+
+/// What is known of one registry while a client lives.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Its name in references.
+    pub(crate) registry: String,
+    /// Host and port of its API.
+    pub(crate) authority: String,
+    /// Whether it speaks TLS; empty until a loopback registry has answered.
+    pub(crate) scheme: OnceLock<Scheme>,
+    credential: OnceLock<Credential>,
+    remembered: Mutex<HashMap<String, Remembered>>,
+}
+
+/// An `Authorization` that worked, or should.
+#[derive(Clone, Debug)]
+struct Remembered {
+    header: Secret,
+    expires: Option<std::time::Instant>,
+}
+
+/// Under what scope a Basic login is remembered: all of them.
+const ALL_SCOPES: &str = "";
+
+impl Host {
+    /// A registry of which nothing is known but whether it is configured as plain HTTP.
+    pub(crate) fn new(registry: &str, plain_http_hosts: &[String]) -> Self {
+        let authority = api_host(registry).to_owned();
+        let is_plain = plain_http_hosts
+            .iter()
+            .any(|plain| plain == registry || plain == crate::repository::bare_host(registry));
+        let scheme = OnceLock::new();
+        if is_plain {
+            scheme.get_or_init(|| Scheme::Http);
+        } else if !is_loopback(&authority) {
+            scheme.get_or_init(|| Scheme::Https);
+        }
+        Self {
+            registry: registry.to_owned(),
+            authority,
+            scheme,
+            credential: OnceLock::new(),
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// The user's login, found by `find` the first time.
+    pub(crate) fn credential(&self, find: impl FnOnce() -> Credential) -> &Credential {
+        self.credential.get_or_init(find)
+    }
+
+    /// What to show for `scope` right away.
+    pub(crate) fn remembered(&self, scope: &str) -> Option<Secret> {
+        let remembered = self.lock();
+        let now = std::time::Instant::now();
+        [scope, ALL_SCOPES]
+            .iter()
+            .filter_map(|scope| remembered.get(*scope))
+            .find(|known| known.expires.is_none_or(|expires| now < expires))
+            .map(|known| known.header.clone())
+    }
+
+    /// What to show after a 401 answer, `None` if there is nothing better than what was
+    /// `rejected`. While one thread asks the token service, others wait for what it gets.
+    pub(crate) fn authorize(
+        &self,
+        scope: &str,
+        rejected: Option<&Secret>,
+        fetch: impl FnOnce() -> Result<Option<Authorization>, Error>,
+    ) -> Result<Option<Secret>, Error> {
+        let mut remembered = self.lock();
+        for key in [scope, ALL_SCOPES] {
+            match remembered.get(key) {
+                Some(known) if Some(&known.header) != rejected => {
+                    return Ok(Some(known.header.clone()));
+                }
+                Some(_) => {
+                    remembered.remove(key);
+                }
+                None => {}
+            }
+        }
+        let Some(authorization) = fetch()? else {
+            return Ok(None);
+        };
+        let (key, header, expires) = match authorization {
+            Authorization::Basic(header) => (ALL_SCOPES, header, None),
+            Authorization::Bearer(token) => (scope, token.header, Some(token.expires)),
+        };
+        if Some(&header) == rejected {
+            return Ok(None);
+        }
+        let known = Remembered {
+            header: header.clone(),
+            expires,
+        };
+        remembered.insert(key.to_owned(), known);
+        Ok(Some(header))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Remembered>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer to a challenge.
+#[derive(Debug)]
+pub(crate) enum Authorization {
+    /// User and password.
+    Basic(Secret),
+    /// A token.
+    Bearer(Token),
+}
+
+/// What a 401 answer asks for.
+#[derive(Debug)]
+pub(crate) enum Demand {
+    /// User and password.
+    Basic,
+    /// A token, to be asked for with these parameters.
+    Bearer(Challenge),
+}
+
+impl Demand {
+    /// The demand of a 401 answer: a token if it can be, else a password. `None` if the answer
+    /// names nothing at all.
+    pub(crate) fn of(response: &Response, registry: &str) -> Result<Option<Self>, Error> {
+        let challenges: Vec<Challenge> = response
+            .headers("www-authenticate")
+            .flat_map(challenge::parse)
+            .collect();
+        let named = |scheme: &str| challenges.iter().find(|known| known.scheme == scheme);
+        if let Some(bearer) = named("bearer").filter(|bearer| bearer.parameter("realm").is_some()) {
+            return Ok(Some(Self::Bearer(bearer.clone())));
+        }
+        if named("basic").is_some() {
+            return Ok(Some(Self::Basic));
+        }
+        if challenges.is_empty() {
+            return Ok(None);
+        }
+        let schemes: Vec<&str> = challenges
+            .iter()
+            .map(|known| known.scheme.as_str())
+            .collect();
+        Err(Error::UnknownChallenge {
+            registry: registry.to_owned(),
+            challenge: schemes.join(", "),
+        })
+    }
+}

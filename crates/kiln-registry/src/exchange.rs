@@ -1,0 +1,331 @@
+//! From a request to an answer that counts: logging in, following redirections, trying again.
+//!
+//! One *attempt* is a request with all redirections and logins that it takes. Redirections are
+//! followed here and not by the HTTP library, so that what is sent where can be read in one
+//! place: an `Authorization` goes to the origin of the registry and to no other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::auth::{Authorization, Credential, Demand, Host, Secret, Token, TokenRequest};
+use crate::config::Config;
+use crate::error::{Error, is_plain_http};
+use crate::http::{Method, Request, Response, Scheme, Transport, Url};
+use crate::repository::{Repository, is_loopback};
+use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
+
+/// A redirection is followed this many times.
+const REDIRECTIONS: u32 = 5;
+
+/// A 401 answer is reacted to this many times in one attempt: a token may have expired, and a
+/// new one is shown once.
+const LOGINS: u32 = 2;
+
+/// A request to a registry's API.
+#[derive(Clone, Debug)]
+pub(crate) struct Call<'a> {
+    /// What is asked.
+    pub(crate) method: Method,
+    /// Of which repository.
+    pub(crate) repository: &'a Repository,
+    /// Path below the repository, such as `/blobs/sha256:…`.
+    pub(crate) path: String,
+    /// Media types; may be empty.
+    pub(crate) accept: &'a str,
+    /// First byte that is wanted; 0 for all.
+    pub(crate) offset_bytes: u64,
+    /// How errors name what is asked for.
+    pub(crate) reference: &'a str,
+}
+
+impl Call<'_> {
+    /// The scope of a token that allows the call.
+    fn scope(&self) -> String {
+        format!("repository:{}:pull", self.repository.name)
+    }
+}
+
+/// What the threads of a client share.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    config: Config,
+    transport: Transport,
+    cancellation: Arc<Cancellation>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl Exchange {
+    /// Nothing known, nothing connected.
+    pub(crate) fn new(config: Config) -> Self {
+        let cancellation = Arc::new(Cancellation::default());
+        Self {
+            transport: Transport::new(config.clone(), Arc::clone(&cancellation)),
+            config,
+            cancellation,
+            hosts: Mutex::default(),
+        }
+    }
+
+    /// Ends all waits, breaks off all connections.
+    pub(crate) fn cancel(&self) {
+        self.cancellation.cancel();
+        self.transport.shut_down();
+    }
+
+    /// Whether to stop.
+    pub(crate) fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
+    }
+
+    /// A count of attempts as configured.
+    pub(crate) fn attempts(&self) -> Attempts {
+        Attempts::new(self.config.retries)
+    }
+
+    /// Runs `attempt` until it succeeds, or no further attempt is allowed.
+    pub(crate) fn retrying<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let mut attempts = self.attempts();
+        loop {
+            self.cancellation.check()?;
+            match attempt() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => {
+                    let wait = attempts.next(failure)?;
+                    self.cancellation.wait(wait)?;
+                }
+            }
+        }
+    }
+
+    /// One attempt at a call. An answer is a success (2xx), or a range that cannot be had (416).
+    pub(crate) fn attempt(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        let host = self.host(&call.repository.registry);
+        let scope = call.scope();
+        let mut shown = host.remembered(&scope);
+        for _ in 0..=LOGINS {
+            let (response, is_registry) = self.follow(&host, call, shown.as_ref())?;
+            if response.status != 401 || !is_registry {
+                return self.judge(&host, call, response);
+            }
+            let demand = Demand::of(&response, &host.registry)?;
+            // The connection can be used again when the body was read.
+            drop(response.message());
+            shown = host.authorize(&scope, shown.as_ref(), || match demand {
+                None => Ok(None),
+                Some(demand) => self.login(&host, &scope, &demand, call),
+            })?;
+            if shown.is_none() {
+                break;
+            }
+        }
+        Err(self.refused(&host, call).into())
+    }
+
+    fn host(&self, registry: &str) -> Arc<Host> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = hosts
+            .entry(registry.to_owned())
+            .or_insert_with(|| Arc::new(Host::new(registry, &self.config.plain_http_hosts)));
+        Arc::clone(host)
+    }
+
+    /// Sends a call and follows redirections. Tells whether the registry itself gave the answer.
+    fn follow(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        shown: Option<&Secret>,
+    ) -> Result<(Response, bool), Failure> {
+        let path = format!("/v2/{}{}", call.repository.name, call.path);
+        let mut response = self.send_first(host, call, &path, shown)?;
+        let registry = response.url.clone();
+        for _ in 0..=REDIRECTIONS {
+            let is_redirection = matches!(response.status, 301 | 302 | 303 | 307 | 308);
+            let Some(location) = response.header("location").filter(|_| is_redirection) else {
+                let is_registry = response.url.has_origin_of(&registry);
+                return Ok((response, is_registry));
+            };
+            let target = response.url.join(location)?;
+            if target.scheme == Scheme::Http
+                && response.url.scheme == Scheme::Https
+                && !self.is_plain(&target)
+            {
+                return Err(redirect(&response.url, &target, "that would give up TLS").into());
+            }
+            let authorization = shown.filter(|_| target.has_origin_of(&registry));
+            drop(response.message());
+            response = self.transport.send(&Request {
+                method: call.method.clone(),
+                url: target,
+                accept: call.accept,
+                offset_bytes: call.offset_bytes,
+                authorization,
+            })?;
+        }
+        let target = response.url.clone();
+        Err(redirect(&registry, &target, "there are too many redirections").into())
+    }
+
+    /// Sends a call to the registry. One on this machine that nobody has spoken to yet is tried
+    /// without TLS, and with it if what answers does not understand that.
+    fn send_first(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        path: &str,
+        shown: Option<&Secret>,
+    ) -> Result<Response, Failure> {
+        let send = |scheme| {
+            self.transport.send(&Request {
+                method: call.method.clone(),
+                url: Url::new(scheme, &host.authority, path)?,
+                accept: call.accept,
+                offset_bytes: call.offset_bytes,
+                authorization: shown,
+            })
+        };
+        if let Some(scheme) = host.scheme.get() {
+            return send(*scheme);
+        }
+        let plain = send(Scheme::Http);
+        let is_puzzling = match &plain {
+            Ok(response) => response.status == 400,
+            Err(failure) => matches!(
+                &failure.error,
+                Error::Unreachable { source, .. }
+                    if source.kind() == std::io::ErrorKind::InvalidData
+            ),
+        };
+        if !is_puzzling {
+            if plain.is_ok() {
+                host.scheme.get_or_init(|| Scheme::Http);
+            }
+            return plain;
+        }
+        match send(Scheme::Https) {
+            Ok(response) => {
+                host.scheme.get_or_init(|| Scheme::Https);
+                Ok(response)
+            }
+            Err(Failure {
+                error: error @ Error::Tls { .. },
+                again,
+            }) if !is_plain_http(&error.to_string()) => Err(Failure { error, again }),
+            Err(_) => plain,
+        }
+    }
+
+    /// Answers a demand, if there is anything to answer it with.
+    fn login(
+        &self,
+        host: &Host,
+        scope: &str,
+        demand: &Demand,
+        call: &Call<'_>,
+    ) -> Result<Option<Authorization>, Error> {
+        let credential = self.credential(host);
+        let challenge = match demand {
+            Demand::Basic => return Ok(credential.basic().map(Authorization::Basic)),
+            Demand::Bearer(challenge) => challenge,
+        };
+        let registry = host.registry.as_str();
+        let is_plain =
+            |realm: &Url| host.scheme.get() == Some(&Scheme::Http) || self.is_plain(realm);
+        let asked = TokenRequest::new(challenge, scope, credential, registry, is_plain)?;
+        let basic = credential.basic();
+        let wrong = |reason: String| Error::TokenService {
+            registry: registry.to_owned(),
+            url: asked.url().to_string(),
+            reason,
+        };
+        self.retrying(|| {
+            let request = Request {
+                authorization: basic.as_ref(),
+                ..asked.request()
+            };
+            let response = self.transport.send(&request)?;
+            match response.status {
+                200..=299 => Ok(Authorization::Bearer(Token::read(response).map_err(wrong)?)),
+                400..=403 => Err(self.refused(host, call).into()),
+                status => {
+                    let again = Self::again(&response);
+                    let error = wrong(format!("answered {status}"));
+                    Err(Failure { error, again })
+                }
+            }
+        })
+        .map(Some)
+    }
+
+    fn credential<'h>(&self, host: &'h Host) -> &'h Credential {
+        host.credential(|| match &self.config.docker_config {
+            Some(directory) => Credential::find(directory, &host.registry),
+            None => Credential::Anonymous,
+        })
+    }
+
+    /// Whether a host may be spoken to without TLS.
+    fn is_plain(&self, url: &Url) -> bool {
+        let plain = &self.config.plain_http_hosts;
+        is_loopback(&url.authority)
+            || plain
+                .iter()
+                .any(|host| *host == url.authority || host == url.host())
+    }
+
+    fn refused(&self, host: &Host, call: &Call<'_>) -> Error {
+        Error::Unauthorized {
+            registry: host.registry.clone(),
+            reference: call.reference.to_owned(),
+            login: self.credential(host).login(),
+        }
+    }
+
+    /// Makes errors of statuses.
+    fn judge(&self, host: &Host, call: &Call<'_>, response: Response) -> Result<Response, Failure> {
+        let again = Self::again(&response);
+        let is_registry = response.url.authority == host.authority;
+        let error = match response.status {
+            200..=299 | 416 => return Ok(response),
+            404 if is_registry => Error::NotFound {
+                reference: call.reference.to_owned(),
+            },
+            403 if is_registry => self.refused(host, call),
+            429 => Error::TooManyRequests {
+                registry: host.registry.clone(),
+                retry_after: match again {
+                    Again::After(wait) => Some(wait),
+                    _ => None,
+                },
+            },
+            status => Error::Status {
+                url: response.url.to_string(),
+                status,
+                message: response.message(),
+            },
+        };
+        Err(Failure { error, again })
+    }
+
+    fn again(response: &Response) -> Again {
+        if !matches!(response.status, 408 | 429 | 500 | 502 | 503 | 504) {
+            return Again::Never;
+        }
+        response
+            .header("retry-after")
+            .and_then(|value| parse_retry_after(value, SystemTime::now()))
+            .map_or(Again::Later, Again::After)
+    }
+}
+
+fn redirect(from: &Url, to: &Url, reason: &'static str) -> Error {
+    Error::Redirect {
+        url: from.to_string(),
+        target: to.to_string(),
+        reason,
+    }
+}

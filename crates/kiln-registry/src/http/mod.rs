@@ -1,0 +1,303 @@
+//! One HTTP exchange: a request goes out, the head of its answer comes back.
+//!
+//! Connections are pooled and shared by threads. Redirections, retries and logins are not
+//! known here. Plain `http` requests through a proxy use CONNECT, as `https` ones do.
+
+mod proxy;
+mod roots;
+mod url;
+
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+
+use ureq::http::{HeaderMap, Request as HttpRequest};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use crate::auth::Secret;
+use crate::config::Config;
+use crate::error::Error;
+use crate::retry::{Again, Cancellation, Failure};
+
+pub(crate) use url::{Scheme, Url, form};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Method {
+    /// For the body.
+    Get,
+    /// For the head only.
+    Head,
+    /// With a form, which may hold secrets.
+    PostForm(Secret),
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request<'a> {
+    /// What is asked.
+    pub(crate) method: Method,
+    /// Of whom.
+    pub(crate) url: Url,
+    /// Media types; may be empty.
+    pub(crate) accept: &'a str,
+    /// First byte that is wanted; 0 for all.
+    pub(crate) offset_bytes: u64,
+    /// The `Authorization`.
+    pub(crate) authorization: Option<&'a Secret>,
+}
+
+impl Request<'_> {
+    /// Asks for a URL.
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self {
+            method,
+            url,
+            accept: "",
+            offset_bytes: 0,
+            authorization: None,
+        }
+    }
+}
+
+/// The head of an answer, and its body still to be read.
+#[derive(Debug)]
+pub(crate) struct Response {
+    /// The status.
+    pub(crate) status: u16,
+    /// Who answered.
+    pub(crate) url: Url,
+    headers: HeaderMap,
+    body: Body,
+}
+
+/// Bodies of errors are read this far.
+const ERROR_BODY_BYTES: u64 = 64 << 10;
+
+impl Response {
+    /// A header's value, if it is there and text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// All values of a header that are text.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+    }
+
+    /// How many bytes the body has, if the answer says so.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
+    /// The body, to be read by and by.
+    pub(crate) fn into_reader(self) -> impl Read + Send + Sync + 'static {
+        self.body.into_reader()
+    }
+
+    /// The body, at most `limit_bytes` of it.
+    pub(crate) fn read(self, limit_bytes: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.into_reader()
+            .take(limit_bytes)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// What an answer that is an error says: code and message of the first of the registry's
+    /// errors (distribution-spec, "Error codes"), without control characters, of bounded length.
+    pub(crate) fn message(self) -> String {
+        let bytes = self.read(ERROR_BODY_BYTES).unwrap_or_default();
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+            return String::new();
+        };
+        let text = |name: &str| json["errors"][0][name].as_str().unwrap_or_default().trim();
+        let message = match (text("code"), text("message")) {
+            ("", message) => message.to_owned(),
+            (code, "") => code.to_owned(),
+            (code, message) => format!("{code}: {message}"),
+        };
+        message
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(300)
+            .collect()
+    }
+}
+
+/// Sends requests.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    config: Config,
+    cancellation: Arc<Cancellation>,
+    /// Made when first needed: by scheme, directly and by proxy.
+    agents: [OnceLock<Agent>; 4],
+}
+
+impl Transport {
+    /// A transport without any connection. Certificates are read when first needed.
+    pub(crate) fn new(config: Config, cancellation: Arc<Cancellation>) -> Self {
+        Self {
+            config,
+            cancellation,
+            agents: Default::default(),
+        }
+    }
+
+    /// Breaks off all connections; nothing can be sent any more.
+    pub(crate) fn shut_down(&self) {
+        for agent in self.agents.iter().filter_map(OnceLock::get) {
+            agent.clone().shutdown();
+        }
+    }
+
+    /// One exchange. Any status is an answer.
+    pub(crate) fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
+        self.cancellation.check()?;
+        let url = &request.url;
+        let agent = self.agent(url)?;
+        let invalid = |_| Error::InvalidUrl {
+            url: url.to_string(),
+        };
+        let mut head = HttpRequest::builder().uri(url.full());
+        if !request.accept.is_empty() {
+            head = head.header("accept", request.accept);
+        }
+        if request.offset_bytes > 0 {
+            head = head.header("range", format!("bytes={}-", request.offset_bytes));
+        }
+        if let Some(authorization) = request.authorization {
+            head = head.header("authorization", authorization.expose());
+        }
+        let answer = match &request.method {
+            Method::Get => agent.run(head.method("GET").body(()).map_err(invalid)?),
+            Method::Head => agent.run(head.method("HEAD").body(()).map_err(invalid)?),
+            Method::PostForm(form) => {
+                let head = head
+                    .method("POST")
+                    .header("content-type", "application/x-www-form-urlencoded");
+                agent.run(head.body(form.expose()).map_err(invalid)?)
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                Ok(Response {
+                    status: head.status.as_u16(),
+                    url: url.clone(),
+                    headers: head.headers,
+                    body,
+                })
+            }
+            Err(error) => {
+                self.cancellation.check()?;
+                Err(explain(error, url))
+            }
+        }
+    }
+
+    fn agent(&self, url: &Url) -> Result<&Agent, Error> {
+        let proxies = &self.config.proxies;
+        let (slot, proxy) = match url.scheme {
+            Scheme::Http => (0, &proxies.http),
+            Scheme::Https => (2, &proxies.https),
+        };
+        let proxy = proxy
+            .as_deref()
+            .filter(|proxy| !proxy.is_empty() && !proxy::is_direct(url, &proxies.no_proxy));
+        let slot = &self.agents[slot + usize::from(proxy.is_some())];
+        if let Some(agent) = slot.get() {
+            return Ok(agent);
+        }
+        let scheme = url.scheme.name();
+        let proxy = proxy
+            .map(|proxy| ureq::Proxy::new(proxy).map_err(|_| Error::Proxy { scheme }))
+            .transpose()?;
+        let needs_tls = url.scheme == Scheme::Https || proxy.is_some();
+        let roots = needs_tls.then(|| roots::load(&self.config)).transpose()?;
+        let agent = self.new_agent(proxy, roots);
+        let agent = slot.get_or_init(|| agent);
+        // Cancelled while the agent was made: it must not come to life.
+        self.cancellation.check()?;
+        Ok(agent)
+    }
+
+    fn new_agent(&self, proxy: Option<ureq::Proxy>, roots: Option<RootCerts>) -> Agent {
+        let timeouts = &self.config.timeouts;
+        let tls = TlsConfig::builder()
+            .root_certs(roots.unwrap_or(RootCerts::WebPki))
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .tls_config(tls)
+            .user_agent(self.config.user_agent.as_str())
+            .timeout_resolve(Some(timeouts.resolve))
+            .timeout_connect(Some(timeouts.connect))
+            .timeout_recv_response(Some(timeouts.answer))
+            .timeout_per_read(Some(timeouts.read))
+            .timeout_per_write(Some(timeouts.read))
+            .input_buffer_size(128 << 10)
+            .max_idle_connections_per_host(8)
+            .build();
+        config.new_agent()
+    }
+}
+
+/// What a failed exchange means.
+fn explain(error: ureq::Error, url: &Url) -> Failure {
+    use std::io::ErrorKind;
+    use ureq::{Error as Http, Timeout};
+    let unreachable = |source, again| Failure {
+        error: Error::Unreachable {
+            registry: url.authority.clone(),
+            url: url.to_string(),
+            source,
+        },
+        again,
+    };
+    let tls = |reason: String| {
+        Failure::from(Error::Tls {
+            registry: url.authority.clone(),
+            reason,
+        })
+    };
+    match error {
+        Http::Io(source) => match source.kind() {
+            // TLS reports its errors so.
+            ErrorKind::InvalidData if url.scheme == Scheme::Https => tls(source.to_string()),
+            ErrorKind::ConnectionRefused
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable => unreachable(source, Again::Soon),
+            _ => unreachable(source, Again::Later),
+        },
+        Http::HostNotFound => {
+            let source = io::Error::new(ErrorKind::NotFound, "no such host");
+            unreachable(source, Again::Soon)
+        }
+        Http::Timeout(at) => {
+            let again = match at {
+                Timeout::Resolve | Timeout::Connect => Again::Soon,
+                _ => Again::Later,
+            };
+            let source = io::Error::new(ErrorKind::TimedOut, format!("no answer in time ({at})"));
+            unreachable(source, again)
+        }
+        Http::Protocol(error) => {
+            let source = io::Error::new(ErrorKind::InvalidData, error.to_string());
+            unreachable(source, Again::Later)
+        }
+        Http::ConnectProxyFailed(reason) => unreachable(
+            io::Error::other(format!("the proxy refuses: {reason}")),
+            Again::Soon,
+        ),
+        Http::Rustls(error) => tls(error.to_string()),
+        Http::Tls(reason) => tls(reason.to_owned()),
+        Http::Pem(error) => tls(error.to_string()),
+        other => unreachable(other.into_io(), Again::Never),
+    }
+}

@@ -1,0 +1,111 @@
+//! Whose certificates are trusted: the bundles that the configuration names, else the
+//! system's, else Mozilla's.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Where systems keep their bundle; the first that exists is used.
+const SYSTEM_BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The trusted roots of a configuration.
+pub(crate) fn load(config: &Config) -> Result<RootCerts, Error> {
+    let mut certificates = Vec::new();
+    for path in &config.ca_files {
+        certificates.extend(read_bundle(path)?);
+    }
+    for directory in &config.ca_directories {
+        read_directory(directory, &mut certificates);
+    }
+    if config.ca_files.is_empty() && config.ca_directories.is_empty() {
+        let mut bundles = SYSTEM_BUNDLES.iter().map(Path::new);
+        if let Some(path) = bundles.find(|path| path.exists()) {
+            certificates = read_bundle(path)?;
+        }
+    }
+    for path in &config.extra_ca_files {
+        certificates.extend(read_bundle(path)?);
+    }
+    if certificates.is_empty() {
+        Ok(RootCerts::WebPki)
+    } else {
+        Ok(RootCerts::new_with_certs(&certificates))
+    }
+}
+
+fn read_bundle(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
+    let fail = |source| Error::CertificateAuthorities {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = fs::read(path).map_err(fail)?;
+    let certificates = parse_bundle(&bytes).map_err(|error| fail(io::Error::other(error)))?;
+    if certificates.is_empty() {
+        return Err(fail(io::Error::other("there is no PEM certificate in it")));
+    }
+    Ok(certificates)
+}
+
+/// As OpenSSL does: what cannot be read is passed over.
+fn read_directory(directory: &Path, certificates: &mut Vec<Certificate<'static>>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|path| path.is_file()) {
+        let found = fs::read(path)
+            .ok()
+            .and_then(|bytes| parse_bundle(&bytes).ok());
+        certificates.extend(found.unwrap_or_default());
+    }
+}
+
+fn parse_bundle(bytes: &[u8]) -> Result<Vec<Certificate<'static>>, ureq::Error> {
+    parse_pem(bytes)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_was_named_must_be_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let config = Config {
+            ca_files: vec![path.clone()],
+            ..Config::default()
+        };
+        let error = load(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot read certificate authorities"),
+            "{error}"
+        );
+        fs::write(&path, "nothing").unwrap();
+        assert!(load(&config).is_err());
+        let config = Config {
+            ca_directories: vec![directory.path().to_owned()],
+            ..Config::default()
+        };
+        assert!(matches!(load(&config), Ok(RootCerts::WebPki)));
+    }
+}

@@ -1,0 +1,8 @@
+//! Pulling, from registries that fail, ask for logins, or are real.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod blobs;
+mod logins;
+mod manifests;
+mod support;

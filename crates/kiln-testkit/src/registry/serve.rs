@@ -1,0 +1,170 @@
+//! What is answered to which request (distribution-spec, "Pull").
+
+use std::io::BufReader;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use kiln_core::digest::BlobDigest;
+
+use super::fault::Damage;
+use super::wire::{After, Answer, read_request, write_answer};
+use super::{Blobs, Content, Request, Server, State, login};
+
+/// Serves one connection to its end.
+pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<State>) {
+    let Ok(incoming) = stream.try_clone() else {
+        return;
+    };
+    // Answers are written in small pieces; without this, each would wait for the other side.
+    drop(stream.set_nodelay(true));
+    let mut reader = BufReader::new(incoming);
+    while let Ok(Some(request)) = read_request(&mut reader, server) {
+        let (answer, damage) = {
+            let mut content = state.lock();
+            content.requests.push(request.clone());
+            let damage = take_fault(&mut content, &request);
+            (
+                answer(state, &mut content, &request, damage.as_ref()),
+                damage,
+            )
+        };
+        let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
+        if !matches!(written, Ok(After::Keep)) {
+            return;
+        }
+    }
+}
+
+fn take_fault(content: &mut Content, request: &Request) -> Option<Damage> {
+    // A blob that is redirected is damaged by the one who serves it.
+    if request.server == Server::Registry
+        && content.serving == Blobs::Redirected
+        && request.path.contains("/blobs/")
+    {
+        return None;
+    }
+    let (fault, times) = content
+        .faults
+        .iter_mut()
+        .find(|(fault, times)| *times > 0 && fault.target.matches(request))?;
+    *times -= 1;
+    Some(fault.damage.clone())
+}
+
+fn answer(
+    state: &State,
+    content: &mut Content,
+    request: &Request,
+    damage: Option<&Damage>,
+) -> Answer {
+    match damage {
+        Some(Damage::Status(status, retry_after)) => {
+            let answer = Answer::error(*status, "TESTED", "this was asked for");
+            return match retry_after {
+                Some(value) => answer.header("Retry-After", value),
+                None => answer,
+            };
+        }
+        Some(Damage::Unauthorized) => return login::challenge(state, "repository:a:pull"),
+        Some(Damage::RedirectsTo(target)) => {
+            return Answer::new(307, Vec::new()).header("Location", target);
+        }
+        _ => {}
+    }
+    if request.server == Server::Storage {
+        return stored_blob(content, request, damage);
+    }
+    if request.bare_path() == "/token" {
+        return login::issue(content, request);
+    }
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Answer::error(405, "UNSUPPORTED", "only pulling is supported");
+    }
+    if let Some(refusal) = login::check(state, content, request) {
+        return refusal;
+    }
+    let Some(repository) = login::repository(request) else {
+        return Answer::error(404, "NAME_UNKNOWN", "there is nothing here");
+    };
+    let (_, name) = request.bare_path().rsplit_once('/').unwrap_or_default();
+    if request.bare_path().contains("/manifests/") {
+        manifest(content, repository, name, damage)
+    } else if content.serving == Blobs::Redirected {
+        // As with pre-signed addresses: whoever has this may read the blob.
+        let target = format!(
+            "http://{}/{repository}/{name}?signature=s3cret",
+            state.storage
+        );
+        Answer::new(307, Vec::new()).header("Location", &target)
+    } else {
+        blob(content, repository, name, (request, damage))
+    }
+}
+
+fn manifest(content: &Content, repository: &str, name: &str, damage: Option<&Damage>) -> Answer {
+    let key = (repository.to_owned(), name.to_owned());
+    let Some((media_type, bytes)) = content.manifests.get(&key) else {
+        return Answer::error(404, "MANIFEST_UNKNOWN", "manifest unknown");
+    };
+    let digest = match damage {
+        Some(Damage::ClaimsDigest(digest)) => digest.clone(),
+        _ => BlobDigest::of(bytes).to_string(),
+    };
+    Answer::new(200, Arc::clone(bytes))
+        .header("Content-Type", media_type)
+        .header("Docker-Content-Digest", &digest)
+}
+
+fn stored_blob(content: &Content, request: &Request, damage: Option<&Damage>) -> Answer {
+    if request.header("authorization").is_some() {
+        return Answer::error(400, "INVALID", "only one kind of authorization is allowed");
+    }
+    let path = request.bare_path().trim_start_matches('/');
+    let (repository, name) = path.rsplit_once('/').unwrap_or_default();
+    blob(content, repository, name, (request, damage))
+}
+
+fn blob(
+    content: &Content,
+    repository: &str,
+    name: &str,
+    (request, damage): (&Request, Option<&Damage>),
+) -> Answer {
+    let blob = name
+        .parse()
+        .ok()
+        .and_then(|digest| content.blobs.get(&(repository.to_owned(), digest)));
+    let Some(bytes) = blob else {
+        return Answer::error(404, "BLOB_UNKNOWN", "blob unknown to registry");
+    };
+    let answer =
+        Answer::new(200, Arc::clone(bytes)).header("Content-Type", "application/octet-stream");
+    let first: Option<usize> = request.header("range").and_then(|range| {
+        range
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?
+            .parse()
+            .ok()
+    });
+    let knows_ranges = !matches!(
+        damage,
+        Some(Damage::IgnoresRange | Damage::IgnoresRangeAndCutsAfter(_))
+    );
+    let Some(mut first) = first.filter(|_| knows_ranges) else {
+        return answer;
+    };
+    if first >= bytes.len() {
+        let range = format!("bytes */{}", bytes.len());
+        return Answer::error(416, "RANGE_INVALID", "out of range").header("Content-Range", &range);
+    }
+    if let Some(Damage::WrongRange(early)) = damage {
+        first = first.saturating_sub(*early as usize);
+    }
+    let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
+    Answer {
+        status: 206,
+        offset: first,
+        ..answer
+    }
+    .header("Content-Range", &range)
+}
