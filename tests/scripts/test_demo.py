@@ -74,7 +74,7 @@ class Demo(unittest.TestCase):
         self.assertEqual(0, code, said)
         rows = [line for line in said.splitlines() if "7 of 7" in line]
         self.assertEqual(9, len(rows), said)
-        self.assertRegex(rows[4], r"^production +12\.3 s +8 ms +7 +7 of 7 +9 of 9 +123\.5 MB$")
+        self.assertRegex(rows[4], r"^production +12\.3 s +8\.0 ms +7 +7 of 7 +9 of 9 +123\.5 MB$")
         self.assertIn('{"status": "ok"}', said)
         self.assertEqual("demo passed: built, cached, served and tested.", said.splitlines()[-1])
 
