@@ -6,11 +6,14 @@ It uses no bridge and no firewall rules; containers have the host's network.
 import contextlib
 import os
 import shutil
+import ssl
 import subprocess
 import time
 from pathlib import Path
 
 from support import run, skip, stop
+
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class DockerEngine:
@@ -72,3 +75,29 @@ class DockerEngine:
         file = self.work / "Dockerfile.helper"
         file.write_text(dockerfile)
         self.docker("build", "--quiet", "-f", file, "-t", name, context)
+
+    def load_ares_inputs(self, inputs: Path) -> list[str]:
+        """Put the inputs of examples/ares into the engine; gives the build options that name them.
+
+        The base's authorities become this host's: Docker has no way to lend them to a RUN.
+        """
+        self.load_layout(inputs / "python-base", "ares-debian:latest")
+        context = self.work / "authorities"
+        context.mkdir()
+        shutil.copy(ssl.get_default_verify_paths().cafile or AUTHORITIES, context / "ca.crt")
+        text = f"FROM ares-debian\nCOPY ca.crt {AUTHORITIES}\nENV SSL_CERT_FILE={AUTHORITIES}\n"
+        self.make_image("ares-python:latest", text, context)
+        self.make_image("ares-uv:latest", "FROM scratch\nCOPY uv uvx /\n", inputs / "uv")
+        return ["--build-arg", "PYTHON_IMAGE=ares-python", "--build-arg", "UV_IMAGE=ares-uv"]
+
+    def build(self, project: Path, target: str, tag: str, options: list[str]) -> str:
+        """Build a target of a Dockerfile, less its syntax line, which would need a registry; gives the
+        plain progress."""
+        first, rest = (project / "Dockerfile").read_text().split("\n", 1)
+        assert first.startswith("# syntax="), first
+        file = self.work / "Dockerfile"
+        file.write_text(rest)
+        return self.docker(
+            "build", "--network=host", "--progress=plain", "--file", file, "--target", target,
+            "--tag", tag, *options, project,
+        ).stderr  # fmt: skip

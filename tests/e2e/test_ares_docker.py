@@ -1,10 +1,7 @@
 """The Dockerfile of examples/ares with Docker's BuildKit: it builds there, and kiln builds the same."""
 
 import json
-import shutil
-import ssl
 import unittest
-from pathlib import Path
 
 from bundle import Bundle, differences
 from docker_engine import DockerEngine
@@ -13,8 +10,6 @@ from support import (
     STAGES, Kiln, Workspace, ares_options, copy_ares, edit_source, free_port, prepare,
     require_tools, run,
 )  # fmt: skip
-
-AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class DockerBuildsAres(Workspace):
@@ -25,34 +20,11 @@ class DockerBuildsAres(Workspace):
     def setUpClass(cls):
         super().setUpClass()
         require_tools("skopeo", "umoci", "runc")
-        inputs = prepare()
         cls.engine = cls.enterClassContext(DockerEngine(cls.work / "docker"))
         cls.project = copy_ares(cls.work / "ares")
-        cls.engine.load_layout(inputs / "python-base", "ares-debian:latest")
-        cls.make_base(cls.work / "base")
-        cls.engine.make_image("ares-uv:latest", "FROM scratch\nCOPY uv uvx /\n", inputs / "uv")
-        cls.logs = {stage: cls.build(stage) for stage in STAGES}
-
-    @classmethod
-    def make_base(cls, context: Path) -> None:
-        """A base whose authorities are this host's: Docker has no way to lend them to a RUN."""
-        context.mkdir()
-        shutil.copy(ssl.get_default_verify_paths().cafile or AUTHORITIES, context / "ca.crt")
-        text = f"FROM ares-debian\nCOPY ca.crt {AUTHORITIES}\nENV SSL_CERT_FILE={AUTHORITIES}\n"
-        cls.engine.make_image("ares-python:latest", text, context)
-
-    @classmethod
-    def build(cls, stage: str, repository: str = "ares") -> str:
-        """Build one stage; gives the plain progress."""
-        first, rest = (cls.project / "Dockerfile").read_text().split("\n", 1)
-        assert first.startswith("# syntax=")
-        file = cls.work / "Dockerfile.docker"
-        file.write_text(rest)
-        return cls.engine.docker(
-            "build", "--network=host", "--progress=plain", "-f", file, "--target", stage,
-            "--build-arg", "PYTHON_IMAGE=ares-python", "--build-arg", "UV_IMAGE=ares-uv",
-            "-t", f"{repository}:{stage}", cls.project,
-        ).stderr  # fmt: skip
+        cls.options = cls.engine.load_ares_inputs(prepare())
+        for stage in STAGES:
+            cls.engine.build(cls.project, stage, f"ares:{stage}", cls.options)
 
     def unpack(self, stage: str, name: str) -> Bundle:
         """What Docker built, for independent tools."""
@@ -69,7 +41,7 @@ class DockerBuildsAres(Workspace):
         before = (self.project / "src/ares/__init__.py").read_bytes()
         self.addCleanup((self.project / "src/ares/__init__.py").write_bytes, before)
         edit_source(self.project)
-        log = self.build("production", "ares-edited")
+        log = self.engine.build(self.project, "production", "ares-edited", self.options)
         self.assertEqual([("app", "RUN"), ("production", "COPY")], steps_that_ran(log))
 
     def test_production_runs_under_runc(self):
@@ -96,7 +68,7 @@ class DockerBuildsAres(Workspace):
         for key in ("User", "WorkingDir", "Entrypoint", "Cmd", "ExposedPorts", "Healthcheck", "Labels"):
             with self.subTest(key=key):
                 self.assertEqual(config[key], mine.image_config.get(key))
-        # the one variable that make_base added
+        # the one variable that load_ares_inputs added
         env = [entry for entry in config["Env"] if not entry.startswith("SSL_CERT_FILE=")]
         self.assertEqual(env, mine.image_config["Env"])
 
