@@ -10,7 +10,8 @@ use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::plan::{ImageFact, ImageNeed, ImageSource};
 use kiln_registry::Repository;
-use kiln_store::{Layer, Unpack};
+use kiln_store::Layer;
+use kiln_store::layer::{Unpack, unpack};
 
 use crate::activity::{Activities, Running};
 use crate::engine::Engine;
@@ -51,10 +52,10 @@ pub(crate) fn resolve(
     (context, pull): (Option<&NamedContext>, Pull),
     activities: &Activities,
 ) -> Result<(ImageFact, Arc<BaseImage>), BuildError> {
-    let platform: Platform = need.platform.parse().map_err(|error| BuildError::Image {
-        message: format!("{error}"),
-        help: None,
-    })?;
+    let platform: Platform = need
+        .platform
+        .parse()
+        .map_err(|error| BuildError::Image { message: format!("{error}"), help: None })?;
     let found = match (&need.source, context) {
         (ImageSource::Layout { .. }, Some(NamedContext::Layout { path, reference })) => {
             from_layout(path, reference.as_deref(), &platform)?
@@ -119,7 +120,7 @@ fn from_reference(
         let bytes = engine.store.content().read(&descriptor.digest)?;
         return Ok(Found { bytes, descriptor, origin: Origin::Store });
     }
-    let repository = Repository::of(reference);
+    let repository = Repository::from(reference);
     if pull == Pull::IfMissing || reference.digest.is_some() {
         let known = engine.store.images().base(&name, &platform.to_string())?;
         if let Some(descriptor) = known.filter(|known| engine.store.content().has(&known.digest)) {
@@ -167,10 +168,11 @@ fn from_registry(
         return Ok((resolved.bytes, resolved.descriptor));
     }
     let index: Index = parse(&resolved.bytes, &reference.familiar())?;
-    let descriptor = index.select(platform).cloned().ok_or_else(|| no_platform(&index, reference, platform))?;
-    let repository = Repository::of(reference);
-    let bytes = engine.registry.manifest(&repository, &descriptor).map_err(image_error)?;
-    Ok((bytes, descriptor))
+    let descriptor =
+        index.select(platform).cloned().ok_or_else(|| no_platform(&index, reference, platform))?;
+    let repository = Repository::from(reference);
+    let resolved = engine.registry.manifest(&repository, descriptor.digest).map_err(image_error)?;
+    Ok((resolved.bytes, descriptor))
 }
 
 fn no_platform(index: &Index, reference: &Reference, platform: &Platform) -> BuildError {
@@ -371,7 +373,7 @@ impl BaseImage {
             let blob = engine.store.content().open(&descriptor.digest)?;
             let working = layers.begin()?;
             let expected = Unpack { digest: descriptor.digest, diff_id };
-            let index = kiln_store::unpack(blob, expected, &working.upper)?;
+            let index = unpack(blob, expected, &working.upper)?;
             Ok(layers.commit_base(working, &index.encode(), index.content_id(), diff_id)?)
         })();
         activity.finish::<_, BuildError>(&result);

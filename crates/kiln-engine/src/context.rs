@@ -4,14 +4,13 @@
 //! not know them. Owners are 0:0 and extended attributes are dropped, as BuildKit's client sends
 //! files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use kiln_core::pattern::{IgnoreFile, MatchState, Patterns};
-use kiln_store::{
-    ContextEntry, ContextEntryKind, ContextIndex, LastSymlink, Store, Timestamp, WalkFilter,
-    walk_context,
-};
+use kiln_store::layer::{LastSymlink, Timestamp, path_order};
+use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
 use crate::source_tree::{Node, NodeKind, Unresolved, as_path, join};
@@ -46,13 +45,13 @@ impl Context {
         };
         let patterns = IgnoreFile::parse(&text)
             .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
-        let entries = walk_context(root, &Filter(patterns))?;
-        let index = Mutex::new(store.context_index(root)?);
+        let entries = walk(root, &Ignored::new(patterns))?;
+        let index = Mutex::new(store.context_index(root));
         Ok(Self { root: root.to_owned(), entries, index })
     }
 
     fn position(&self, path: &[u8]) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| kiln_store::path_order(&entry.path, path))
+        self.entries.binary_search_by(|entry| path_order(&entry.path, path))
     }
 
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
@@ -74,20 +73,18 @@ impl Context {
 
     fn to_node(&self, entry: &ContextEntry) -> Option<Node> {
         let kind = match &entry.kind {
-            ContextEntryKind::Directory => NodeKind::Directory,
-            ContextEntryKind::File => {
-                NodeKind::File { size_bytes: entry.size_bytes, digest: None }
-            }
-            ContextEntryKind::Symlink { target } => NodeKind::Symlink(target.clone()),
-            ContextEntryKind::Fifo => NodeKind::Fifo,
-            ContextEntryKind::CharDevice { major, minor } => {
+            EntryKind::Directory => NodeKind::Directory,
+            EntryKind::File => NodeKind::File { size_bytes: entry.size_bytes, digest: None },
+            EntryKind::Symlink { target } => NodeKind::Symlink(target.clone()),
+            EntryKind::Fifo => NodeKind::Fifo,
+            EntryKind::CharDevice { major, minor } => {
                 NodeKind::Device { character: true, major: *major, minor: *minor }
             }
-            ContextEntryKind::BlockDevice { major, minor } => {
+            EntryKind::BlockDevice { major, minor } => {
                 NodeKind::Device { character: false, major: *major, minor: *minor }
             }
             // Sockets are not sent, as with BuildKit.
-            ContextEntryKind::Socket => return None,
+            EntryKind::Socket => return None,
         };
         let has_names = entry.nlink > 1 && matches!(kind, NodeKind::File { .. });
         Some(Node {
@@ -96,7 +93,10 @@ impl Context {
             mode: entry.mode,
             uid: 0,
             gid: 0,
-            mtime: entry.mtime,
+            mtime: Timestamp {
+                seconds: entry.mtime_ns.div_euclid(1_000_000_000),
+                nanoseconds: entry.mtime_ns.rem_euclid(1_000_000_000) as u32,
+            },
             capability: None,
             origin: self.root.join(as_path(&entry.path)),
             link_group: has_names
@@ -200,21 +200,52 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// The ignore file as the walk asks it.
-struct Filter(Patterns);
+struct Ignored {
+    patterns: Patterns,
+    /// What matched for each directory, as its files build on it.
+    directories: RwLock<HashMap<String, MatchState>>,
+}
 
-impl WalkFilter for Filter {
-    type State = MatchState;
-
-    fn root(&self) -> MatchState {
-        MatchState::root()
+impl Ignored {
+    fn new(patterns: Patterns) -> Self {
+        Self { patterns, directories: RwLock::default() }
     }
 
-    fn includes(&self, path: &str, parent: &MatchState) -> (bool, MatchState) {
-        let (ignored, state) = self.0.matches_in(path, parent);
-        (!ignored, state)
+    /// What matched for a directory and those above it; the empty path is the root.
+    fn state(&self, directory: &str) -> MatchState {
+        if directory.is_empty() {
+            return MatchState::root();
+        }
+        let known = self.directories.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = known.get(directory) {
+            return state.clone();
+        }
+        drop(known);
+        let (_, state) = self.patterns.matches_in(directory, &self.state(parent(directory)));
+        let mut known = self.directories.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(directory.to_owned(), state.clone());
+        state
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+impl Filter for Ignored {
+    fn may_descend(&self, directory: &[u8]) -> bool {
+        if self.patterns.is_empty() {
+            return true;
+        }
+        let path = String::from_utf8_lossy(directory);
+        self.includes(directory, true) || self.patterns.may_descend(&path)
     }
 
-    fn may_descend(&self, path: &str) -> bool {
-        self.0.may_descend(path)
+    fn includes(&self, path: &[u8], _is_directory: bool) -> bool {
+        if self.patterns.is_empty() {
+            return true;
+        }
+        let path = String::from_utf8_lossy(path);
+        !self.patterns.matches_file_in(&path, &self.state(parent(&path)))
     }
 }

@@ -27,10 +27,10 @@ pub enum BuildError {
     },
     /// The store.
     #[error(transparent)]
-    Store(#[from] kiln_store::Error),
+    Store(kiln_store::Error),
     /// A layer could not be read or written.
     #[error(transparent)]
-    Layer(#[from] kiln_store::LayerError),
+    Layer(#[from] kiln_store::layer_error::LayerError),
     /// A file of the user's or of an output.
     #[error("{action} {}: {source}", path.display())]
     File {
@@ -47,6 +47,12 @@ pub enum BuildError {
     /// Ctrl-C.
     #[error("the build was canceled")]
     Canceled,
+}
+
+impl From<kiln_store::Error> for BuildError {
+    fn from(error: kiln_store::Error) -> Self {
+        if error.is_cancelled() { Self::Canceled } else { Self::Store(error) }
+    }
 }
 
 /// A step that failed, and where it stands.

@@ -1,7 +1,28 @@
 //! Solves a plan: runs what the cache cannot answer, and exports the images.
+//!
+//! [`build()`] tells the story; `solve` does the steps, `op` is what each kind of step does,
+//! `outputs` and `export` are what comes out.
 
+mod activity;
+mod base_image;
+mod build;
+mod context;
+mod engine;
+mod error;
+mod export;
+mod op;
+mod outputs;
+mod redact;
 mod request;
 mod result;
+mod selection;
+mod snapshot;
+mod solve;
+mod source_tree;
+mod user;
 
+pub use build::build;
+pub use engine::Engine;
+pub use error::{BuildError, StepFailure};
 pub use request::*;
 pub use result::*;

@@ -7,7 +7,7 @@ use kiln_core::digest::{ContentId, FieldHasher};
 use kiln_core::glob::Glob;
 use kiln_core::pattern::{MatchState, Patterns};
 use kiln_core::plan::{CopyOp, ModeChange, Parents};
-use kiln_store::LastSymlink;
+use kiln_store::layer::LastSymlink;
 
 use crate::error::StepError;
 use crate::source_tree::{Node, NodeKind, SourceTree, Unresolved, join};
@@ -70,20 +70,16 @@ fn not_found(path: &[u8], error: &Unresolved) -> StepError {
         Unresolved::Loop => {
             StepError::failed("copy-failed", format!("`/{path}`: too many links in the path"))
         }
-        Unresolved::NotFound => {
-            StepError::failed("copy-failed", format!("`/{path}`: not found (no such file or directory)"))
-        }
+        Unresolved::NotFound => StepError::failed(
+            "copy-failed",
+            format!("`/{path}`: not found (no such file or directory)"),
+        ),
     }
 }
 
-fn select_root(
-    tree: &SourceTree,
-    path: &[u8],
-    excludes: &Patterns,
-) -> Result<Selected, StepError> {
-    let resolved = tree
-        .resolve(path, LastSymlink::Follow)
-        .map_err(|error| not_found(path, &error))?;
+fn select_root(tree: &SourceTree, path: &[u8], excludes: &Patterns) -> Result<Selected, StepError> {
+    let resolved =
+        tree.resolve(path, LastSymlink::Follow).map_err(|error| not_found(path, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(path, &Unresolved::NotFound))?;
     let below = if root.kind == NodeKind::Directory {
         let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
@@ -103,9 +99,8 @@ fn select_parents(
 ) -> Result<Selected, StepError> {
     let (pivot, pattern) = path.split_once("/./").unwrap_or(("", path));
     let pivot = pivot.trim_start_matches('/').as_bytes();
-    let resolved = tree
-        .resolve(pivot, LastSymlink::Follow)
-        .map_err(|error| not_found(pivot, &error))?;
+    let resolved =
+        tree.resolve(pivot, LastSymlink::Follow).map_err(|error| not_found(pivot, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(pivot, &Unresolved::NotFound))?;
     let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
     let all = relative(tree.walk(&resolved), skip);

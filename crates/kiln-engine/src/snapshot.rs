@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_core::digest::{ContentId, DiffId, FieldHasher};
+use kiln_core::digest::{ContentId, FieldHasher};
 use kiln_store::Layer;
 
 use crate::base_image::BaseImage;
@@ -25,7 +25,12 @@ pub(crate) enum SnapshotLayer {
         position: usize,
     },
     /// A layer that a step made.
-    Built(Arc<Layer>),
+    Built {
+        /// The layer.
+        layer: Arc<Layer>,
+        /// When it was made first, seconds since 1970: its time in the image's history.
+        created: i64,
+    },
 }
 
 impl Snapshot {
@@ -34,17 +39,18 @@ impl Snapshot {
         let layers = (0..image.diff_ids.len())
             .map(|position| SnapshotLayer::Base { image: Arc::clone(image), position })
             .collect();
-        let content = image.diff_ids.iter().fold(None, |below, diff_id| {
-            Some(chain(below, "image layer", diff_id.as_bytes()))
-        });
+        let content = image
+            .diff_ids
+            .iter()
+            .fold(None, |below, diff_id| Some(chain(below, "image layer", diff_id.as_bytes())));
         Self { layers, content }
     }
 
     /// This snapshot with one more layer on top.
-    pub(crate) fn with_layer(&self, layer: Arc<Layer>) -> Self {
+    pub(crate) fn with_layer(&self, layer: Arc<Layer>, created: i64) -> Self {
         let content = chain(self.content, "layer", layer.content.as_bytes());
         let mut layers = self.layers.clone();
-        layers.push(SnapshotLayer::Built(layer));
+        layers.push(SnapshotLayer::Built { layer, created });
         Self { layers, content: Some(content) }
     }
 
@@ -56,16 +62,6 @@ impl Snapshot {
     /// Lowest first.
     pub(crate) fn layers(&self) -> &[SnapshotLayer] {
         &self.layers
-    }
-}
-
-impl SnapshotLayer {
-    /// The diff ID, if it is known without packing the layer.
-    pub(crate) fn diff_id(&self) -> Option<DiffId> {
-        match self {
-            Self::Base { image, position } => Some(image.diff_ids[*position]),
-            Self::Built(layer) => layer.diff_id,
-        }
     }
 }
 

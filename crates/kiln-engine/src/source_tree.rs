@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
 use kiln_core::glob::Glob;
-use kiln_store::{EntryKind, LastSymlink, ResolveError, Timestamp, Tree};
+use kiln_store::layer::{Entry, EntryKind, LastSymlink, ResolveError, Timestamp, Tree};
 
 use crate::context::Context;
 use crate::error::BuildError;
@@ -173,12 +173,7 @@ impl SourceTree {
     }
 }
 
-fn snapshot_node(
-    tree: &Tree,
-    layers: &[PathBuf],
-    entry: &kiln_store::Entry,
-    position: usize,
-) -> Node {
+fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize) -> Node {
     let file = tree.file(entry, position);
     let kind = match &file.kind {
         EntryKind::File { size_bytes, digest } => {

@@ -27,7 +27,7 @@ struct Group {
 
 /// As whom a command runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessUser {
+pub(crate) struct ProcessUser {
     /// User.
     pub uid: u32,
     /// Primary group.
@@ -78,7 +78,9 @@ impl Accounts {
             (Some(known), _) => known.uid,
             (None, Ok(uid)) => uid,
             (None, Err(_)) => {
-                return Err(format!("unable to find user {user}: no matching entries in passwd file"));
+                return Err(format!(
+                    "unable to find user {user}: no matching entries in passwd file"
+                ));
             }
         };
         let gid = match group {
@@ -131,7 +133,7 @@ impl Accounts {
     fn user(&self, text: &str) -> Option<&User> {
         let by_name = self.users.iter().find(|user| user.name == text);
         by_name.or_else(|| {
-            let uid = text.parse().ok()?;
+            let uid: u32 = text.parse().ok()?;
             self.users.iter().find(|user| user.uid == uid)
         })
     }
@@ -160,12 +162,8 @@ mod tests {
     #[test]
     fn commands_run_as_the_image_says() {
         let user = |spec: &str| accounts().process_user(spec);
-        let alice = ProcessUser {
-            uid: 1000,
-            gid: 1001,
-            groups: vec![50],
-            home: "/home/alice".to_owned(),
-        };
+        let alice =
+            ProcessUser { uid: 1000, gid: 1001, groups: vec![50], home: "/home/alice".to_owned() };
         assert_eq!(user("alice"), Ok(alice.clone()));
         assert_eq!(user("1000"), Ok(alice));
         assert_eq!(user("").map(|u| (u.uid, u.home)), Ok((0, "/root".to_owned())));

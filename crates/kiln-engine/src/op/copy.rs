@@ -142,7 +142,7 @@ impl<'a> Copier<'a> {
         for (path, node) in directories.iter().rev() {
             self.set_times(path, node)?;
         }
-        if !target.is_empty() && selected.root.mtime != kiln_store::Timestamp::default() {
+        if !target.is_empty() && selected.root.mtime != kiln_store::layer::Timestamp::default() {
             self.set_times(target, &selected.root)?;
         }
         Ok(())
@@ -230,7 +230,8 @@ impl<'a> Copier<'a> {
 
     /// In the kernel when it can: reflink or `copy_file_range`.
     fn copy_bytes(&self, node: &Node, path: &[u8], size_bytes: u64) -> Result<(), CopyError> {
-        let read_error = |source| CopyError::Read { path: node.origin.display().to_string(), source };
+        let read_error =
+            |source| CopyError::Read { path: node.origin.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let from = rustix::fs::open(&node.origin, flags, Mode::empty()).map_err(read_error)?;
         let to = self.create(path)?;
@@ -243,7 +244,9 @@ impl<'a> Copier<'a> {
             match rustix::fs::copy_file_range(&from, None, &to, None, rest) {
                 Ok(0) => break,
                 Ok(count) => copied += count as u64,
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if copied == 0 => {
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+                    if copied == 0 =>
+                {
                     return copy_in_user_space(&from, &to).map_err(read_error);
                 }
                 Err(error) => return Err(io("write", path, error).into()),
@@ -292,10 +295,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-fn copy_in_user_space(
-    from: &std::os::fd::OwnedFd,
-    to: &std::os::fd::OwnedFd,
-) -> Result<(), Errno> {
+fn copy_in_user_space(from: &std::os::fd::OwnedFd, to: &std::os::fd::OwnedFd) -> Result<(), Errno> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match rustix::io::read(from, &mut buffer)? {

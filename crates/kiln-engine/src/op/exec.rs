@@ -99,7 +99,8 @@ fn execute(
     };
     let registered = solver.register(running.killer());
     let mut last = LastOutput::default();
-    let outputs = [(Stream::Stdout, running.stdout.take()), (Stream::Stderr, running.stderr.take())];
+    let outputs =
+        [(Stream::Stdout, running.stdout.take()), (Stream::Stderr, running.stderr.take())];
     forward(outputs, activity, (&mut last, hidden));
     let exit = running.wait();
     drop(registered);
@@ -141,11 +142,7 @@ fn shown(exec: &ExecOp) -> String {
 }
 
 /// Heredoc scripts, the host's name resolution, the host's CA bundle.
-fn add_own_mounts(
-    solver: &Solver<'_>,
-    exec: &ExecOp,
-    set: &mut MountSet,
-) -> Result<(), StepError> {
+fn add_own_mounts(solver: &Solver<'_>, exec: &ExecOp, set: &mut MountSet) -> Result<(), StepError> {
     let mut own = Vec::new();
     for script in &exec.scripts {
         let source = set.private_file(solver, (script.contents.as_bytes(), &script.name), 0o755)?;

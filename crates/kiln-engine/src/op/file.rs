@@ -48,14 +48,18 @@ pub(crate) fn copy(
     let owner = match &copy.owner {
         None => None,
         Some(spec) if has_names(spec) && copy.link == Link::Yes => {
-            let message = format!("--chown={spec}: a name cannot be resolved with --link, there is no passwd file below it");
+            let message = format!(
+                "--chown={spec}: a name cannot be resolved with --link, there is no passwd file below it"
+            );
             return Err(StepError::failed("copy-failed", message)
                 .with_help("use numbers, or leave out --link"));
         }
         Some(spec) if has_names(spec) => {
             let accounts = accounts()?;
             if target.lowers.is_empty() {
-                let message = format!("--chown={spec}: unable to find user, there is no passwd file in an empty image");
+                let message = format!(
+                    "--chown={spec}: unable to find user, there is no passwd file in an empty image"
+                );
                 return Err(StepError::failed("copy-failed", message).with_help("use numbers"));
             }
             Some(accounts.owner(spec))
@@ -97,7 +101,7 @@ pub(crate) fn make_directory(
 
 /// Reads a file of an image, links followed inside it; `None` if it is not there.
 pub(crate) fn read_file(tree: &SourceTree, path: &str) -> Result<Option<String>, StepError> {
-    let resolved = tree.resolve(path.as_bytes(), kiln_store::LastSymlink::Follow);
+    let resolved = tree.resolve(path.as_bytes(), kiln_store::layer::LastSymlink::Follow);
     let Some(node) = resolved.ok().and_then(|path| tree.node(&path)) else { return Ok(None) };
     match std::fs::read(&node.origin) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),

@@ -1,13 +1,13 @@
 //! The mounts of a RUN: from a plan's words to what the sandbox mounts.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use kiln_core::plan::{Access, ExecMount, MountKind, Sharing};
 use kiln_sandbox::{Mount, MountKind as SandboxMount, Recursion, WritableLayer};
-use kiln_store::{CacheMount, WorkingLayer};
+use kiln_store::{CacheMount, MountAttributes, ScratchDir, Seeding, WorkingLayer};
 
 use crate::error::{FileContext, StepError};
 use crate::request::SecretSource;
@@ -29,14 +29,38 @@ pub(crate) struct MountSet {
     private: Vec<PrivateDirectory>,
 }
 
-/// A directory of our own that goes away with its value.
+/// A directory that only we can enter and that goes away with its value: in memory, or, where
+/// there is no such place, in the store.
 #[derive(Debug)]
-struct PrivateDirectory(PathBuf);
+enum PrivateDirectory {
+    Memory(PathBuf),
+    Store(ScratchDir),
+}
+
+impl PrivateDirectory {
+    fn new(solver: &Solver<'_>) -> Result<Self, StepError> {
+        let name = format!("kiln-{}-{}", std::process::id(), solver.number());
+        let path = Path::new(MEMORY_DIRECTORY).join(name);
+        if DirBuilder::new().mode(0o700).create(&path).is_ok() {
+            return Ok(Self::Memory(path));
+        }
+        Ok(Self::Store(solver.engine.store.scratch_dir()?))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Memory(path) => path,
+            Self::Store(directory) => directory.path(),
+        }
+    }
+}
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        // Nothing can be done about a failure, and the name tells whose it was.
-        let _ = std::fs::remove_dir_all(&self.0);
+        if let Self::Memory(path) = self {
+            // Nothing can be done about a failure, and the name tells whose it was.
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
 
@@ -77,7 +101,8 @@ impl MountSet {
             MountKind::Secret { .. } => return self.secret(solver, mount),
             MountKind::Ssh { id, required, .. } => {
                 if *required {
-                    let message = format!("ssh agent `{id}` is not available: kiln forwards none yet");
+                    let message =
+                        format!("ssh agent `{id}` is not available: kiln forwards none yet");
                     return Err(StepError::failed("missing-ssh", message));
                 }
                 return Ok(None);
@@ -132,10 +157,12 @@ impl MountSet {
         if solver.takes_fresh_cache_mount(id) {
             mounts.reset(id)?;
         }
-        let attributes = kiln_store::CacheMountAttributes { mode: *mode, uid: *uid, gid: *gid };
-        let cache = mounts.acquire(id, sharing, attributes, &solver.cancelled)?;
+        let seeding = if seed.is_some() { Seeding::ByHolder } else { Seeding::Empty };
+        let attributes = MountAttributes { mode: *mode, uid: *uid, gid: *gid, seeding };
+        let cache = mounts.acquire(id, sharing, &attributes, &solver.cancelled)?;
         if cache.is_new && seed.is_some() {
             inputs.seed(solver, index, &cache.path)?;
+            cache.seeded()?;
         }
         let source = cache.path.clone();
         self.caches.push(cache);
@@ -160,7 +187,9 @@ impl MountSet {
             Some(SecretSource::File(path)) => std::fs::read(path).at("read", path)?,
             None if *required => {
                 let message = format!("secret `{id}` was not given");
-                let help = format!("pass it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
+                let help = format!(
+                    "pass it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"
+                );
                 return Err(StepError::failed("missing-secret", message).with_help(help));
             }
             None => return Ok(None),
@@ -184,9 +213,9 @@ impl MountSet {
         (contents, name): (&[u8], &str),
         mode: u32,
     ) -> Result<PathBuf, StepError> {
-        let directory = solver.private_directory(Path::new(MEMORY_DIRECTORY))?;
-        let path = directory.join(name);
-        self.private.push(PrivateDirectory(directory));
+        let directory = PrivateDirectory::new(solver)?;
+        let path = directory.path().join(name);
+        self.private.push(directory);
         let mut file: File = OpenOptions::new()
             .write(true)
             .create_new(true)

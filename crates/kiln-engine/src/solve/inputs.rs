@@ -12,9 +12,10 @@ use kiln_core::cache_key::{InputContent, KeyPart, KeyParts};
 use kiln_core::digest::ContentId;
 use kiln_core::plan::{CopyFrom, CopyOp, ExecOp, FileOp, Link, MountKind, Op, Step};
 use kiln_sandbox::mount_detached;
-use kiln_store::{CacheRecord, Layer, LastSymlink, scan};
+use kiln_store::Layer;
+use kiln_store::layer::{LastSymlink, scan};
 
-use super::{Solved, Solver};
+use super::{Solved, Solver, record_of};
 use crate::error::StepError;
 use crate::op::copy::{Copier, plain_copy};
 use crate::op::root::Root;
@@ -92,7 +93,12 @@ impl StepInputs {
                     contents.push(self.root_content());
                 }
                 for (position, (input, path)) in inputs_of(&copy).enumerate() {
-                    contents.push(self.copy_content(solver, &copy, (position, input, path), depth)?);
+                    contents.push(self.copy_content(
+                        solver,
+                        &copy,
+                        (position, input, path),
+                        depth,
+                    )?);
                 }
             }
             Op::Exec(exec) => {
@@ -227,7 +233,10 @@ fn inputs_of(copy: &CopyOp) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn whole(snapshot: &Snapshot, path: &str) -> InputContent {
-    InputContent { role: format!("the stage that `{path}` is taken from"), content: snapshot.content() }
+    InputContent {
+        role: format!("the stage that `{path}` is taken from"),
+        content: snapshot.content(),
+    }
 }
 
 fn tree_of(solver: &Solver<'_>, solved: &Solved) -> Result<SourceTree, StepError> {
@@ -274,8 +283,8 @@ fn context_layer(solver: &Solver<'_>, selected: &Selected) -> Result<Arc<Layer>,
     let key = parts.key();
     let store = &solver.engine.store;
     let _lock = store.lock_step(&key, &solver.cancelled)?;
-    if let Some(record) = store.cache_index().lookup(&key)?
-        && let Some(layer) = store.layers().by_id(&record.layer)?
+    if let Some(record) = solver.lookup(&key)?
+        && let Some(layer) = store.layers().by_id(&record.result.layer)?
     {
         return Ok(Arc::new(layer));
     }
@@ -285,8 +294,8 @@ fn context_layer(solver: &Solver<'_>, selected: &Selected) -> Result<Arc<Layer>,
     let id = index.content_id();
     let layer = store.layers().commit(working, &index.encode(), id, id)?;
     let recipe = *key.as_bytes();
-    let record = CacheRecord::new(&layer, (recipe, parts), std::time::Duration::ZERO, "context files");
-    store.cache_index().record(&key, &record)?;
+    let record = record_of(&layer, (recipe, parts), "context files");
+    store.cache_index().record(key, &record)?;
     Ok(Arc::new(layer))
 }
 

@@ -16,16 +16,16 @@ mod schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use kiln_core::cache_key::{self, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
 use kiln_core::event::Outcome;
 use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
-use kiln_core::plan::FileOp::{Copy, MakeDirectory};
 use kiln_sandbox::Killer;
-use kiln_store::{CacheRecord, Layer, LayerIndex, Timestamp, Tree, scan};
+use kiln_store::layer::{LayerIndex, Timestamp, Tree, scan};
+use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 
 pub(crate) use inputs::StepInputs;
 pub(crate) use schedule::{Done, solve};
@@ -35,8 +35,8 @@ use crate::base_image::BaseImage;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
-use crate::op::file::{self, Target};
 use crate::op::exec;
+use crate::op::file::{self, Target};
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
@@ -65,7 +65,8 @@ pub(crate) struct Solver<'a> {
     killers: Mutex<BTreeMap<u64, Killer>>,
     /// Cache mounts that were emptied by this build (`--no-cache`).
     emptied: Mutex<BTreeSet<String>>,
-    network_files: OnceLock<Vec<(&'static str, PathBuf)>>,
+    /// Made when the first command needs them, gone with the build.
+    network_files: Mutex<Option<(ScratchDir, Vec<(&'static str, PathBuf)>)>>,
     next: AtomicU64,
     start: Instant,
 }
@@ -74,6 +75,30 @@ pub(crate) struct Solver<'a> {
 struct Made {
     snapshot: Snapshot,
     outcome: Outcome,
+}
+
+/// A layer that a step made, or an older one that is equal.
+struct NewLayer {
+    layer: Arc<Layer>,
+    created: i64,
+    outcome: Outcome,
+    duration: Duration,
+}
+
+/// What is remembered of a layer that was just made.
+pub(crate) fn record_of(
+    layer: &Layer,
+    (recipe, parts): ([u8; 32], KeyParts),
+    name: &str,
+) -> CacheRecord {
+    CacheRecord {
+        result: StepResult { layer: layer.id, content: layer.content },
+        recipe,
+        parts,
+        created_unix: unix_seconds() as u64,
+        duration_ms: 0,
+        name: name.to_owned(),
+    }
 }
 
 /// Keeps a command in the list of those that a cancel ends.
@@ -113,7 +138,7 @@ impl<'a> Solver<'a> {
             indexes: Mutex::default(),
             killers: Mutex::default(),
             emptied: Mutex::default(),
-            network_files: OnceLock::new(),
+            network_files: Mutex::default(),
             next: AtomicU64::new(0),
             start,
         }
@@ -128,6 +153,11 @@ impl<'a> Solver<'a> {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    /// A number that no one else of this process has.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Ends all commands that run now.
     pub(crate) fn kill_all(&self) {
         for killer in lock(&self.killers).values() {
@@ -138,7 +168,7 @@ impl<'a> Solver<'a> {
 
     /// Remembers a command, so that a cancel ends it.
     pub(crate) fn register(&self, killer: Killer) -> Registered<'_> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.number();
         if self.is_canceled() {
             let _ = killer.kill();
         }
@@ -156,38 +186,25 @@ impl<'a> Solver<'a> {
         self.request.cache == CacheUse::Refresh && lock(&self.emptied).insert(id.to_owned())
     }
 
-    /// A new directory that only we can enter, in `parent` or else in the store.
-    pub(crate) fn private_directory(&self, parent: &Path) -> Result<PathBuf, StepError> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kiln-{}-{number}", std::process::id());
-        let mut path = parent.join(&name);
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        if builder.create(&path).is_err() {
-            path = self.engine.store.tmp_dir().join(name);
-            builder.create(&path).at("create", &path)?;
-        }
-        Ok(path)
-    }
-
     /// `/etc/hosts` and `/etc/resolv.conf` as commands see them.
     pub(crate) fn network_files(&self) -> Result<Vec<(&'static str, PathBuf)>, StepError> {
-        if let Some(files) = self.network_files.get() {
+        let mut known = lock(&self.network_files);
+        if let Some((_, files)) = known.as_ref() {
             return Ok(files.clone());
         }
-        let directory = self.private_directory(self.engine.store.tmp_dir())?;
+        let directory = self.engine.store.scratch_dir()?;
         let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let name = self.host_name().unwrap_or("buildkitsandbox");
-        let hosts = format!(
-            "127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        );
+        let hosts =
+            format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         let mut files = Vec::new();
         for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
-            let path = directory.join(file);
+            let path = directory.path().join(file);
             std::fs::write(&path, text).at("write", &path)?;
             files.push((file, path));
         }
-        Ok(self.network_files.get_or_init(|| files).clone())
+        *known = Some((directory, files.clone()));
+        Ok(files)
     }
 
     /// Does one step, given the results of its inputs.
@@ -264,11 +281,15 @@ impl<'a> Solver<'a> {
         let activity = self.activities.start_step(&step.name, Some(step.id), (line, causes));
         let result = self.make(step, inputs, (&activity, recipe));
         match &result {
-            Ok((layer, outcome, duration)) => {
-                let record = CacheRecord::new(layer, (recipe, exact.clone()), *duration, &step.name);
-                cache.record(&exact.key(), &record)?;
+            Ok(NewLayer { layer, created, outcome, duration }) => {
+                let record = CacheRecord {
+                    duration_ms: duration.as_millis() as u64,
+                    created_unix: *created as u64,
+                    ..record_of(layer, (recipe, exact.clone()), &step.name)
+                };
+                cache.record(exact.key(), &record)?;
                 if exact != fast {
-                    cache.record(&fast.key(), &record)?;
+                    cache.record(fast.key(), &record)?;
                 }
                 activity.complete(outcome.clone());
             }
@@ -278,8 +299,8 @@ impl<'a> Solver<'a> {
             }
             Err(StepError::Build(error)) => activity.complete(Outcome::Failed(error.to_string())),
         }
-        let (layer, outcome, _) = result?;
-        Ok(Made { snapshot: inputs.root().with_layer(layer), outcome })
+        let NewLayer { layer, created, outcome, .. } = result?;
+        Ok(Made { snapshot: inputs.root().with_layer(layer, created), outcome })
     }
 
     fn line(&self, step: &Step) -> Option<usize> {
@@ -296,23 +317,28 @@ impl<'a> Solver<'a> {
         if self.request.cache == CacheUse::Refresh {
             return Ok(None);
         }
-        let found = self.engine.store.cache_index().lookup(key)?;
-        let Some(record) = found else { return Ok(None) };
-        let Some(layer) = self.engine.store.layers().by_id(&record.layer)? else {
+        let Some(record) = self.lookup(key)? else { return Ok(None) };
+        let Some(layer) = self.engine.store.layers().by_id(&record.result.layer)? else {
             return Ok(None);
         };
         let line = self.line(step);
         let activity = self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
         activity.complete(Outcome::Cached);
-        let snapshot = inputs.root().with_layer(Arc::new(layer));
+        let created = record.created_unix as i64;
+        let snapshot = inputs.root().with_layer(Arc::new(layer), created);
         Ok(Some(Made { snapshot, outcome: Outcome::Cached }))
+    }
+
+    /// What is remembered of a key.
+    pub(crate) fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
+        let found = self.engine.store.cache_index().lookup_many(std::slice::from_ref(key))?;
+        Ok(found.into_iter().next().flatten())
     }
 
     /// Remembers that a key by whole inputs has the result of the key by selected files.
     fn alias(&self, step: &Step, (fast, exact): (&KeyParts, &KeyParts)) -> Result<(), StepError> {
-        let cache = self.engine.store.cache_index();
-        if let Some(record) = cache.lookup(&exact.key())? {
-            cache.record(&fast.key(), &record)?;
+        if let Some(record) = self.lookup(&exact.key())? {
+            self.engine.store.cache_index().record(fast.key(), &record)?;
         }
         debug_assert!(!step.inputs.is_empty(), "only steps with inputs have two keys");
         Ok(())
@@ -324,13 +350,14 @@ impl<'a> Solver<'a> {
         step: &Step,
         inputs: &StepInputs,
         (activity, recipe): (&Running<'_>, [u8; 32]),
-    ) -> Result<(Arc<Layer>, Outcome, Duration), StepError> {
+    ) -> Result<NewLayer, StepError> {
         let began = Instant::now();
         let window_start = now();
-        let independent = matches!(&step.op, Op::File(Copy(copy)) if copy.link == Link::Yes);
+        let independent =
+            matches!(&step.op, Op::File(FileOp::Copy(copy)) if copy.link == Link::Yes);
         let below = if independent { Vec::new() } else { self.layer_dirs(inputs.root())? };
         let lowers: Vec<PathBuf> = below.into_iter().rev().collect();
-        let working = self.engine.store.layers().begin()?;
+        let mut working = self.engine.store.layers().begin()?;
         self.adopt_root(&working.upper, inputs.root())?;
         let target = Target { lowers: &lowers, upper: &working.upper, work: &working.work };
         match &step.op {
@@ -339,7 +366,7 @@ impl<'a> Solver<'a> {
                 let accounts = || file::accounts(&inputs.root_tree(self)?);
                 file::copy(&target, copy, inputs.copied(), accounts)?;
             }
-            Op::File(MakeDirectory { path, owner, epoch }) => {
+            Op::File(FileOp::MakeDirectory { path, owner, epoch }) => {
                 let owner = match owner.as_str() {
                     "" => None,
                     owner => Some(file::accounts(&inputs.root_tree(self)?)?.owner(owner)),
@@ -363,14 +390,18 @@ impl<'a> Solver<'a> {
                 self.engine.store.cache_index().layer_with_content(&recipe, &content, &times)?
             }
         };
-        if let Some(id) = earlier
+        if let Some((id, created)) = earlier
             && let Some(layer) = layers.by_id(&id)?
         {
-            return Ok((Arc::new(layer), Outcome::Unchanged, began.elapsed()));
+            let (layer, created) = (Arc::new(layer), created as i64);
+            let (outcome, duration) = (Outcome::Unchanged, began.elapsed());
+            return Ok(NewLayer { layer, created, outcome, duration });
         }
-        let layer = layers.commit(working, &index.encode(), content, times)?;
+        working.size_bytes = Some(index.size_bytes());
+        let layer = Arc::new(layers.commit(working, &index.encode(), content, times)?);
         lock(&self.indexes).insert(layer.fs.clone(), Arc::new(index));
-        Ok((Arc::new(layer), Outcome::Done, began.elapsed()))
+        let (outcome, duration) = (Outcome::Done, began.elapsed());
+        Ok(NewLayer { layer, created: unix_seconds(), outcome, duration })
     }
 
     /// Overlayfs takes the root directory's attributes from the upper directory alone.
@@ -393,7 +424,7 @@ impl<'a> Solver<'a> {
     /// The unpacked layer of a snapshot's layer.
     pub(crate) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
         match layer {
-            SnapshotLayer::Built(layer) => Ok(Arc::clone(layer)),
+            SnapshotLayer::Built { layer, .. } => Ok(Arc::clone(layer)),
             SnapshotLayer::Base { image, position } => {
                 image.unpacked(self.engine, *position, self.activities)
             }
@@ -432,17 +463,6 @@ impl<'a> Solver<'a> {
         let index = Arc::new(LayerIndex::decode(&bytes)?);
         lock(&self.indexes).insert(layer.fs.clone(), Arc::clone(&index));
         Ok(index)
-    }
-}
-
-impl Drop for Solver<'_> {
-    fn drop(&mut self) {
-        if let Some((_, path)) = self.network_files.get().and_then(|files| files.first())
-            && let Some(directory) = path.parent()
-        {
-            // The store cleans up after processes that end without this.
-            let _ = std::fs::remove_dir_all(directory);
-        }
     }
 }
 

@@ -1,0 +1,130 @@
+//! The story of a build: read this file first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use kiln_core::diagnostic::Diagnostic;
+use kiln_core::digest::BlobDigest;
+use kiln_core::dockerfile::{Dockerfile, parse};
+use kiln_core::event::EventSink;
+use kiln_core::plan::{Facts, ImageNeed, ImageSource, Plan, Planning, plan};
+
+use crate::activity::Activities;
+use crate::base_image::{self, BaseImage};
+use crate::engine::Engine;
+use crate::error::BuildError;
+use crate::outputs::export;
+use crate::request::BuildRequest;
+use crate::result::BuildResult;
+use crate::solve::{Solver, solve};
+
+/// Base images by the digest of their manifest.
+type Images = BTreeMap<BlobDigest, Arc<BaseImage>>;
+
+/// Builds what a request asks for.
+///
+/// Everything that a user may want to see while it runs goes to `events`; setting `cancelled`
+/// ends it soon, with all commands ended and the store whole.
+///
+/// # Errors
+/// See [`BuildError`]; the first failure ends the build.
+pub fn build(
+    engine: &Engine,
+    request: &BuildRequest,
+    events: &EventSink,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<BuildResult, BuildError> {
+    let start = Instant::now();
+    let activities = Activities::new(events.clone());
+    let _in_use = engine.store.lock_shared(cancelled)?;
+    let dockerfile = read(request, &activities)?;
+    let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
+    for warning in &plan.warnings {
+        activities.warn(&warning.message);
+    }
+    let solver =
+        Solver::new((engine, request), &plan, images, (&activities, Arc::clone(cancelled)), start);
+    let solved = solve(&solver);
+    // What was hashed stays known even when a step failed.
+    for context in solver.read_contexts() {
+        context.save_index()?;
+    }
+    let targets = export(&solver, &solved?)?;
+    engine.store.flush()?;
+    Ok(BuildResult { targets, duration: start.elapsed() })
+}
+
+/// Parses the Dockerfile; warnings are shown, errors end the build.
+fn read(request: &BuildRequest, activities: &Activities) -> Result<Dockerfile, BuildError> {
+    let (dockerfile, diagnostics) = parse(&request.dockerfile);
+    let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
+        diagnostics.into_iter().partition(Diagnostic::is_error);
+    for warning in warnings {
+        activities.warn(warning.message);
+    }
+    if errors.is_empty() {
+        return Ok(dockerfile);
+    }
+    Err(BuildError::Invalid { diagnostics: errors })
+}
+
+/// Plans, and finds the images that the plan asks for, until it asks for no more.
+fn make_plan(
+    engine: &Engine,
+    request: &BuildRequest,
+    dockerfile: &Dockerfile,
+    (activities, cancelled): (&Activities, &AtomicBool),
+) -> Result<(Plan, Images), BuildError> {
+    let mut facts = Facts::default();
+    let mut images = Images::new();
+    loop {
+        let planning = plan(dockerfile, &request.plan, &facts)
+            .map_err(|diagnostics| BuildError::Invalid { diagnostics })?;
+        let needs = match planning {
+            Planning::Ready(plan) => return Ok((plan, images)),
+            Planning::Needs(needs) => needs,
+        };
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(BuildError::Canceled);
+        }
+        let needs: Vec<ImageNeed> = needs.into_iter().collect();
+        let found = find_images(engine, request, &needs, activities);
+        for (need, result) in needs.into_iter().zip(found) {
+            let (fact, image) = result?;
+            images.insert(fact.manifest, image);
+            facts.images.insert(need, fact);
+        }
+    }
+}
+
+type Found = Result<(kiln_core::plan::ImageFact, Arc<BaseImage>), BuildError>;
+
+/// Looks all needed images up at the same time: each may cost a round trip to a registry.
+fn find_images(
+    engine: &Engine,
+    request: &BuildRequest,
+    needs: &[ImageNeed],
+    activities: &Activities,
+) -> Vec<Found> {
+    let find = |need: &ImageNeed| {
+        let context = match &need.source {
+            ImageSource::Layout { context } => request.named_contexts.get(context),
+            ImageSource::Reference(_) => None,
+        };
+        base_image::resolve(engine, need, (context, request.pull), activities)
+    };
+    match needs {
+        [only] => vec![find(only)],
+        several => std::thread::scope(|scope| {
+            let threads: Vec<_> = several.iter().map(|need| scope.spawn(|| find(need))).collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        }),
+    }
+}

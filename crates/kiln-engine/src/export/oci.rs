@@ -1,0 +1,205 @@
+//! `type=oci`: an OCI image layout, as a tar or as a directory.
+//!
+//! Source: OCI image-spec, image-layout.md. The tar is written in one pass: blobs first as they
+//! stand in the store, then `index.json`; its bytes depend on the image alone.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use kiln_core::digest::BlobDigest;
+use kiln_core::oci::{Descriptor, Index, Reference};
+
+use super::image::{PackedImage, copy_blob};
+use crate::error::{BuildError, FileContext};
+use crate::request::Destination;
+use crate::solve::Solver;
+
+const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// One name, as `index.json` holds it, with all that it points to.
+#[derive(Clone, Debug)]
+pub(crate) struct Bundle {
+    /// What the name points to: a manifest, or an index of several.
+    pub(crate) descriptor: Descriptor,
+    /// The index's own bytes, if it is one.
+    pub(crate) index: Option<Vec<u8>>,
+    /// The images.
+    pub(crate) images: Vec<PackedImage>,
+}
+
+impl Bundle {
+    /// Blobs, each once, what is pointed to before what points.
+    fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen: BTreeSet<BlobDigest> = BTreeSet::new();
+        let all = self
+            .images
+            .iter()
+            .flat_map(|image| image.layers.iter().chain([&image.config, &image.descriptor]));
+        all.filter(|descriptor| seen.insert(descriptor.digest)).cloned().collect()
+    }
+
+    /// `index.json`: one entry a name, or one without.
+    fn index_json(&self, names: &[Reference]) -> Vec<u8> {
+        let named = |name: &Reference| {
+            let mut descriptor = self.descriptor.clone();
+            let full = name.to_string();
+            let tag = name.tag.clone().unwrap_or_default();
+            let annotations = &mut descriptor.annotations;
+            annotations.insert("io.containerd.image.name".to_owned(), full);
+            annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+            descriptor
+        };
+        let manifests = match names {
+            [] => vec![self.descriptor.clone()],
+            names => names.iter().map(named).collect(),
+        };
+        serde_json::to_vec(&Index::new(manifests)).expect("an index is plain data")
+    }
+}
+
+/// Writes the layout.
+pub(crate) fn export(
+    solver: &Solver<'_>,
+    bundle: &Bundle,
+    names: &[Reference],
+    destination: &Destination,
+) -> Result<(), BuildError> {
+    match destination {
+        Destination::Directory(path) => to_directory(solver, bundle, names, path),
+        Destination::File(path) => {
+            let temporary = super::files::beside(path);
+            let file = File::create(&temporary).at("create", &temporary)?;
+            let mut out = BufWriter::with_capacity(1 << 20, file);
+            let written = to_tar(solver, bundle, names, &mut out)
+                .and_then(|()| out.flush().at("write", &temporary));
+            super::files::put_in_place(written, &temporary, path)
+        }
+        Destination::Stdout => {
+            let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+            to_tar(solver, bundle, names, &mut out)?;
+            out.flush().at("write", Path::new("-"))
+        }
+    }
+}
+
+fn to_directory(
+    solver: &Solver<'_>,
+    bundle: &Bundle,
+    names: &[Reference],
+    path: &Path,
+) -> Result<(), BuildError> {
+    let blobs = path.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).at("create", &blobs)?;
+    let put = |name: &Path, bytes: &[u8]| -> Result<(), BuildError> {
+        let temporary = super::files::beside(name);
+        let written = std::fs::write(&temporary, bytes).at("write", &temporary);
+        super::files::put_in_place(written, &temporary, name)
+    };
+    for descriptor in bundle.blobs() {
+        let blob = blobs.join(descriptor.digest.hex());
+        let size = std::fs::metadata(&blob).map(|metadata| metadata.len()).ok();
+        if size == Some(descriptor.size) {
+            continue;
+        }
+        let temporary = super::files::beside(&blob);
+        let mut file = File::create(&temporary).at("create", &temporary)?;
+        let written = copy_blob(solver, &descriptor, &mut file);
+        super::files::put_in_place(written, &temporary, &blob)?;
+    }
+    if let Some(index) = &bundle.index {
+        put(&blobs.join(bundle.descriptor.digest.hex()), index)?;
+    }
+    put(&path.join("oci-layout"), LAYOUT)?;
+    put(&path.join("index.json"), &bundle.index_json(names))
+}
+
+fn to_tar(
+    solver: &Solver<'_>,
+    bundle: &Bundle,
+    names: &[Reference],
+    out: &mut dyn Write,
+) -> Result<(), BuildError> {
+    let write =
+        |out: &mut dyn Write, bytes: &[u8]| out.write_all(bytes).at("write", Path::new("oci tar"));
+    for directory in ["blobs/", "blobs/sha256/"] {
+        write(out, &header(directory, 0, EntryType::Directory))?;
+    }
+    for descriptor in bundle.blobs() {
+        let name = format!("blobs/sha256/{}", descriptor.digest.hex());
+        write(out, &header(&name, descriptor.size, EntryType::File))?;
+        copy_blob(solver, &descriptor, out)?;
+        write(out, &vec![0; padding(descriptor.size)])?;
+    }
+    let index_json = bundle.index_json(names);
+    let mut documents: Vec<(String, &[u8])> = Vec::new();
+    if let Some(index) = &bundle.index {
+        documents.push((format!("blobs/sha256/{}", bundle.descriptor.digest.hex()), index));
+    }
+    documents.push(("index.json".to_owned(), &index_json));
+    documents.push(("oci-layout".to_owned(), LAYOUT));
+    for (name, bytes) in documents {
+        write(out, &header(&name, bytes.len() as u64, EntryType::File))?;
+        write(out, bytes)?;
+        write(out, &vec![0; padding(bytes.len() as u64)])?;
+    }
+    write(out, &[0; 1024])
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EntryType {
+    Directory,
+    File,
+}
+
+fn padding(size: u64) -> usize {
+    (512 - size % 512) as usize % 512
+}
+
+/// A ustar header for a name of plain characters; sizes past 8 GiB are written in base 256.
+fn header(name: &str, size: u64, entry_type: EntryType) -> [u8; 512] {
+    let mut header = [0; 512];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    let (mode, flag) = match entry_type {
+        EntryType::Directory => ("0000755\0", b"5"),
+        EntryType::File => ("0000644\0", b"0"),
+    };
+    put(0, name.as_bytes());
+    put(100, mode.as_bytes());
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    if size < 1 << 33 {
+        put(124, format!("{size:011o}\0").as_bytes());
+    } else {
+        put(124, &[0x80, 0, 0, 0]);
+        put(128, &size.to_be_bytes());
+    }
+    put(136, b"00000000000\0");
+    put(148, b"        ");
+    put(156, flag);
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_by_others() {
+        let mut archive = header("blobs/", 0, EntryType::Directory).to_vec();
+        archive.extend(header("a", 3, EntryType::File));
+        archive.extend(b"xyz");
+        archive.extend(vec![0; padding(3)]);
+        archive.extend([0; 1024]);
+        let mut names = Vec::new();
+        for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar") {
+            let entry = entry.expect("an entry");
+            names.push((entry.path().expect("a path").display().to_string(), entry.size()));
+        }
+        assert_eq!(names, [("blobs/".to_owned(), 0), ("a".to_owned(), 3)]);
+    }
+}

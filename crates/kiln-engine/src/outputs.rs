@@ -1,0 +1,217 @@
+//! From solved steps to outputs and results: what each target asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_core::digest::{BlobDigest, StepId};
+use kiln_core::event::Outcome;
+use kiln_core::oci::{Descriptor, Index, Reference};
+use kiln_core::plan::{Input, Op, Plan, Target};
+
+use crate::error::BuildError;
+use crate::export::files;
+use crate::export::image::{PackedImage, pack_image};
+use crate::export::oci::{self, Bundle};
+use crate::request::{LayerCompression, Output};
+use crate::result::{ImageResult, TargetResult};
+use crate::snapshot::Snapshot;
+use crate::solve::{Done, Solved, Solver};
+
+/// Results of the steps.
+type Results = BTreeMap<StepId, Done>;
+
+/// Writes all outputs of all targets, or puts the images into the store if there are none.
+pub(crate) fn export(
+    solver: &Solver<'_>,
+    results: &Results,
+) -> Result<Vec<TargetResult>, BuildError> {
+    let mut groups: Vec<Vec<&Target>> = Vec::new();
+    for target in &solver.plan.targets {
+        match groups.last_mut() {
+            Some(group) if group[0].name == target.name => group.push(target),
+            _ => groups.push(vec![target]),
+        }
+    }
+    if groups.len() > 1 && !solver.request.outputs.is_empty() {
+        let message =
+            "an output needs one target: build the targets one by one, or leave out --output";
+        return Err(BuildError::Usage(message.to_owned()));
+    }
+    let several = groups.len() > 1;
+    groups.iter().map(|group| export_target(solver, results, group, several)).collect()
+}
+
+fn export_target(
+    solver: &Solver<'_>,
+    results: &Results,
+    group: &[&Target],
+    several: bool,
+) -> Result<TargetResult, BuildError> {
+    let targets: Vec<(&Target, Snapshot)> =
+        group.iter().map(|target| (*target, snapshot(target, results))).collect();
+    let names = names(&solver.request.tags, &group[0].name, several)?;
+    let mut bundle = None;
+    for output in &solver.request.outputs {
+        match output {
+            Output::Oci { dest, compression } => {
+                let activity = solver.activities.start("exporting to oci image format");
+                let result = bundle_of(solver, &targets, *compression)
+                    .and_then(|bundle| oci::export(solver, &bundle, &names, dest).map(|()| bundle));
+                activity.finish(&result);
+                bundle = Some(result?);
+            }
+            Output::Local(path) => {
+                let activity = solver.activities.start("exporting to client directory");
+                let result = files::to_directory(solver, &targets, path);
+                activity.finish(&result);
+                result?;
+            }
+            Output::Tar(dest) => {
+                let activity = solver.activities.start("exporting to client tarball");
+                let result = files::to_tar(solver, &targets, dest);
+                activity.finish(&result);
+                result?;
+            }
+        }
+    }
+    let mut tagged = Vec::new();
+    if solver.request.outputs.is_empty() {
+        let activity = solver.activities.start("exporting to image");
+        let result = bundle_of(solver, &targets, LayerCompression::Uncompressed)
+            .and_then(|bundle| tag(solver, &bundle, &names).map(|()| bundle));
+        activity.finish(&result);
+        bundle = Some(result?);
+        tagged = names.iter().map(ToString::to_string).collect();
+    }
+    let images = targets
+        .iter()
+        .enumerate()
+        .map(|(position, (target, snapshot))| {
+            let packed = bundle.as_ref().map(|bundle| &bundle.images[position]);
+            image_result(solver, results, (target, snapshot), packed)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(TargetResult {
+        name: group[0].name.clone(),
+        descriptor: bundle.map(|bundle| bundle.descriptor),
+        images,
+        names: tagged,
+    })
+}
+
+fn snapshot(target: &Target, results: &Results) -> Snapshot {
+    match target.root {
+        Input::Scratch => Snapshot::default(),
+        Input::Step(id) => match &results[&id].solved {
+            Solved::Snapshot(snapshot) => snapshot.clone(),
+            Solved::Context(_) => unreachable!("a target's root is a file system"),
+        },
+    }
+}
+
+/// With several targets, each image gets `NAME:target`.
+fn names(tags: &[Reference], target: &str, several: bool) -> Result<Vec<Reference>, BuildError> {
+    if !several {
+        return Ok(tags.to_vec());
+    }
+    tags.iter()
+        .map(|tag| {
+            format!("{}/{}:{target}", tag.registry, tag.repository).parse().map_err(|error| {
+                BuildError::Usage(format!("no tag can be made of `{target}`: {error}"))
+            })
+        })
+        .collect()
+}
+
+fn bundle_of(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    compression: LayerCompression,
+) -> Result<Bundle, BuildError> {
+    let images = targets
+        .iter()
+        .map(|(target, snapshot)| pack_image(solver, target, snapshot, compression))
+        .collect::<Result<Vec<PackedImage>, _>>()?;
+    if let [only] = images.as_slice() {
+        return Ok(Bundle { descriptor: only.descriptor.clone(), index: None, images });
+    }
+    let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
+    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+    let media_type = kiln_core::oci::media_type::OCI_INDEX;
+    let descriptor = Descriptor::new(media_type, BlobDigest::of(&bytes), bytes.len() as u64);
+    Ok(Bundle { descriptor, index: Some(bytes), images })
+}
+
+fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {
+    if let Some(index) = &bundle.index {
+        solver.engine.store.content().put(index)?;
+    }
+    for name in names {
+        solver.engine.store.images().tag(&name.to_string(), &bundle.descriptor)?;
+    }
+    Ok(())
+}
+
+fn image_result(
+    solver: &Solver<'_>,
+    results: &Results,
+    (target, snapshot): (&Target, &Snapshot),
+    packed: Option<&PackedImage>,
+) -> Result<ImageResult, BuildError> {
+    let mut needed = BTreeSet::new();
+    closure(solver.plan, target.root, &mut needed);
+    let is_work = |id: &&StepId| !matches!(solver.plan.steps[id].op, Op::Source(_));
+    let steps: Vec<&StepId> = needed.iter().filter(is_work).collect();
+    let is_cached = |id: &&&StepId| results[id].outcome == Outcome::Cached;
+    let chain = chain(solver.plan, target.root);
+    let mut size_bytes = 0;
+    for layer in snapshot.layers() {
+        size_bytes += match layer {
+            crate::snapshot::SnapshotLayer::Built { layer, .. } => layer.size_bytes.unwrap_or(0),
+            crate::snapshot::SnapshotLayer::Base { image, position } => {
+                let known = solver.engine.store.layers().by_diff_id(&image.diff_ids[*position])?;
+                known.and_then(|l| l.size_bytes).unwrap_or(image.layers[*position].size)
+            }
+        };
+    }
+    let made = chain.iter().filter(|id| results[id].outcome == Outcome::Done).count();
+    Ok(ImageResult {
+        platform: target.platform.clone(),
+        manifest: packed.map(|packed| packed.descriptor.digest),
+        config: packed.map(|packed| packed.config.digest),
+        steps: steps.len(),
+        cached: steps.iter().filter(is_cached).count(),
+        layers: snapshot.layers().len(),
+        layers_reused: snapshot.layers().len() - made,
+        size_bytes,
+        duration: match target.root {
+            Input::Scratch => std::time::Duration::ZERO,
+            Input::Step(id) => results[&id].at,
+        },
+    })
+}
+
+/// All steps that a result stands on.
+fn closure(plan: &Plan, input: Input, found: &mut BTreeSet<StepId>) {
+    if let Input::Step(id) = input
+        && found.insert(id)
+    {
+        for input in &plan.steps[&id].inputs {
+            closure(plan, *input, found);
+        }
+    }
+}
+
+/// The steps whose layers a result is made of.
+fn chain(plan: &Plan, input: Input) -> Vec<StepId> {
+    let mut found = Vec::new();
+    let mut at = input;
+    while let Input::Step(id) = at {
+        let step = &plan.steps[&id];
+        if matches!(step.op, Op::Source(_)) {
+            break;
+        }
+        found.push(id);
+        at = step.inputs.first().copied().unwrap_or(Input::Scratch);
+    }
+    found
+}
