@@ -141,6 +141,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    #[expect(clippy::unnecessary_wraps, reason = "a store may not open")]
     /// Opens the store at `config`'s root; makes it when it is not there.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         Ok(Self {

@@ -18,10 +18,7 @@ impl Fsck {
     /// Runs the command; problems that remain are a failure.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
         let session = Session::open(config)?;
-        let repair = match self.repair {
-            true => Repair::Yes,
-            false => Repair::No,
-        };
+        let repair = if self.repair { Repair::Yes } else { Repair::No };
         let report = session.fsck(repair)?;
         render::print_lines(&lines(&report));
         let problems = report.problems.iter().filter(|problem| !problem.repaired);
@@ -33,9 +30,12 @@ impl Fsck {
 }
 
 fn lines(report: &StoreReport) -> Vec<String> {
-    let problem = |problem: &crate::session::StoreProblem| match problem.repaired {
-        true => format!("repaired: {}", problem.message),
-        false => format!("problem: {}", problem.message),
+    let problem = |problem: &crate::session::StoreProblem| {
+        if problem.repaired {
+            format!("repaired: {}", problem.message)
+        } else {
+            format!("problem: {}", problem.message)
+        }
     };
     let mut lines: Vec<String> = report.problems.iter().map(problem).collect();
     let repaired = report.problems.iter().filter(|problem| problem.repaired);

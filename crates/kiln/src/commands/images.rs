@@ -107,7 +107,6 @@ fn json_line(image: &StoredImage) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::commands::inspect::samples::image;
 

@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::render;
 
 /// Build container images from Dockerfiles, without a daemon and without root
+#[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, Parser)]
 #[command(
     name = "kiln",

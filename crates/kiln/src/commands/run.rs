@@ -171,9 +171,10 @@ impl Run {
                 RunNetwork::Host => Network::Host,
                 RunNetwork::None => Network::None,
             },
-            stdin: match self.interactive || self.tty {
-                true => Stdin::Inherit,
-                false => Stdin::Null,
+            stdin: if self.interactive || self.tty {
+                Stdin::Inherit
+            } else {
+                Stdin::Null
             },
         })
     }
@@ -229,7 +230,6 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use clap::Parser;
 
     use super::*;

@@ -1,5 +1,4 @@
 //! The command line as a whole: its help, its errors, its reference.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
 

@@ -250,11 +250,7 @@ fn carets(source_file: &SourceFile, span: Span, line: &str) -> String {
         .unwrap_or("")
         .to_owned();
     let offset = width(&expand_tabs(&before));
-    let end = width(
-        &expand_tabs(&format!("{before}{inside}"))
-            .trim_end()
-            .to_owned(),
-    );
+    let end = width(expand_tabs(&format!("{before}{inside}")).trim_end());
     let length = end.saturating_sub(offset).max(1);
     let offset = offset.min(SHOWN_COLUMNS);
     let length = length.min(SHOWN_COLUMNS + 1 - offset);

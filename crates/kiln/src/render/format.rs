@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 /// Decimal units, as Docker shows sizes: `512B`, `1.5kB`, `45.6MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];

@@ -19,9 +19,10 @@ use style::Style;
 
 /// The style for standard error.
 pub(crate) fn stderr_style(config: &Config) -> Style {
-    match terminal::stderr_is_terminal() && !config.no_color() {
-        true => Style::Color,
-        false => Style::Plain,
+    if terminal::stderr_is_terminal() && !config.no_color() {
+        Style::Color
+    } else {
+        Style::Plain
     }
 }
 

@@ -32,9 +32,10 @@ fn one(target: &TargetResult) -> Vec<String> {
     if let Some(id) = image_id(target) {
         let names = target.names.iter().map(|name| familiar(name));
         let names: Vec<String> = names.collect();
-        match names.is_empty() {
-            true => lines.push(format!("image {id}")),
-            false => lines.push(format!("image {} {id}", names.join(", "))),
+        if names.is_empty() {
+            lines.push(format!("image {id}"));
+        } else {
+            lines.push(format!("image {} {id}", names.join(", ")));
         }
     }
     lines

@@ -54,9 +54,10 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
 fn default_path(context: &Path) -> PathBuf {
     let path = context.join("Dockerfile");
     let lower = context.join("dockerfile");
-    match !path.exists() && lower.exists() {
-        true => lower,
-        false => path,
+    if !path.exists() && lower.exists() {
+        lower
+    } else {
+        path
     }
 }
 
@@ -97,14 +98,13 @@ fn similar(path: &Path) -> Option<PathBuf> {
 fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        let line = valid.split(|byte| *byte == b'\n').count();
         Failure::input("encoding", format!("{name}:{line}: this line is not UTF-8"))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn message(failure: &Failure) -> String {

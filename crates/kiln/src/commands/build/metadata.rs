@@ -45,7 +45,7 @@ fn of_target(target: &TargetResult) -> Value {
 
 fn of_image(image: &ImageResult) -> Value {
     json!({
-        "duration_ms": image.duration.as_micros() as f64 / 1000.0,
+        "duration_ms": (image.duration.as_secs_f64() * 1e6).round() / 1e3,
         "steps": image.steps,
         "cached": image.cached,
         "layers": image.layers,
@@ -63,7 +63,26 @@ mod tests {
     fn one_target_is_the_document() {
         let result = samples::result(&["app"]);
         let text = serde_json::to_string_pretty(&metadata(&result)).expect("serialises");
-        insta::assert_snapshot!(text);
+        insta::assert_snapshot!(text, @r#"
+        {
+          "containerimage.digest": "sha256:05b3abf2579a5eb66403cd78be557fd860633a1fe2103c7642030defe32c657f",
+          "containerimage.descriptor": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": "sha256:05b3abf2579a5eb66403cd78be557fd860633a1fe2103c7642030defe32c657f",
+            "size": 481
+          },
+          "containerimage.config.digest": "sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910",
+          "image.name": "docker.io/library/ares:app",
+          "kiln": {
+            "duration_ms": 314.159,
+            "steps": 20,
+            "cached": 18,
+            "layers": 5,
+            "layers_reused": 4,
+            "image_size_bytes": 123456789
+          }
+        }
+        "#);
     }
 
     #[test]

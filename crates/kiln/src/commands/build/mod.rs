@@ -31,6 +31,11 @@ use options::{
 ///
 /// Without `--output` the image goes into kiln's own store under its tag, where `kiln run` and
 /// later builds find it. Several targets in one call are built in one plan and share their steps.
+#[expect(
+    clippy::doc_markdown,
+    clippy::struct_field_names,
+    reason = "the docs are the help; fields are called like their flags"
+)]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
     /// Directory of the build context

@@ -39,13 +39,15 @@ impl Build {
             ignore_file: loaded.ignore_file,
             named_contexts,
             secrets,
-            cache: match self.no_cache {
-                true => CacheUse::Refresh,
-                false => CacheUse::Use,
+            cache: if self.no_cache {
+                CacheUse::Refresh
+            } else {
+                CacheUse::Use
             },
-            pull: match self.pull {
-                true => Pull::Always,
-                false => Pull::IfMissing,
+            pull: if self.pull {
+                Pull::Always
+            } else {
+                Pull::IfMissing
             },
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),

@@ -1,5 +1,4 @@
 //! What a command line and an environment become.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use clap::Parser;
 

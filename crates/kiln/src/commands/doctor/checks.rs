@@ -168,11 +168,12 @@ fn id_map_tools(observed: &Observed) -> Check {
 }
 
 fn seccomp(observed: &Observed) -> Check {
-    match observed.seccomp {
-        true => Check::new("seccomp", Status::Ok, "filters are supported"),
-        false => Check::new("seccomp", Status::Missing, "the kernel has no filters")
+    if observed.seccomp {
+        Check::new("seccomp", Status::Ok, "filters are supported")
+    } else {
+        Check::new("seccomp", Status::Missing, "the kernel has no filters")
             .effect("without it steps could call any system call, so kiln does not run them")
-            .todo("use a kernel with CONFIG_SECCOMP_FILTER"),
+            .todo("use a kernel with CONFIG_SECCOMP_FILTER")
     }
 }
 
@@ -226,10 +227,11 @@ fn store(observed: &Observed) -> Check {
 }
 
 fn cpu(observed: &Observed) -> Check {
-    match observed.cpu_hashes_sha256 {
-        true => Check::new("cpu", Status::Ok, "it has instructions for sha256"),
-        false => Check::new("cpu", Status::Warning, "it has no instructions for sha256")
-            .effect("without it image digests take longer"),
+    if observed.cpu_hashes_sha256 {
+        Check::new("cpu", Status::Ok, "it has instructions for sha256")
+    } else {
+        Check::new("cpu", Status::Warning, "it has no instructions for sha256")
+            .effect("without it image digests take longer")
     }
 }
 

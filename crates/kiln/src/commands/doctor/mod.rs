@@ -29,9 +29,10 @@ impl Doctor {
                 all.push(registry(host, &session.ping_registry(host)));
             }
         }
-        let style = match render::terminal::stdout_is_terminal() && !config.no_color() {
-            true => Style::Color,
-            false => Style::Plain,
+        let style = if render::terminal::stdout_is_terminal() && !config.no_color() {
+            Style::Color
+        } else {
+            Style::Plain
         };
         render::print_lines(&lines(&all, style));
         match all

@@ -183,7 +183,7 @@ impl Lane {
                 if index == self.mentioned.len() {
                     self.mentioned.push(event.at);
                 }
-                let due = event.at - self.mentioned[index] >= TRANSFER_INTERVAL;
+                let due = event.at.saturating_sub(self.mentioned[index]) >= TRANSFER_INTERVAL;
                 if self.mentioned[index] != NOTHING && (due || self.transfers[index].is_complete())
                 {
                     self.mention(index, event.at);

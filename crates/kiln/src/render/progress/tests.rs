@@ -74,7 +74,7 @@ impl Script {
             .iter()
             .map(|event| plain.handle(event))
             .collect();
-        text += &plain.finish(Duration::from_secs(60));
+        text += &plain.finish(Duration::from_mins(1));
         text
     }
 }

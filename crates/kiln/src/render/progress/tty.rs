@@ -149,9 +149,10 @@ fn block(activity: &ActivityState, now: Duration, screen: Screen, tail: usize) -
     let running = activity.ended.is_none();
     let transfers = activity.transfers.iter();
     for transfer in transfers.filter(|transfer| running || transfer.item.contains(' ')) {
-        let time = match transfer.is_complete() || !running {
-            true => transfer.updated.saturating_sub(transfer.started),
-            false => now.saturating_sub(transfer.started),
+        let time = if transfer.is_complete() || !running {
+            transfer.updated.saturating_sub(transfer.started)
+        } else {
+            now.saturating_sub(transfer.started)
         };
         let text = format!(" => => {}", transfer_text(transfer));
         lines.push(row(&text, time, Role::Faint));
