@@ -1,3 +1,25 @@
 //! The kiln command.
+//!
+//! The terminal side of kiln: it turns flags and environment into requests, hands them to the
+//! engine, and shows what comes back. Only `render` writes to standard output and error, only
+//! `config` reads the environment, and `failure` knows the exit codes.
 
-fn main() {}
+mod commands;
+mod config;
+mod failure;
+mod interrupt;
+mod render;
+mod session;
+
+use std::process::ExitCode;
+
+/// Steps run in parallel and allocate in all threads; musl's own allocator is slow there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = config::Config::from_environment();
+    render::install_panic_hook();
+    let outcome = std::panic::catch_unwind(|| commands::main(&config));
+    outcome.unwrap_or(ExitCode::from(failure::EXIT_BUG))
+}

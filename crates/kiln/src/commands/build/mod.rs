@@ -1,0 +1,203 @@
+//! `kiln build`
+
+mod csv;
+mod dockerfile;
+mod metadata;
+mod options;
+mod request;
+#[cfg(test)]
+pub(crate) mod samples;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use kiln_core::event::EventKind;
+use kiln_core::oci::Platform;
+use kiln_core::plan::{Entitlement, Network};
+use kiln_engine::{BuildRequest, BuildResult, Destination, Output};
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::render;
+use crate::render::progress::{Display, Mode};
+use crate::render::summary::{image_id, summary};
+use crate::session::Session;
+use options::{
+    Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
+};
+
+/// Build images from a Dockerfile
+///
+/// Without `--output` the image goes into kiln's own store under its tag, where `kiln run` and
+/// later builds find it. Several targets in one call are built in one plan and share their steps.
+#[expect(
+    clippy::doc_markdown,
+    clippy::struct_field_names,
+    reason = "the docs are the help; fields are called like their flags"
+)]
+#[derive(Debug, clap::Args)]
+pub(crate) struct Build {
+    /// Directory of the build context
+    #[arg(value_name = "CONTEXT")]
+    context: String,
+    /// The Dockerfile (default: CONTEXT/Dockerfile; `-` reads standard input)
+    #[arg(short, long, value_name = "PATH")]
+    file: Option<String>,
+    /// Name of the image; repeatable. With several targets each image gets NAME:TARGET
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<TagOption>,
+    /// Stage to build (default: the last); repeatable
+    #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
+    targets: Vec<String>,
+    /// Value of an ARG; repeatable. NAME alone takes it from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<Assignment>,
+    /// Another context that FROM, COPY --from and mounts can name: a directory,
+    /// oci-layout://DIR[:TAG][@DIGEST] or docker-image://REFERENCE; repeatable
+    #[arg(long = "build-context", value_name = "NAME=PLACE")]
+    build_contexts: Vec<ContextOption>,
+    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
+    #[arg(long = "secret", value_name = "SECRET")]
+    secrets: Vec<SecretOption>,
+    /// Label of the image; repeatable
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<Assignment>,
+    /// Platform to build for; repeatable
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+    /// Run every step, whatever was built before
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask registries where tags point now
+    #[arg(long)]
+    pull: bool,
+    /// Network of RUN: default (the host's), host or none
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = network, hide_default_value = true)]
+    network: Network,
+    /// Let the Dockerfile use what it must not by default: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = entitlement)]
+    allow: Vec<Entitlement>,
+    /// Show RUN the host's CA certificates (or FILE) from outside the image [env: KILN_HOST_CA]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "a flag whose value is optional")]
+    host_ca: Option<Option<PathBuf>>,
+    /// Where the result goes: type=oci,dest=FILE, type=oci,tar=false,dest=DIR,
+    /// type=local,dest=DIR, type=tar,dest=FILE, or DIR; `-` is standard output; repeatable
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    outputs: Vec<OutputOption>,
+    /// How progress is shown [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_enum, value_name = "MODE")]
+    progress: Option<ProgressOption>,
+    /// Show no progress; print the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write what was built to a JSON file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+}
+
+/// `--progress`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProgressOption {
+    /// Live on a terminal, else plain
+    Auto,
+    /// Live, in place
+    Tty,
+    /// A log that is stable and can be searched
+    Plain,
+    /// JSON lines, as buildx writes them
+    Rawjson,
+    /// Nothing
+    Quiet,
+}
+
+impl Build {
+    /// Runs the command.
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
+        let mode = self.mode(config)?;
+        let (request, warnings) = self.request(config)?;
+        let result = build(&request, &warnings, mode, config)?;
+        self.write_files(&result)?;
+        if self.quiet || mode == Mode::Quiet {
+            let writes_stdout = request.outputs.iter().any(is_stdout);
+            let ids = result.targets.iter().filter_map(image_id);
+            if self.quiet && !writes_stdout {
+                render::print_lines(&ids.collect::<Vec<_>>());
+            }
+        } else if mode != Mode::RawJson {
+            render::note_lines(&summary(&result, &request.outputs));
+        }
+        Ok(())
+    }
+
+    fn mode(&self, config: &Config) -> Result<Mode, Failure> {
+        if self.quiet {
+            return Ok(Mode::Quiet);
+        }
+        let named = match (self.progress, config.variable("BUILDKIT_PROGRESS")) {
+            (Some(option), _) => option,
+            (None, None) => ProgressOption::Auto,
+            (None, Some(text)) => ProgressOption::from_str(text, true).map_err(|_| {
+                Failure::usage(format!("BUILDKIT_PROGRESS=`{text}` is not possible"))
+                    .with_help("it is auto, tty, plain, rawjson or quiet")
+            })?,
+        };
+        let live = render::terminal::stderr_is_terminal() && !config.is_dumb_terminal();
+        Ok(match named {
+            ProgressOption::Auto if live => Mode::Tty,
+            ProgressOption::Auto | ProgressOption::Plain => Mode::Plain,
+            ProgressOption::Tty => Mode::Tty,
+            ProgressOption::Rawjson => Mode::RawJson,
+            ProgressOption::Quiet => Mode::Quiet,
+        })
+    }
+
+    fn write_files(&self, result: &BuildResult) -> Result<(), Failure> {
+        if let Some(path) = &self.metadata_file {
+            let document = metadata::metadata(result);
+            write(path, &format!("{document:#}\n"))?;
+        }
+        if let (Some(path), [target]) = (&self.iidfile, result.targets.as_slice()) {
+            let id = image_id(target).ok_or_else(|| {
+                Failure::usage("`--iidfile` needs an image, and only files were made")
+            })?;
+            write(path, &id)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::file("write", path, error))
+}
+
+fn is_stdout(output: &Output) -> bool {
+    let (Output::Oci { dest, .. } | Output::Tar(dest)) = output else {
+        return false;
+    };
+    *dest == Destination::Stdout
+}
+
+/// Builds while progress is shown.
+fn build(
+    request: &BuildRequest,
+    warnings: &[String],
+    mode: Mode,
+    config: &Config,
+) -> Result<BuildResult, Failure> {
+    let cancelled = interrupt::watch()
+        .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+    let session = Session::open(config)?;
+    let display = Display::start(mode, render::stderr_style(config))
+        .map_err(|error| Failure::environment(format!("no thread can be started: {error}")))?;
+    for warning in warnings {
+        display.sink().emit(EventKind::Warning(warning.clone()));
+    }
+    let result = session.build(request, display.sink(), &cancelled);
+    display.finish();
+    result.map_err(|error| error.into_failure(&request.dockerfile))
+}

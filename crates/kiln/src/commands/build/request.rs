@@ -1,0 +1,328 @@
+//! From options and environment to a [`BuildRequest`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use kiln_core::oci::Platform;
+use kiln_core::plan::{ContextKind, Entitlement, Network, PlanRequest, normalize_context_name};
+use kiln_engine::{BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource};
+
+use super::options::{Assignment, SecretOption, SecretPlace};
+use super::{Build, dockerfile, is_stdout};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::render::terminal;
+
+/// Where distributions keep the bundle of all certificate authorities.
+const CA_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+impl Build {
+    /// The request, and warnings about what the options say.
+    pub(super) fn request(&self, config: &Config) -> Result<(BuildRequest, Vec<String>), Failure> {
+        let context = self.context_directory()?;
+        self.check_combinations()?;
+        let loaded = dockerfile::load(self.file.as_deref(), &context)?;
+        let named_contexts = self.named_contexts()?;
+        let (secrets, warnings) = self.secrets(config)?;
+        let kinds = named_contexts.iter();
+        let kinds = kinds.map(|(name, place)| (name.clone(), context_kind(place)));
+        let request = BuildRequest {
+            dockerfile: loaded.source_file,
+            plan: self.plan_request(config, kinds.collect())?,
+            context,
+            ignore_file: loaded.ignore_file,
+            named_contexts,
+            secrets,
+            cache: if self.no_cache {
+                CacheUse::Refresh
+            } else {
+                CacheUse::Use
+            },
+            pull: if self.pull {
+                Pull::Always
+            } else {
+                Pull::IfMissing
+            },
+            host_ca: self.host_ca(config)?,
+            tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),
+            outputs: self.outputs()?,
+            parallelism: std::thread::available_parallelism().map_or(4, |cpus| cpus.get().max(4)),
+        };
+        Ok((request, warnings))
+    }
+
+    fn plan_request(
+        &self,
+        config: &Config,
+        named_contexts: BTreeMap<String, ContextKind>,
+    ) -> Result<PlanRequest, Failure> {
+        let build_args = self.build_args(config);
+        let epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
+            None | Some("") => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                Failure::usage(format!(
+                    "SOURCE_DATE_EPOCH=`{text}` is not a number of seconds"
+                ))
+            })?),
+        };
+        let mut entitlements: BTreeSet<Entitlement> = self.allow.iter().copied().collect();
+        if self.network == Network::Host {
+            entitlements.insert(Entitlement::NetworkHost);
+        }
+        let mut platforms = Vec::new();
+        for platform in &self.platforms {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        if platforms.is_empty() {
+            platforms.push(Platform::host());
+        }
+        let label = |label: &Assignment| {
+            let value = label.value.clone().unwrap_or_default();
+            (label.name.clone(), value)
+        };
+        Ok(PlanRequest {
+            targets: self.targets(),
+            platforms,
+            build_platform: Platform::host(),
+            build_args,
+            labels: self.labels.iter().map(label).collect(),
+            named_contexts,
+            network: self.network,
+            entitlements,
+            epoch,
+        })
+    }
+
+    /// Targets in the order asked for, each once.
+    fn targets(&self) -> Vec<String> {
+        let mut targets: Vec<String> = Vec::new();
+        for target in self.targets.iter().filter(|target| !target.is_empty()) {
+            if !targets.contains(target) {
+                targets.push(target.clone());
+            }
+        }
+        targets
+    }
+
+    /// `--build-arg NAME` of a variable that is not set is left out, as buildx does.
+    fn build_args(&self, config: &Config) -> BTreeMap<String, String> {
+        let mut build_args = BTreeMap::new();
+        if let Some(epoch) = config.variable("SOURCE_DATE_EPOCH") {
+            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
+        }
+        for Assignment { name, value } in &self.build_args {
+            let value = value.as_ref().or_else(|| config.variables.get(name));
+            if let Some(value) = value {
+                build_args.insert(name.clone(), value.clone());
+            }
+        }
+        build_args
+    }
+
+    fn context_directory(&self) -> Result<PathBuf, Failure> {
+        let text = self.context.as_str();
+        if text == "-" {
+            return Err(
+                Failure::usage("a context from standard input is not supported")
+                    .with_help("give a directory; `-f -` reads only the Dockerfile from there"),
+            );
+        }
+        if text.contains("://") || text.starts_with("git@") {
+            return Err(
+                Failure::usage(format!("a context from a URL is not supported: {text}"))
+                    .with_help("fetch it first and give the directory"),
+            );
+        }
+        directory("the context", Path::new(text))
+    }
+
+    fn check_combinations(&self) -> Result<(), Failure> {
+        let targets = self.targets();
+        if targets.len() > 1 {
+            if let Some(tag) = self.tags.iter().find(|tag| tag.has_tag()) {
+                let (name, _) = tag.text.rsplit_once(':').unwrap_or((&tag.text, ""));
+                return Err(Failure::usage(format!(
+                    "`-t {}` names one image, and {} targets are built",
+                    tag.text,
+                    targets.len()
+                ))
+                .with_help(format!(
+                    "`-t {name}` names them {name}:{} and so on",
+                    targets[0]
+                )));
+            }
+            if self.iidfile.is_some() {
+                return Err(Failure::usage(
+                    "`--iidfile` holds one image id, and several targets are built",
+                )
+                .with_help("`--metadata-file` holds them all"));
+            }
+        }
+        Ok(())
+    }
+
+    fn named_contexts(&self) -> Result<BTreeMap<String, NamedContext>, Failure> {
+        let mut contexts = BTreeMap::new();
+        for option in &self.build_contexts {
+            let what = format!("the build context `{}`", option.name);
+            let place = match option.place.clone() {
+                NamedContext::Directory(path) => NamedContext::Directory(directory(&what, &path)?),
+                NamedContext::Layout { path, reference } => NamedContext::Layout {
+                    path: directory(&what, &path)?,
+                    reference,
+                },
+                image @ NamedContext::Image(_) => image,
+            };
+            contexts.insert(normalize_context_name(&option.name), place);
+        }
+        Ok(contexts)
+    }
+
+    /// The secrets, and warnings about those whose variable is not set: a step that requires one
+    /// says so itself.
+    fn secrets(
+        &self,
+        config: &Config,
+    ) -> Result<(BTreeMap<String, SecretSource>, Vec<String>), Failure> {
+        let mut secrets = BTreeMap::new();
+        let mut warnings = Vec::new();
+        for SecretOption { id, place } in &self.secrets {
+            let variable = |name: &str| {
+                let value = config.variables.get(name)?;
+                Some(SecretSource::Value(value.clone().into_bytes()))
+            };
+            let source = match place {
+                SecretPlace::File(path) => Some(secret_file(id, path)?),
+                SecretPlace::Variable(name) => {
+                    let source = variable(name);
+                    if source.is_none() {
+                        let text = format!("secret `{id}`: the variable {name} is not set");
+                        warnings.push(text);
+                    }
+                    source
+                }
+                SecretPlace::Either => match variable(id) {
+                    Some(source) => Some(source),
+                    None => Some(secret_file(id, Path::new(id))?),
+                },
+            };
+            if let Some(source) = source {
+                secrets.insert(id.clone(), source);
+            }
+        }
+        Ok((secrets, warnings))
+    }
+
+    fn host_ca(&self, config: &Config) -> Result<Option<PathBuf>, Failure> {
+        let wanted = match (&self.host_ca, config.variable("KILN_HOST_CA")) {
+            (Some(given), _) => given.clone(),
+            (None, None | Some("0" | "false")) => return Ok(None),
+            (None, Some("1" | "true")) => None,
+            (None, Some(path)) => Some(PathBuf::from(path)),
+        };
+        if let Some(path) = wanted {
+            return readable("the CA bundle", &path).map(Some);
+        }
+        let named = config.variable("SSL_CERT_FILE");
+        let mut places = named.into_iter().chain(CA_BUNDLES).map(PathBuf::from);
+        let found = places.find(|path| path.is_file());
+        found.map(Some).ok_or_else(|| {
+            Failure::environment("`--host-ca`: this host has no CA bundle in a usual place")
+                .with_help("name it with `--host-ca=FILE`")
+        })
+    }
+
+    fn outputs(&self) -> Result<Vec<Output>, Failure> {
+        let outputs: Vec<Output> = self.outputs.iter().map(|output| output.0.clone()).collect();
+        let streams = outputs.iter().filter(|output| is_stdout(output)).count();
+        if streams > 1 {
+            return Err(Failure::usage(
+                "only one output can be written to standard output",
+            ));
+        }
+        if streams == 1 && terminal::stdout_is_terminal() {
+            return Err(Failure::usage("an image is not written to a terminal")
+                .with_help("add `dest=FILE`, or send standard output somewhere"));
+        }
+        for output in &outputs {
+            check_destination(output)?;
+        }
+        Ok(outputs)
+    }
+}
+
+fn check_destination(output: &Output) -> Result<(), Failure> {
+    let (path, is_directory) = match output {
+        Output::Oci { dest, .. } | Output::Tar(dest) => match dest {
+            Destination::File(path) => (path, false),
+            Destination::Directory(path) => (path, true),
+            Destination::Stdout => return Ok(()),
+        },
+        Output::Local(path) => (path, true),
+    };
+    let shown = path.display();
+    if !is_directory && path.is_dir() {
+        let failure = Failure::usage(format!("`dest={shown}` is a directory, not a file"));
+        return Err(match output {
+            Output::Oci { .. } => failure.with_help("`tar=false` writes an OCI layout into it"),
+            _ => failure,
+        });
+    }
+    if is_directory && path.is_file() {
+        return Err(Failure::usage(format!(
+            "`dest={shown}` is a file, not a directory"
+        )));
+    }
+    Ok(())
+}
+
+fn context_kind(place: &NamedContext) -> ContextKind {
+    match place {
+        NamedContext::Directory(_) => ContextKind::Directory,
+        NamedContext::Layout { .. } => ContextKind::Layout,
+        NamedContext::Image(reference) => ContextKind::Image(reference.clone()),
+    }
+}
+
+/// `path`, if it is a directory.
+fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(path.to_owned()),
+        Ok(_) => Err(Failure::input(
+            "context",
+            format!("{what} is not a directory: {shown}"),
+        )),
+        Err(error) => Err(Failure::input(
+            "context",
+            format!("{what} cannot be opened: {shown}: {error}"),
+        )),
+    }
+}
+
+fn secret_file(id: &str, path: &Path) -> Result<SecretSource, Failure> {
+    readable(&format!("secret `{id}`"), path).map(SecretSource::File)
+}
+
+/// `path`, if it is a file that can be opened.
+fn readable(what: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let failure =
+        |why: String| Failure::input("no-file", format!("{what}: open {}: {why}", path.display()));
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => Err(failure("it is a directory".to_owned())),
+        Ok(_) => Ok(path.to_owned()),
+        Err(error) => Err(failure(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

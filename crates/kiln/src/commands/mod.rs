@@ -1,0 +1,99 @@
+//! The commands: one file each, with its options and what it does.
+
+pub(crate) mod build;
+mod doctor;
+mod fsck;
+mod images;
+mod inspect;
+mod rmi;
+pub(crate) mod run;
+mod unsupported;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::render;
+
+/// Build container images from Dockerfiles, without a daemon and without root
+#[expect(clippy::doc_markdown, reason = "the docs are the help")]
+#[derive(Debug, Parser)]
+#[command(
+    name = "kiln",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// Directory of kiln's store [env: KILN_ROOT] [default: ~/.local/share/kiln, for root
+    /// /var/lib/kiln]
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(Box<build::Build>),
+    Run(run::Run),
+    Images(images::Images),
+    Inspect(inspect::Inspect),
+    Rmi(rmi::Rmi),
+    Doctor(doctor::Doctor),
+    Fsck(fsck::Fsck),
+    Version(version::Version),
+}
+
+/// Runs the command line of this process; gives its exit code.
+pub(crate) fn main(config: &Config) -> ExitCode {
+    match run(std::env::args_os(), config) {
+        Ok(code) => code,
+        Err(failure) => {
+            render::show_failure(&failure, config);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    config: &Config,
+) -> Result<ExitCode, Failure> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let error = unsupported::explain(error, &Cli::command());
+            render::show_clap(&error, config);
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+        }
+    };
+    let mut config = config.clone();
+    if let Some(root) = cli.root.as_ref().and_then(|root| root.to_str()) {
+        let name = "KILN_ROOT".to_owned();
+        config.variables.insert(name, root.to_owned());
+    }
+    let config = &config;
+    match cli.command {
+        Command::Build(build) => build.run(config)?,
+        Command::Run(run) => return run.run(config),
+        Command::Images(images) => images.run(config)?,
+        Command::Inspect(inspect) => inspect.run(config)?,
+        Command::Rmi(rmi) => rmi.run(config)?,
+        Command::Doctor(doctor) => doctor.run(config)?,
+        Command::Fsck(fsck) => fsck.run(config)?,
+        Command::Version(version) => version.run(),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! What the environment says: the only place that reads it.
+//!
+//! Everything else gets a [`Config`], so that a command's behaviour follows from its arguments.
+//! There is no configuration file yet.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The environment, read once at the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    /// All variables whose name and value are UTF-8: `--build-arg NAME`, `--secret env=` and
+    /// `kiln run -e NAME` look here.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// `PATH`, for `kiln doctor`.
+    pub(crate) path: OsString,
+    /// Where programs are started from.
+    pub(crate) working_directory: PathBuf,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    pub(crate) fn from_environment() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self {
+            variables,
+            path: std::env::var_os("PATH").unwrap_or_default(),
+            working_directory: std::env::current_dir().unwrap_or_default(),
+        }
+    }
+
+    /// A variable that is set and not empty.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        let value = self.variables.get(name)?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Where the store is: `KILN_ROOT`, else `/var/lib/kiln` for root, else the user's data
+    /// directory (XDG base directory specification).
+    pub(crate) fn root(&self) -> PathBuf {
+        if let Some(root) = self.variable("KILN_ROOT") {
+            return PathBuf::from(root);
+        }
+        if rustix::process::geteuid().is_root() {
+            return PathBuf::from("/var/lib/kiln");
+        }
+        let data = self.variable("XDG_DATA_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(self.variable("HOME").unwrap_or("/")).join(".local/share");
+        data.filter(|path| path.is_absolute())
+            .unwrap_or_else(home)
+            .join("kiln")
+    }
+
+    /// The directory of docker's `config.json`.
+    pub(crate) fn docker_config(&self) -> Option<PathBuf> {
+        let named = self.variable("DOCKER_CONFIG").map(PathBuf::from);
+        named.or_else(|| Some(PathBuf::from(self.variable("HOME")?).join(".docker")))
+    }
+
+    /// The user's name as the environment gives it, for `/etc/subuid`.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.variable("USER").or_else(|| self.variable("LOGNAME"))
+    }
+
+    /// Whether colours are unwanted (`NO_COLOR`, any value) or cannot be shown.
+    pub(crate) fn no_color(&self) -> bool {
+        self.variable("NO_COLOR").is_some() || self.is_dumb_terminal()
+    }
+
+    /// Whether the terminal cannot move its cursor.
+    pub(crate) fn is_dumb_terminal(&self) -> bool {
+        self.variable("TERM") == Some("dumb")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_follows_its_variable() {
+        let mut config = Config::default();
+        config.variables.insert("KILN_ROOT".into(), "/x".into());
+        assert_eq!(config.root(), PathBuf::from("/x"));
+        config.variables.insert("KILN_ROOT".into(), String::new());
+        assert_ne!(config.root(), PathBuf::new());
+    }
+}
