@@ -95,16 +95,13 @@ impl BlobReader {
             offset_bytes: self.received_bytes,
             ..get(&self.repository, format!("/blobs/{}", self.digest), &name)
         };
-        self.exchange
-            .retrying(|| self.accept(self.exchange.attempt(&call)?))
+        self.exchange.retrying(|| self.accept(self.exchange.attempt(&call)?))
     }
 
     /// The body of an answer, put forward to the first byte that is missing.
     fn accept(&self, response: Response) -> Result<Box<dyn Read + Send + Sync>, Failure> {
         let offset_bytes = self.received_bytes;
-        let range = response
-            .header("content-range")
-            .and_then(parse_content_range);
+        let range = response.header("content-range").and_then(parse_content_range);
         let mismatch = |actual_bytes| {
             Failure::from(Error::SizeMismatch {
                 url: self.name(),
@@ -171,9 +168,7 @@ impl BlobReader {
                 None => self.request()?,
             };
             let left = self.size_bytes - self.received_bytes;
-            let wanted = buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             match body.read(&mut buffer[..wanted]) {
                 Ok(0) => self.wait(io::ErrorKind::UnexpectedEof.into())?,
                 Ok(count) => {
@@ -225,11 +220,7 @@ impl BlobReader {
         }
         let actual = BlobDigest::from_bytes(self.hasher.finalize_reset().into());
         if actual != self.digest {
-            return Err(Error::DigestMismatch {
-                url: self.name(),
-                expected: self.digest,
-                actual,
-            });
+            return Err(Error::DigestMismatch { url: self.name(), expected: self.digest, actual });
         }
         self.state = State::Verified;
         Ok(())
@@ -268,10 +259,7 @@ fn parse_content_range(value: &str) -> Option<ContentRange> {
         "*" => None,
         total => Some(total.parse().ok()?),
     };
-    Some(ContentRange {
-        first_byte,
-        total_bytes,
-    })
+    Some(ContentRange { first_byte, total_bytes })
 }
 
 #[cfg(test)]

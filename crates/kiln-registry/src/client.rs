@@ -52,9 +52,7 @@ pub struct RemoteImage {
 impl Client {
     /// A client that has connected to nothing and read no file yet.
     pub fn new(config: Config) -> Self {
-        Self {
-            exchange: Arc::new(Exchange::new(config)),
-        }
+        Self { exchange: Arc::new(Exchange::new(config)) }
     }
 
     /// Ends all waits and breaks off all downloads, of all clones, from any thread. Everything
@@ -68,12 +66,7 @@ impl Client {
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {
         let repository = Repository::from(reference);
         let identifier = reference.identifier();
-        self.fetch_manifest(
-            &repository,
-            &identifier,
-            reference.digest,
-            &reference.to_string(),
-        )
+        self.fetch_manifest(&repository, &identifier, reference.digest, &reference.to_string())
     }
 
     /// The digest that a reference names now, without fetching what it names: to see whether a
@@ -85,11 +78,7 @@ impl Client {
         let call = Call {
             method: Method::Head,
             accept: ACCEPT,
-            ..get(
-                &repository,
-                format!("/manifests/{}", reference.identifier()),
-                &name,
-            )
+            ..get(&repository, format!("/manifests/{}", reference.identifier()), &name)
         };
         let response = self.exchange.retrying(|| self.exchange.attempt(&call))?;
         let place = response.url.to_string();
@@ -98,11 +87,9 @@ impl Client {
         };
         let claimed = claimed_digest(text, &place)?;
         match reference.digest {
-            Some(expected) if claimed != expected => Err(Error::DigestMismatch {
-                url: place,
-                expected,
-                actual: claimed,
-            }),
+            Some(expected) if claimed != expected => {
+                Err(Error::DigestMismatch { url: place, expected, actual: claimed })
+            }
             _ => Ok(Some(claimed)),
         }
     }
@@ -212,10 +199,8 @@ impl Client {
         pinned: Option<BlobDigest>,
         name: &str,
     ) -> Result<Resolved, Error> {
-        let call = Call {
-            accept: ACCEPT,
-            ..get(repository, format!("/manifests/{identifier}"), name)
-        };
+        let call =
+            Call { accept: ACCEPT, ..get(repository, format!("/manifests/{identifier}"), name) };
         self.exchange.retrying(|| {
             let response = self.exchange.attempt(&call)?;
             let place = response.url.to_string();
@@ -223,22 +208,17 @@ impl Client {
                 .header("docker-content-digest")
                 .map(|text| claimed_digest(text, &place))
                 .transpose()?;
-            let content_type = response
-                .header("content-type")
-                .unwrap_or_default()
-                .to_owned();
+            let content_type = response.header("content-type").unwrap_or_default().to_owned();
             let announced = response.content_length().unwrap_or(0);
-            let bytes = response
-                .read(DOCUMENT_BYTES + 1)
-                .map_err(|source| Failure {
-                    error: Error::Interrupted {
-                        url: place.clone(),
-                        received_bytes: 0,
-                        expected_bytes: announced,
-                        source,
-                    },
-                    again: Again::Later,
-                })?;
+            let bytes = response.read(DOCUMENT_BYTES + 1).map_err(|source| Failure {
+                error: Error::Interrupted {
+                    url: place.clone(),
+                    received_bytes: 0,
+                    expected_bytes: announced,
+                    source,
+                },
+                again: Again::Later,
+            })?;
             if bytes.len() as u64 > DOCUMENT_BYTES {
                 let reason = format!("it is longer than {DOCUMENT_BYTES} bytes");
                 return Err(Error::InvalidDocument { url: place, reason }.into());
@@ -246,12 +226,7 @@ impl Client {
             let actual = BlobDigest::of(&bytes);
             for expected in [pinned, claimed].into_iter().flatten() {
                 if actual != expected {
-                    return Err(Error::DigestMismatch {
-                        url: place,
-                        expected,
-                        actual,
-                    }
-                    .into());
+                    return Err(Error::DigestMismatch { url: place, expected, actual }.into());
                 }
             }
             Ok(Resolved::new(bytes, &content_type, &place)?)
@@ -261,14 +236,7 @@ impl Client {
 
 /// A GET of a path below a repository.
 pub(crate) fn get<'a>(repository: &'a Repository, path: String, reference: &'a str) -> Call<'a> {
-    Call {
-        method: Method::Get,
-        repository,
-        path,
-        accept: "",
-        offset_bytes: 0,
-        reference,
-    }
+    Call { method: Method::Get, repository, path, accept: "", offset_bytes: 0, reference }
 }
 
 fn claimed_digest(text: &str, place: &str) -> Result<BlobDigest, Error> {

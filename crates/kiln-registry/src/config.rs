@@ -80,11 +80,9 @@ impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A proxy's URL may hold a password.
         let shown = |proxy: &Option<String>| {
-            proxy.as_deref().map(|url| {
-                url.rsplit_once('@')
-                    .map_or(url, |(_, host)| host)
-                    .to_owned()
-            })
+            proxy
+                .as_deref()
+                .map(|url| url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned())
         };
         f.debug_struct("Proxies")
             .field("http", &shown(&self.http))

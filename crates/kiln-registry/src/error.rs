@@ -165,10 +165,7 @@ pub enum Error {
         reason: String,
     },
     /// The index has nothing for the platform.
-    #[error(
-        "`{reference}` has no image for {platform}; it has {}",
-        list(available)
-    )]
+    #[error("`{reference}` has no image for {platform}; it has {}", list(available))]
     NoPlatform {
         /// The image.
         reference: String,
@@ -208,9 +205,7 @@ impl Error {
     /// What to do about it, where that is known for this very case.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unauthorized {
-                registry, login, ..
-            } => Some(match login {
+            Self::Unauthorized { registry, login, .. } => Some(match login {
                 Login::Anonymous => format!(
                     "check the name; if the repository is private, run `docker login {registry}`"
                 ),
@@ -258,22 +253,13 @@ fn describe(login: &Login) -> String {
 }
 
 fn after(wait: Option<Duration>) -> String {
-    wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs()))
-        .unwrap_or_default()
+    wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }
 
 fn detail(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
-    }
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 fn list(available: &[String]) -> String {
-    if available.is_empty() {
-        "none".to_owned()
-    } else {
-        available.join(", ")
-    }
+    if available.is_empty() { "none".to_owned() } else { available.join(", ") }
 }

@@ -211,10 +211,11 @@ impl Exchange {
                 host.scheme.get_or_init(|| Scheme::Https);
                 Ok(response)
             }
-            Err(Failure {
-                error: error @ Error::Tls { .. },
-                again,
-            }) if !is_plain_http(&error.to_string()) => Err(Failure { error, again }),
+            Err(Failure { error: error @ Error::Tls { .. }, again })
+                if !is_plain_http(&error.to_string()) =>
+            {
+                Err(Failure { error, again })
+            }
             Err(_) => plain,
         }
     }
@@ -243,10 +244,7 @@ impl Exchange {
             reason,
         };
         self.retrying(|| {
-            let request = Request {
-                authorization: basic.as_ref(),
-                ..asked.request()
-            };
+            let request = Request { authorization: basic.as_ref(), ..asked.request() };
             let response = self.transport.send(&request)?;
             match response.status {
                 200..=299 => Ok(Authorization::Bearer(Token::read(response).map_err(wrong)?)),
@@ -272,9 +270,7 @@ impl Exchange {
     fn is_plain(&self, url: &Url) -> bool {
         let plain = &self.config.plain_http_hosts;
         is_loopback(&url.authority)
-            || plain
-                .iter()
-                .any(|host| *host == url.authority || host == url.host())
+            || plain.iter().any(|host| *host == url.authority || host == url.host())
     }
 
     fn refused(&self, host: &Host, call: &Call<'_>) -> Error {
@@ -291,9 +287,7 @@ impl Exchange {
         let is_registry = response.url.authority == host.authority;
         let error = match response.status {
             200..=299 | 416 => return Ok(response),
-            404 if is_registry => Error::NotFound {
-                reference: call.reference.to_owned(),
-            },
+            404 if is_registry => Error::NotFound { reference: call.reference.to_owned() },
             403 if is_registry => self.refused(host, call),
             429 => Error::TooManyRequests {
                 registry: host.registry.clone(),
@@ -302,11 +296,9 @@ impl Exchange {
                     _ => None,
                 },
             },
-            status => Error::Status {
-                url: response.url.to_string(),
-                status,
-                message: response.message(),
-            },
+            status => {
+                Error::Status { url: response.url.to_string(), status, message: response.message() }
+            }
         };
         Err(Failure { error, again })
     }
@@ -323,9 +315,5 @@ impl Exchange {
 }
 
 fn redirect(from: &Url, to: &Url, reason: &'static str) -> Error {
-    Error::Redirect {
-        url: from.to_string(),
-        target: to.to_string(),
-        reason,
-    }
+    Error::Redirect { url: from.to_string(), target: to.to_string(), reason }
 }

@@ -15,10 +15,7 @@ pub struct Repository {
 
 impl From<&Reference> for Repository {
     fn from(reference: &Reference) -> Self {
-        Self {
-            registry: reference.registry.clone(),
-            name: reference.repository.clone(),
-        }
+        Self { registry: reference.registry.clone(), name: reference.repository.clone() }
     }
 }
 
@@ -38,23 +35,18 @@ pub(crate) fn api_host(registry: &str) -> &str {
 
 /// Host of an authority `host[:port]`, without brackets around an IPv6 address.
 pub(crate) fn bare_host(authority: &str) -> &str {
-    let authority = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if let Some(rest) = authority.strip_prefix('[') {
         return rest.split_once(']').map_or(rest, |(host, _)| host);
     }
-    authority
-        .split_once(':')
-        .map_or(authority, |(host, _)| host)
+    authority.split_once(':').map_or(authority, |(host, _)| host)
 }
 
 /// Whether an authority is on this machine.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = bare_host(authority);
-    let is_loopback_address = host
-        .parse::<std::net::IpAddr>()
-        .is_ok_and(|address| address.is_loopback());
+    let is_loopback_address =
+        host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     is_loopback_address || host.eq_ignore_ascii_case("localhost")
 }
 
@@ -67,13 +59,7 @@ mod tests {
         assert_eq!(bare_host("a.example:5000"), "a.example");
         assert_eq!(bare_host("[::1]:5000"), "::1");
         assert_eq!(bare_host("a.example"), "a.example");
-        for local in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1",
-            "127.8.9.1:5",
-            "[::1]:5",
-        ] {
+        for local in ["localhost", "localhost:5000", "127.0.0.1", "127.8.9.1:5", "[::1]:5"] {
             assert!(is_loopback(local), "{local}");
         }
         for far in ["localhost.example", "127.evil.example", "10.0.0.1", "[::2]"] {

@@ -35,10 +35,9 @@ impl Resolved {
     fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Error> {
         let place = self.descriptor.digest.to_string();
         parse(&self.bytes, &place).map_err(|error| match error {
-            Error::InvalidDocument { url, reason } => Error::InvalidDocument {
-                url,
-                reason: format!("as an image {what}: {reason}"),
-            },
+            Error::InvalidDocument { url, reason } => {
+                Error::InvalidDocument { url, reason: format!("as an image {what}: {reason}") }
+            }
             other => other,
         })
     }
@@ -46,11 +45,8 @@ impl Resolved {
     /// What `bytes` from `place` are, by themselves and by the `Content-Type` they came with.
     pub(crate) fn new(bytes: Vec<u8>, content_type: &str, place: &str) -> Result<Self, Error> {
         let document: Value = parse(&bytes, place)?;
-        let media_type =
-            media_type_of(&document, content_type).map_err(|reason| Error::InvalidDocument {
-                url: place.to_owned(),
-                reason,
-            })?;
+        let media_type = media_type_of(&document, content_type)
+            .map_err(|reason| Error::InvalidDocument { url: place.to_owned(), reason })?;
         let digest = BlobDigest::of(&bytes);
         let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
         Ok(Self { descriptor, bytes })
@@ -89,14 +85,8 @@ fn media_type_of(document: &Value, content_type: &str) -> Result<String, String>
 /// Reads JSON; a digest that is not sha256 is an error that says so.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| match find_foreign_digest(bytes) {
-        Some(digest) => Error::UnknownDigest {
-            digest,
-            place: place.to_owned(),
-        },
-        None => Error::InvalidDocument {
-            url: place.to_owned(),
-            reason: error.to_string(),
-        },
+        Some(digest) => Error::UnknownDigest { digest, place: place.to_owned() },
+        None => Error::InvalidDocument { url: place.to_owned(), reason: error.to_string() },
     })
 }
 
@@ -122,10 +112,8 @@ mod tests {
     use super::*;
 
     fn media_type(document: &str, content_type: &str) -> String {
-        Resolved::new(document.as_bytes().to_vec(), content_type, "x").map_or_else(
-            |error| error.to_string(),
-            |found| found.descriptor.media_type,
-        )
+        Resolved::new(document.as_bytes().to_vec(), content_type, "x")
+            .map_or_else(|error| error.to_string(), |found| found.descriptor.media_type)
     }
 
     #[test]
@@ -134,29 +122,16 @@ mod tests {
         let manifest = media_type::OCI_MANIFEST;
         assert_eq!(media_type(r#"{"manifests": []}"#, index), index);
         assert_eq!(media_type(r#"{"manifests": []}"#, "text/plain"), index);
-        assert_eq!(
-            media_type(r#"{"config": {}}"#, &format!("{manifest}; charset=x")),
-            manifest
-        );
-        let docker = format!(
-            r#"{{"mediaType": "{}", "config": {{}}}}"#,
-            media_type::DOCKER_MANIFEST
-        );
+        assert_eq!(media_type(r#"{"config": {}}"#, &format!("{manifest}; charset=x")), manifest);
+        let docker =
+            format!(r#"{{"mediaType": "{}", "config": {{}}}}"#, media_type::DOCKER_MANIFEST);
         assert_eq!(media_type(&docker, manifest), media_type::DOCKER_MANIFEST);
         for (document, content_type, reason) in [
-            (
-                r#"{"manifests": [], "layers": []}"#,
-                index,
-                "an index and a manifest",
-            ),
+            (r#"{"manifests": [], "layers": []}"#, index, "an index and a manifest"),
             (r#"{"manifests": []}"#, manifest, "not what its media type"),
             (r#"{"config": {}}"#, index, "not what its media type"),
             (r#"{"schemaVersion": 1}"#, "x/y", "schema 1"),
-            (
-                r#"{"mediaType": "application/x"}"#,
-                index,
-                "`application/x` is no media type",
-            ),
+            (r#"{"mediaType": "application/x"}"#, index, "`application/x` is no media type"),
             ("<html>", "text/html", "is not valid"),
             ("[]", "text/html", "no media type"),
         ] {

@@ -80,11 +80,8 @@ impl Attempts {
 
     fn backoff(&self) -> Duration {
         let doubled = 1_u32 << (self.failed - 1).min(16);
-        let longest = self
-            .retries
-            .first_wait
-            .saturating_mul(doubled)
-            .min(self.retries.longest_wait);
+        let longest =
+            self.retries.first_wait.saturating_mul(doubled).min(self.retries.longest_wait);
         let draw = (RandomState::new().hash_one(self.failed) % 1024) as u32;
         let half = longest / 2;
         half + half / 1024 * draw
@@ -101,10 +98,7 @@ pub(crate) struct Cancellation {
 impl Cancellation {
     /// Tells everybody to stop.
     pub(crate) fn cancel(&self) {
-        *self
-            .cancelled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
+        *self.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told.notify_all();
     }
 
@@ -116,10 +110,7 @@ impl Cancellation {
     /// Waits; an error if told to stop before or meanwhile.
     pub(crate) fn wait(&self, time: Duration) -> Result<(), Error> {
         let end = Instant::now() + time;
-        let mut cancelled = self
-            .cancelled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if *cancelled {
                 return Err(Error::Cancelled);
@@ -128,11 +119,8 @@ impl Cancellation {
             if left.is_zero() {
                 return Ok(());
             }
-            cancelled = self
-                .told
-                .wait_timeout(cancelled, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            cancelled =
+                self.told.wait_timeout(cancelled, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -143,9 +131,7 @@ pub(crate) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(value)
-        .ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     let date = SystemTime::from(date);
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
 }
@@ -155,10 +141,7 @@ mod tests {
     use super::*;
 
     fn failure(again: Again) -> Failure {
-        Failure {
-            error: Error::Cancelled,
-            again,
-        }
+        Failure { error: Error::Cancelled, again }
     }
 
     #[test]
@@ -181,18 +164,11 @@ mod tests {
 
     #[test]
     fn a_registry_says_how_long_to_wait() {
-        let retries = Retries {
-            longest_wait: Duration::from_mins(1),
-            ..Retries::default()
-        };
+        let retries = Retries { longest_wait: Duration::from_mins(1), ..Retries::default() };
         let mut attempts = Attempts::new(retries);
         let wait = attempts.next(failure(Again::After(Duration::from_secs(7))));
         assert_eq!(wait.unwrap(), Duration::from_secs(7));
-        assert!(
-            attempts
-                .next(failure(Again::After(Duration::from_secs(61))))
-                .is_err()
-        );
+        assert!(attempts.next(failure(Again::After(Duration::from_secs(61)))).is_err());
     }
 
     #[test]

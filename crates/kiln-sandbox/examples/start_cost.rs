@@ -10,9 +10,7 @@ use kiln_sandbox::{Access, ExitStatus, Network, Privileges, Process, Rootfs, Spe
 
 fn main() {
     let identity = user_namespace::enter().unwrap();
-    let rounds: usize = std::env::args()
-        .nth(1)
-        .map_or(20, |text| text.parse().unwrap());
+    let rounds: usize = std::env::args().nth(1).map_or(20, |text| text.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
     for name in ["bin", "proc", "sys", "dev"] {
@@ -28,12 +26,7 @@ fn main() {
             path
         });
         let spec = Spec {
-            rootfs: Rootfs {
-                lowers: vec![image.clone()],
-                upper,
-                work,
-                access: Access::ReadWrite,
-            },
+            rootfs: Rootfs { lowers: vec![image.clone()], upper, work, access: Access::ReadWrite },
             mounts: Vec::new(),
             process: Process {
                 args: vec!["/bin/true".into()],
@@ -55,9 +48,7 @@ fn main() {
 
         // The floor, in the same round: the same program without a sandbox.
         let started = Instant::now();
-        let status = std::process::Command::new(image.join("bin/true"))
-            .status()
-            .unwrap();
+        let status = std::process::Command::new(image.join("bin/true")).status().unwrap();
         bare.push(started.elapsed());
         assert!(status.success());
     }
@@ -65,15 +56,7 @@ fn main() {
     bare.sort();
     let (median, floor) = (times[rounds / 2], bare[rounds / 2]);
     println!("as {identity:?}, {rounds} rounds of `true`, one after another:");
-    println!(
-        "sandbox  median {median:?}, fastest {:?}, slowest {:?}",
-        times[0],
-        times[rounds - 1]
-    );
-    println!(
-        "bare     median {floor:?}, fastest {:?}, slowest {:?}",
-        bare[0],
-        bare[rounds - 1]
-    );
+    println!("sandbox  median {median:?}, fastest {:?}, slowest {:?}", times[0], times[rounds - 1]);
+    println!("bare     median {floor:?}, fastest {:?}, slowest {:?}", bare[0], bare[rounds - 1]);
     println!("ratio    {:.1}", median.as_secs_f64() / floor.as_secs_f64());
 }

@@ -93,9 +93,7 @@ impl Child<'_> {
     pub(crate) fn play(&mut self) {
         for index in 0..self.ops.len() {
             if let Err(errno) = self.play_op(&self.ops[index]) {
-                self.outcome
-                    .errno
-                    .store(errno.raw_os_error(), Ordering::Relaxed);
+                self.outcome.errno.store(errno.raw_os_error(), Ordering::Relaxed);
                 self.outcome.failed.store(index, Ordering::Release);
                 return;
             }
@@ -119,12 +117,7 @@ impl Child<'_> {
                 let mount = create(filesystem)?;
                 self.keep(into, mount)?;
             }
-            SetupOp::Select {
-                tree,
-                subtree,
-                scratch,
-                into,
-            } => {
+            SetupOp::Select { tree, subtree, scratch, into } => {
                 self.select(tree, subtree, scratch, into)?;
             }
             SetupOp::EnterRoot { rootfs, scratch } => {
@@ -165,11 +158,7 @@ impl Child<'_> {
             SetupOp::SetCapabilities(set) => {
                 let set = ThreadCapabilities::from_bits_retain(set.0);
                 let inheritable = ThreadCapabilities::empty();
-                let sets = CapabilitySets {
-                    effective: set,
-                    permitted: set,
-                    inheritable,
-                };
+                let sets = CapabilitySets { effective: set, permitted: set, inheritable };
                 rustix::thread::set_capabilities(None, sets)?;
             }
             SetupOp::Execute(program) => return Err(self.execute(program)),
@@ -198,13 +187,7 @@ impl Child<'_> {
     fn die_with_parent(&self) -> Result<(), Errno> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         let mut parent = [PollFd::from_borrowed_fd(self.parent, PollFlags::IN)];
-        match poll(
-            &mut parent,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        )? {
+        match poll(&mut parent, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
             0 => Ok(()),
             _ => Err(Errno::SRCH),
         }
@@ -280,9 +263,7 @@ impl Child<'_> {
                 Errno::NOENT => {
                     if rustix::fs::statat(CWD, candidate.as_c_str(), AtFlags::empty()).is_ok() {
                         self.outcome.candidate.store(index, Ordering::Relaxed);
-                        self.outcome
-                            .interpreter_missing
-                            .store(true, Ordering::Relaxed);
+                        self.outcome.interpreter_missing.store(true, Ordering::Relaxed);
                         return error;
                     }
                 }
@@ -325,11 +306,7 @@ fn create(filesystem: &Filesystem) -> Result<OwnedFd, Errno> {
         }
     }
     fsconfig_create(context.as_fd())?;
-    fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        filesystem.attributes,
-    )
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, filesystem.attributes)
 }
 
 fn attach(mount: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
@@ -348,10 +325,7 @@ fn enter_root(rootfs: BorrowedFd<'_>, scratch: &CStr) -> Result<(), Errno> {
 }
 
 fn mask_directory(path: &CStr) -> Result<(), Errno> {
-    if matches!(
-        rustix::fs::statat(CWD, path, AtFlags::empty()),
-        Err(Errno::NOENT)
-    ) {
+    if matches!(rustix::fs::statat(CWD, path, AtFlags::empty()), Err(Errno::NOENT)) {
         return Ok(());
     }
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -54,10 +54,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An overlay has more layers than the kernel joins.
-    #[error(
-        "an overlay of {layers} layers: the kernel's limit is {}",
-        crate::overlay::MAX_LOWERS
-    )]
+    #[error("an overlay of {layers} layers: the kernel's limit is {}", crate::overlay::MAX_LOWERS)]
     TooManyLayers {
         /// How many were asked for.
         layers: usize,
@@ -146,23 +143,14 @@ pub enum Error {
 impl Error {
     /// For `map_err`: `what` was tried.
     pub(crate) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::System {
-            what,
-            source: source.into(),
-        }
+        move |source| Self::System { what, source: source.into() }
     }
 }
 
 fn along(searched: Option<&String>) -> String {
-    searched
-        .map(|path| format!(" along PATH={path}"))
-        .unwrap_or_default()
+    searched.map(|path| format!(" along PATH={path}")).unwrap_or_default()
 }
 
 fn details(text: &str) -> String {
-    if text.is_empty() {
-        String::new()
-    } else {
-        format!(" ({text})")
-    }
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
 }

@@ -83,12 +83,7 @@ struct Metadata {
 impl MountPoints {
     /// For the root file system whose upper directory this is.
     pub(crate) fn new(upper: &Path) -> Self {
-        Self {
-            upper: upper.to_owned(),
-            made: Vec::new(),
-            parents: Vec::new(),
-            mounted: Vec::new(),
-        }
+        Self { upper: upper.to_owned(), made: Vec::new(), parents: Vec::new(), mounted: Vec::new() }
     }
 
     /// Makes what is missing of `destination` below `root`.
@@ -102,21 +97,12 @@ impl MountPoints {
             root,
             path: PathBuf::from("/"),
             directories: Vec::new(),
-            remaining: names(destination)?
-                .into_iter()
-                .map(OsStr::to_owned)
-                .collect(),
+            remaining: names(destination)?.into_iter().map(OsStr::to_owned).collect(),
             links: 0,
         };
         self.walk(&mut walk, entry).map_err(|source| match entry {
-            Entry::Owned { .. } => Error::WorkingDirectory {
-                path: destination.to_owned(),
-                source,
-            },
-            _ => Error::MountPoint {
-                path: destination.to_owned(),
-                source,
-            },
+            Entry::Owned { .. } => Error::WorkingDirectory { path: destination.to_owned(), source },
+            _ => Error::MountPoint { path: destination.to_owned(), source },
         })
     }
 
@@ -175,12 +161,7 @@ impl MountPoints {
         let mode = match entry {
             Entry::File => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                drop(rustix::fs::openat(
-                    directory,
-                    name,
-                    flags,
-                    Mode::from_raw_mode(0o644),
-                )?);
+                drop(rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?);
                 0o644
             }
             Entry::Directory | Entry::Special | Entry::Owned { .. } => {
@@ -227,11 +208,8 @@ impl MountPoints {
             {
                 continue;
             }
-            let directory = if depth == 0 {
-                walk.root
-            } else {
-                walk.directories[depth - 1].as_fd()
-            };
+            let directory =
+                if depth == 0 { walk.root } else { walk.directories[depth - 1].as_fd() };
             let stat = rustix::fs::fstat(directory)?;
             self.push_parent(above, directory, &stat)?;
         }
@@ -246,11 +224,7 @@ impl MountPoints {
     ) -> io::Result<()> {
         let before = Metadata::of(stat, Attributes::of_fd(directory)?);
         let in_upper = rustix::fs::lstat(in_upper(&self.upper, &path)).is_ok();
-        self.parents.push(Parent {
-            path,
-            before,
-            in_upper,
-        });
+        self.parents.push(Parent { path, before, in_upper });
         Ok(())
     }
 
@@ -263,20 +237,15 @@ impl MountPoints {
             if matches!(made.entry, Entry::Special | Entry::Owned { .. }) {
                 continue;
             }
-            self.remove_made(made).map_err(|source| Error::MountPoint {
-                path: made.path.clone(),
-                source,
-            })?;
+            self.remove_made(made)
+                .map_err(|source| Error::MountPoint { path: made.path.clone(), source })?;
         }
         for parent in self.parents.iter().rev() {
             if parent.in_upper {
                 continue;
             }
             self.remove_parent(parent)
-                .map_err(|source| Error::MountPoint {
-                    path: parent.path.clone(),
-                    source,
-                })?;
+                .map_err(|source| Error::MountPoint { path: parent.path.clone(), source })?;
         }
         Ok(())
     }
@@ -298,11 +267,7 @@ impl MountPoints {
             (Entry::File, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
             _ => return Ok(()),
         };
-        if unchanged {
-            remove_quietly(&directory, &name, flags)
-        } else {
-            Ok(())
-        }
+        if unchanged { remove_quietly(&directory, &name, flags) } else { Ok(()) }
     }
 
     fn remove_parent(&self, parent: &Parent) -> io::Result<()> {
@@ -415,20 +380,14 @@ struct Attributes {
 
 impl Attributes {
     fn of_fd(directory: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut attributes = Self {
-            pairs: Vec::new(),
-            opaque: false,
-        };
+        let mut attributes = Self { pairs: Vec::new(), opaque: false };
         let mut names = vec![0_u8; 64 * 1024];
         let length = match rustix::fs::flistxattr(directory, names.as_mut_slice()) {
             Ok(length) => length,
             Err(Errno::NOTSUP) => return Ok(attributes),
             Err(errno) => return Err(errno.into()),
         };
-        for name in names[..length]
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
+        for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let name = OsStr::from_bytes(name);
             if name == "user.overlay.opaque" || name == "trusted.overlay.opaque" {
                 attributes.opaque = true;
@@ -461,10 +420,7 @@ impl Metadata {
 
 fn times(stat: &Stat) -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime as _,
-            tv_nsec: stat.st_atime_nsec as _,
-        },
+        last_access: Timespec { tv_sec: stat.st_atime as _, tv_nsec: stat.st_atime_nsec as _ },
         last_modification: Timespec {
             tv_sec: stat.st_mtime as _,
             tv_nsec: stat.st_mtime_nsec as _,

@@ -65,29 +65,18 @@ pub(crate) fn mount_attachable(
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::MountSource {
-        path: path.to_owned(),
-        source: errno.into(),
-    })
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| Error::MountSource { path: path.to_owned(), source: errno.into() })
 }
 
 fn copy_mount(path: &Path) -> Result<OwnedFd, Error> {
-    open_tree(
-        CWD,
-        path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )
-    .map_err(|errno| Error::MountSource {
-        path: path.to_owned(),
-        source: errno.into(),
-    })
+    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+        .map_err(|errno| Error::MountSource { path: path.to_owned(), source: errno.into() })
 }
 
 fn join(lowers: &[PathBuf], upper_work: Option<(&Path, &Path)>) -> Result<OwnedFd, Error> {
     if lowers.len() > MAX_LOWERS {
-        return Err(Error::TooManyLayers {
-            layers: lowers.len(),
-        });
+        return Err(Error::TooManyLayers { layers: lowers.len() });
     }
     let top = upper_work.map_or_else(|| lowers[0].as_path(), |(upper, _)| upper);
     let mut messages = String::new();
@@ -113,11 +102,7 @@ fn try_join(
         }
     }
     configured?;
-    Ok(fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )?)
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 fn configure(
@@ -138,12 +123,9 @@ fn configure(
     };
     fsconfig_set_string(context, "source", "kiln")?;
     fsconfig_set_flag(context, "userxattr")?;
-    for (key, value) in [
-        ("index", "off"),
-        ("metacopy", "off"),
-        ("redirect_dir", "nofollow"),
-        ("xino", "off"),
-    ] {
+    for (key, value) in
+        [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")]
+    {
         fsconfig_set_string(context, key, value)?;
     }
     for lower in lowers {
@@ -164,14 +146,10 @@ fn guess(lowers: &[PathBuf], upper_work: Option<(&Path, &Path)>) -> String {
     {
         return format!("`{}` has been used before", work.display());
     }
-    let upper_work = upper_work
-        .into_iter()
-        .flat_map(|(upper, work)| [upper, work]);
+    let upper_work = upper_work.into_iter().flat_map(|(upper, work)| [upper, work]);
     let mut paths = lowers.iter().map(PathBuf::as_path).chain(upper_work);
     let missing = paths.find(|path| !path.is_dir());
-    missing
-        .map(|path| format!("`{}` is not a directory", path.display()))
-        .unwrap_or_default()
+    missing.map(|path| format!("`{}` is not a directory", path.display())).unwrap_or_default()
 }
 
 /// What the kernel has logged on this context, one message per read.
@@ -197,9 +175,6 @@ mod tests {
     fn limits_are_checked_before_the_kernel_is_asked() {
         assert!(matches!(mount_detached(&[], None), Err(Error::NoLayers)));
         let many = vec![PathBuf::from("/nonexistent"); MAX_LOWERS + 1];
-        assert!(matches!(
-            mount_detached(&many, None),
-            Err(Error::TooManyLayers { layers: 501 })
-        ));
+        assert!(matches!(mount_detached(&many, None), Err(Error::TooManyLayers { layers: 501 })));
     }
 }

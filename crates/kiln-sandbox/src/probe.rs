@@ -76,10 +76,7 @@ pub enum UserNamespaces {
 const RESTRICTIONS: [(&str, &str); 3] = [
     ("/proc/sys/user/max_user_namespaces", "0"),
     ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-    ),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
 ];
 
 /// See [`UserNamespaces`].
@@ -88,9 +85,7 @@ pub fn user_namespaces() -> UserNamespaces {
         let value = std::fs::read_to_string(file).unwrap_or_default();
         if value.trim() == forbidding {
             let name = file.trim_start_matches("/proc/sys/").replace('/', ".");
-            return UserNamespaces::Restricted {
-                setting: format!("{name} = {forbidding}"),
-            };
+            return UserNamespaces::Restricted { setting: format!("{name} = {forbidding}") };
         }
     }
     UserNamespaces::Allowed
@@ -162,9 +157,6 @@ mod tests {
         assert!(kernel_version().is_some());
         assert!(seccomp());
         let missing = find_tool("no-such-tool", OsStr::new("/usr/bin:/bin"));
-        assert_eq!(
-            missing.map_err(|error| error.kind()),
-            Err(io::ErrorKind::NotFound)
-        );
+        assert_eq!(missing.map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
     }
 }

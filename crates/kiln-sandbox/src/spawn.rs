@@ -201,12 +201,8 @@ fn open_sources(spec: &Spec, plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
             }
             Source::Host(path, access) => {
                 let path = Path::new(path);
-                copy_tree(CWD, path, Recursion::Recursive, *access).map_err(|source| {
-                    Error::MountSource {
-                        path: path.to_owned(),
-                        source,
-                    }
-                })?
+                copy_tree(CWD, path, Recursion::Recursive, *access)
+                    .map_err(|source| Error::MountSource { path: path.to_owned(), source })?
             }
         };
         opened.push(descriptor);
@@ -216,12 +212,7 @@ fn open_sources(spec: &Spec, plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
 
 fn open_mount(mount: &Mount) -> Result<OwnedFd, Error> {
     match &mount.kind {
-        MountKind::Bind {
-            source,
-            selector,
-            access,
-            recursion,
-        } => {
+        MountKind::Bind { source, selector, access, recursion } => {
             let opened = if selector.as_os_str().is_empty() {
                 copy_tree(CWD, source, *recursion, *access)
             } else {
@@ -232,12 +223,9 @@ fn open_mount(mount: &Mount) -> Result<OwnedFd, Error> {
             let path = inside(source, selector);
             opened.map_err(|source| Error::MountSource { path, source })
         }
-        MountKind::Overlay {
-            lowers, writable, ..
-        } => {
-            let upper_work = writable
-                .as_ref()
-                .map(|layer| (layer.upper.as_path(), layer.work.as_path()));
+        MountKind::Overlay { lowers, writable, .. } => {
+            let upper_work =
+                writable.as_ref().map(|layer| (layer.upper.as_path(), layer.work.as_path()));
             let tree = mount_attachable(lowers, upper_work)?;
             let attributes = match writable {
                 Some(_) => MountAttrFlags::empty(),
@@ -255,10 +243,8 @@ fn open_selected(tree: BorrowedFd<'_>, mount: &Mount) -> Result<OwnedFd, Error> 
     let MountKind::Overlay { selector, .. } = &mount.kind else {
         unreachable!("only overlays are selected from");
     };
-    open_in_root(tree, selector).map_err(|source| Error::MountSource {
-        path: selector.clone(),
-        source,
-    })
+    open_in_root(tree, selector)
+        .map_err(|source| Error::MountSource { path: selector.clone(), source })
 }
 
 /// Opens `selector` below `directory`: no symlink and no `..` leads out of it.
@@ -271,13 +257,7 @@ fn open_inside(at: BorrowedFd<'_>, directory: &Path, selector: &Path) -> io::Res
 fn open_in_root(root: BorrowedFd<'_>, selector: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(
-        root,
-        selector,
-        flags,
-        FileMode::empty(),
-        resolve,
-    )?)
+    Ok(rustix::fs::openat2(root, selector, flags, FileMode::empty(), resolve)?)
 }
 
 /// A detached copy of a mount, private, and read-only when asked for.
@@ -331,17 +311,10 @@ fn make_mount_points(
                 FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             }
         };
-        let entry = if is_directory {
-            Entry::Directory
-        } else {
-            Entry::File
-        };
+        let entry = if is_directory { Entry::Directory } else { Entry::File };
         mount_points.make(directory, &mount.destination, entry)?;
     }
-    let owner = Entry::Owned {
-        uid: spec.process.uid,
-        gid: spec.process.gid,
-    };
+    let owner = Entry::Owned { uid: spec.process.uid, gid: spec.process.gid };
     mount_points.make(directory, &spec.process.cwd, owner)?;
     if spec.rootfs.access == Access::ReadOnly {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
@@ -386,9 +359,7 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
     };
     let changes_user = (spec.process.uid, spec.process.gid) != (0, 0);
     let own_max_rss_bytes = sys::own_max_rss_bytes();
-    let cloned = keep_dumpable(changes_user, || {
-        sys::vfork(namespaces, &mut || child.play())
-    });
+    let cloned = keep_dumpable(changes_user, || sys::vfork(namespaces, &mut || child.play()));
     // These numbers belong to the child's own table of descriptors.
     for descriptor in made.into_iter().flatten() {
         let _ = descriptor.into_raw_fd();
@@ -398,16 +369,9 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
         let _ = sys::reap(pid);
         return Err(explain(&plan.ops, failure));
     }
-    let (stdout, stderr) = streams.map_or((None, None), |streams| {
-        (Some(streams.stdout.0), Some(streams.stderr.0))
-    });
-    Ok(Started {
-        pid,
-        pidfd,
-        stdout,
-        stderr,
-        own_max_rss_bytes,
-    })
+    let (stdout, stderr) =
+        streams.map_or((None, None), |streams| (Some(streams.stdout.0), Some(streams.stderr.0)));
+    Ok(Started { pid, pidfd, stdout, stderr, own_max_rss_bytes })
 }
 
 /// The child's standard streams: input, and pipes as (read, write).
@@ -428,11 +392,7 @@ impl Streams {
     }
 
     fn ends_of_child(&self) -> [BorrowedFd<'_>; 3] {
-        [
-            self.stdin.as_fd(),
-            self.stdout.1.as_fd(),
-            self.stderr.1.as_fd(),
-        ]
+        [self.stdin.as_fd(), self.stdout.1.as_fd(), self.stderr.1.as_fd()]
     }
 }
 
@@ -464,10 +424,7 @@ fn explain(ops: &[SetupOp], failure: Failure) -> Error {
     let source = io::Error::from_raw_os_error(failure.errno);
     let op = &ops[failure.op];
     let SetupOp::Execute(program) = op else {
-        return Error::Setup {
-            op: op.to_string(),
-            source,
-        };
+        return Error::Setup { op: op.to_string(), source };
     };
     let path = program
         .candidates

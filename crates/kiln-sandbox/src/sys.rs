@@ -24,11 +24,7 @@ const SIGNALS: c_int = 64;
 
 /// Turns a raw result into one with the thread's error number.
 fn check(result: c_long) -> io::Result<c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// A private mapping used as the child's stack, unmapped when dropped.
@@ -47,9 +43,7 @@ impl Stack {
         }
         let stack = Self { base };
         // SAFETY: the range is the start of the mapping made above, which nothing uses yet.
-        check(c_long::from(unsafe {
-            libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE)
-        }))?;
+        check(c_long::from(unsafe { libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) }))?;
         Ok(stack)
     }
 
@@ -90,9 +84,7 @@ fn change_signal_mask(how: c_int, set: u64) -> u64 {
 
 impl BlockedSignals {
     fn all() -> Self {
-        Self {
-            previous: change_signal_mask(libc::SIG_BLOCK, u64::MAX),
-        }
+        Self { previous: change_signal_mask(libc::SIG_BLOCK, u64::MAX) }
     }
 }
 
@@ -125,13 +117,7 @@ pub(crate) fn vfork(namespaces: c_int, child: Child<'_>) -> io::Result<(i32, Own
     // SAFETY: the stack is mapped, unshared and large; `child` and `pidfd` live in this frame, and CLONE_VFORK suspends
     // this thread until the child has left this memory. The child never returns through `enter_child`.
     let pid = unsafe {
-        libc::clone(
-            enter_child,
-            stack.top(),
-            flags,
-            (&raw mut child).cast(),
-            &raw mut pidfd,
-        )
+        libc::clone(enter_child, stack.top(), flags, (&raw mut child).cast(), &raw mut pidfd)
     };
     let result = check(c_long::from(pid));
     drop(signals);
@@ -182,11 +168,8 @@ unsafe impl Sync for StringArray {}
 
 impl StringArray {
     pub(crate) fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([std::ptr::null()])
-            .collect();
+        let pointers =
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
         Self { strings, pointers }
     }
 
@@ -212,10 +195,7 @@ pub(crate) fn execute(path: &CStr, args: &StringArray, env: &StringArray) -> io:
 pub(crate) fn duplicate_to(source: RawFd, target: RawFd) -> io::Result<()> {
     if source == target {
         // SAFETY: fcntl with F_SETFD takes an int and no pointer.
-        return check(c_long::from(unsafe {
-            libc::fcntl(source, libc::F_SETFD, 0)
-        }))
-        .map(drop);
+        return check(c_long::from(unsafe { libc::fcntl(source, libc::F_SETFD, 0) })).map(drop);
     }
     // SAFETY: dup2 takes no pointer. The child's own table is changed; the caller picks targets that it owns.
     check(c_long::from(unsafe { libc::dup2(source, target) })).map(drop)
@@ -224,14 +204,8 @@ pub(crate) fn duplicate_to(source: RawFd, target: RawFd) -> io::Result<()> {
 /// Marks every descriptor from `first` on to be closed by exec.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: close_range takes three integers; with this flag it closes nothing now.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check(result).map(drop)
 }
 
@@ -272,11 +246,7 @@ pub(crate) fn set_mount_attributes(
         propagation: libc::MS_PRIVATE,
         user_namespace: 0,
     };
-    let recursive = if depth == Depth::Recursive {
-        libc::AT_RECURSIVE
-    } else {
-        0
-    };
+    let recursive = if depth == Depth::Recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static empty string, the structure lives across the call and its size goes with it.
     let result = unsafe {
         libc::syscall(
@@ -296,10 +266,7 @@ pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
     let Ok(len) = u16::try_from(program.len()) else {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     };
-    let filter = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `Instruction` has the layout of `struct sock_filter`; the kernel copies `len` of them and writes none.
     let result = unsafe {
         libc::syscall(
@@ -351,13 +318,8 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     request.ifr_name[1] = b'o' as c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which lives across the call.
-    let result = unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS as _,
-            &raw const request,
-        )
-    };
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check(c_long::from(result)).map(drop)
 }
 
@@ -415,8 +377,6 @@ pub(crate) fn fork() -> io::Result<Fork> {
     // SAFETY: with a single thread no lock can be held by another, so the child's memory is consistent.
     match check(c_long::from(unsafe { libc::fork() }))? {
         0 => Ok(Fork::Child),
-        child => Ok(Fork::Parent {
-            child: child as i32,
-        }),
+        child => Ok(Fork::Parent { child: child as i32 }),
     }
 }

@@ -116,10 +116,8 @@ pub fn enter() -> Result<Identity, Error> {
 }
 
 fn unshare() -> Result<(), Error> {
-    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|source| Error::UserNamespace {
-        hint: crate::probe::restriction(),
-        source,
-    })
+    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
+        .map_err(|source| Error::UserNamespace { hint: crate::probe::restriction(), source })
 }
 
 /// Unshares, while a helper that stays outside maps `ids` (own user and group) and `ranges`.
@@ -147,9 +145,7 @@ fn unshare_with_helper(
     let unshared = unshare();
     if unshared.is_ok() {
         let mut writer = go_writer;
-        writer
-            .write_all(b"g")
-            .map_err(Error::system("wake the mapping helper"))?;
+        writer.write_all(b"g").map_err(Error::system("wake the mapping helper"))?;
     } else {
         drop(go_writer);
     }
@@ -161,15 +157,8 @@ fn unshare_with_helper(
     Ok(match answer.split_once(": ") {
         None => Ok(ranges[0].count.min(ranges[1].count)),
         Some((tool, message)) => {
-            let tool = if tool == "newgidmap" {
-                "newgidmap"
-            } else {
-                "newuidmap"
-            };
-            Err(SingleIdReason::MappingFailed {
-                tool,
-                message: message.to_owned(),
-            })
+            let tool = if tool == "newgidmap" { "newgidmap" } else { "newuidmap" };
+            Err(SingleIdReason::MappingFailed { tool, message: message.to_owned() })
         }
     })
 }
@@ -180,11 +169,7 @@ fn map_from_outside(target: &str, ids: [u32; 2], ranges: [Range; 2]) -> String {
     for (tool, index) in [("newgidmap", 1), ("newuidmap", 0)] {
         let Range { start, count } = ranges[index];
         let numbers = [0, ids[index], 1, 1, start, count].map(|number| number.to_string());
-        let output = Command::new(tool)
-            .arg(target)
-            .args(&numbers)
-            .stdin(Stdio::null())
-            .output();
+        let output = Command::new(tool).arg(target).args(&numbers).stdin(Stdio::null()).output();
         match output {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
@@ -258,22 +243,14 @@ impl IdMaps {
     /// Refuses ids that have no counterpart outside.
     pub(crate) fn check(&self, process: &Process) -> Result<(), Error> {
         let mapped = |ranges: &[Range], id: u32| {
-            ranges
-                .iter()
-                .any(|range| id >= range.start && id - range.start < range.count)
+            ranges.iter().any(|range| id >= range.start && id - range.start < range.count)
         };
         if !mapped(&self.users, process.uid) {
-            return Err(Error::IdNotMapped {
-                kind: "user",
-                id: process.uid,
-            });
+            return Err(Error::IdNotMapped { kind: "user", id: process.uid });
         }
         for id in process.groups.iter().chain([&process.gid]) {
             if !mapped(&self.groups, *id) {
-                return Err(Error::IdNotMapped {
-                    kind: "group",
-                    id: *id,
-                });
+                return Err(Error::IdNotMapped { kind: "group", id: *id });
             }
         }
         Ok(())
@@ -314,11 +291,7 @@ fn parse_map(text: &str) -> Vec<Range> {
 pub fn mode() -> Result<Mode, Error> {
     let stat = rustix::fs::stat(Path::new("/proc/self/ns/user"))
         .map_err(Error::system("stat /proc/self/ns/user"))?;
-    Ok(if stat.st_ino == INITIAL_NAMESPACE_INODE {
-        Mode::Root
-    } else {
-        Mode::UserNamespace
-    })
+    Ok(if stat.st_ino == INITIAL_NAMESPACE_INODE { Mode::Root } else { Mode::UserNamespace })
 }
 
 #[cfg(test)]
@@ -342,24 +315,9 @@ mod tests {
     fn maps_are_read_as_the_kernel_prints_them() {
         let ranges =
             parse_map("         0       1000          1\n         1     100000      65536\n");
-        assert_eq!(
-            ranges,
-            [
-                Range { start: 0, count: 1 },
-                Range {
-                    start: 1,
-                    count: 65_536
-                }
-            ]
-        );
+        assert_eq!(ranges, [Range { start: 0, count: 1 }, Range { start: 1, count: 65_536 }]);
         let full = parse_map("         0          0 4294967295\n");
-        assert_eq!(
-            full,
-            [Range {
-                start: 0,
-                count: u32::MAX
-            }]
-        );
+        assert_eq!(full, [Range { start: 0, count: u32::MAX }]);
     }
 
     #[test]
@@ -367,10 +325,7 @@ mod tests {
         // Tests run with many threads; as root nothing has to be entered, as anyone else it is refused.
         match enter() {
             Ok(identity) => {
-                assert!(matches!(
-                    identity,
-                    Identity::RealRoot | Identity::NamespaceRoot
-                ));
+                assert!(matches!(identity, Identity::RealRoot | Identity::NamespaceRoot));
             }
             Err(error) => assert!(matches!(error, Error::Threads { .. })),
         }

@@ -3,10 +3,7 @@
 //! It has no test harness: a user namespace can only be entered by a process with one thread. The subordinate ids come from
 //! `/etc/subuid` and `/etc/subgid` made for the occasion, mounted in a mount namespace of the test's own.
 #![expect(clippy::unwrap_used, reason = "tests")]
-#![expect(
-    clippy::print_stdout,
-    reason = "there is no harness to report for this test"
-)]
+#![expect(clippy::print_stdout, reason = "there is no harness to report for this test")]
 
 mod fixture;
 
@@ -41,18 +38,10 @@ fn from_root() {
         // Reachable by `nobody`, wherever cargo has put the binary.
         let program = directory.path().join("rootless-test");
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        fs::set_permissions(
-            &program,
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         let ids = directory.path().join("ids");
-        let line = if subordinate {
-            "nobody:200000:65536\n65534:300000:10\n"
-        } else {
-            ""
-        };
+        let line = if subordinate { "nobody:200000:65536\n65534:300000:10\n" } else { "" };
         fs::write(&ids, line).unwrap();
         let script = format!(
             "set -e
@@ -65,30 +54,20 @@ fn from_root() {
             program = program.display(),
             directory = directory.path().display(),
         );
-        let status = Command::new("unshare")
-            .args(["-m", "sh", "-c", &script])
-            .status()
-            .unwrap();
-        assert!(
-            status.success(),
-            "with subordinate ids: {subordinate}: {status}"
-        );
+        let status = Command::new("unshare").args(["-m", "sh", "-c", &script]).status().unwrap();
+        assert!(status.success(), "with subordinate ids: {subordinate}: {status}");
     }
     println!("rootless: ok");
 }
 
 fn as_nobody(directory: &Path) {
-    let has_ids = !fs::read_to_string(directory.join("ids"))
-        .unwrap()
-        .is_empty();
+    let has_ids = !fs::read_to_string(directory.join("ids")).unwrap().is_empty();
     let identity = user_namespace::enter().unwrap();
     assert!(rustix::process::geteuid().is_root());
     if has_ids {
         assert_eq!(identity, Identity::Subordinate { count: 65536 });
     } else {
-        let reason = SingleIdReason::NoSubordinateIds {
-            file: "/etc/subuid",
-        };
+        let reason = SingleIdReason::NoSubordinateIds { file: "/etc/subuid" };
         assert_eq!(identity, Identity::SingleId { reason });
     }
     assert_eq!(user_namespace::enter().unwrap(), Identity::NamespaceRoot);
@@ -111,14 +90,8 @@ fn commands_run(fixture: &Fixture) {
     fs::create_dir_all(fixture.image().join("etc/old")).unwrap();
     assert_eq!(output(&spec), "1 0 buildkitsandbox\n");
     let upper = &spec.rootfs.upper;
-    assert_eq!(
-        tree(upper),
-        ["bin/", "bin/wc", "dev/", "etc/", "made", "proc/", "sys/"]
-    );
-    assert_eq!(
-        fs::symlink_metadata(upper.join("bin/wc")).unwrap().rdev(),
-        0
-    );
+    assert_eq!(tree(upper), ["bin/", "bin/wc", "dev/", "etc/", "made", "proc/", "sys/"]);
+    assert_eq!(fs::symlink_metadata(upper.join("bin/wc")).unwrap().rdev(), 0);
     let mut value = [0; 8];
     let path = upper.join("etc");
     let length = rustix::fs::getxattr(&path, "user.overlay.opaque", &mut value).unwrap();
@@ -126,13 +99,8 @@ fn commands_run(fixture: &Fixture) {
 
     let result = run(&fixture.sh("exit 9")).unwrap();
     assert_eq!(result.exit.status, ExitStatus::Code(9));
-    let missing = run(&fixture.command(&["no-such-program"]))
-        .map(|_| ())
-        .unwrap_err();
-    assert!(
-        matches!(missing, Error::ExecutableNotFound { .. }),
-        "{missing}"
-    );
+    let missing = run(&fixture.command(&["no-such-program"])).map(|_| ()).unwrap_err();
+    assert!(matches!(missing, Error::ExecutableNotFound { .. }), "{missing}");
 }
 
 fn confinement_holds(fixture: &Fixture) {
@@ -158,10 +126,7 @@ fn confinement_holds(fixture: &Fixture) {
         "pts/ptmx",
         "shm",
     ];
-    assert_eq!(
-        output(&fixture.sh(script)).lines().collect::<Vec<_>>(),
-        devices
-    );
+    assert_eq!(output(&fixture.sh(script)).lines().collect::<Vec<_>>(), devices);
     let mut spec =
         fixture.sh("ip addr show lo | grep -c 'inet 127.0.0.1/8'; ls /proc/sys/net/ipv4/conf");
     spec.network = Network::None;
@@ -204,32 +169,14 @@ fn users_are_mapped(fixture: &Fixture) {
     assert_eq!((owned.uid(), owned.gid()), (33, 34));
     let mut spec = fixture.sh("true");
     spec.process.uid = 70_000;
-    assert!(matches!(
-        run(&spec),
-        Err(Error::IdNotMapped {
-            kind: "user",
-            id: 70_000
-        })
-    ));
+    assert!(matches!(run(&spec), Err(Error::IdNotMapped { kind: "user", id: 70_000 })));
 }
 
 fn other_users_are_refused(fixture: &Fixture) {
     let mut spec = fixture.sh("true");
     spec.process.uid = 1000;
-    assert!(matches!(
-        run(&spec),
-        Err(Error::IdNotMapped {
-            kind: "user",
-            id: 1000
-        })
-    ));
+    assert!(matches!(run(&spec), Err(Error::IdNotMapped { kind: "user", id: 1000 })));
     let mut spec = fixture.sh("true");
     spec.process.groups = vec![5];
-    assert!(matches!(
-        run(&spec),
-        Err(Error::IdNotMapped {
-            kind: "group",
-            id: 5
-        })
-    ));
+    assert!(matches!(run(&spec), Err(Error::IdNotMapped { kind: "group", id: 5 })));
 }

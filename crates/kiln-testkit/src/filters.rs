@@ -48,25 +48,20 @@ pub fn filter(text: &str, paths: &[(&Path, &str)]) -> String {
 
 /// A time, a size or a digest at the start of `text`, and how long it is.
 fn placeholder(text: &str) -> Option<(usize, &'static str)> {
-    let hex = text
-        .find(|c: char| !c.is_ascii_digit() && !('a'..='f').contains(&c))
-        .unwrap_or(text.len());
+    let hex =
+        text.find(|c: char| !c.is_ascii_digit() && !('a'..='f').contains(&c)).unwrap_or(text.len());
     if hex == 64 {
         return Some((hex, "[digest]"));
     }
     // A digest that was shortened to be shown.
     if let Some(short) = text.strip_prefix("sha256:") {
-        let hex = short
-            .find(|c: char| !c.is_ascii_hexdigit())
-            .unwrap_or(short.len());
+        let hex = short.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(short.len());
         return (hex >= 6).then_some((hex + "sha256:".len(), "sha256:[digest]"));
     }
     let digits = number(text)?;
     let after = &text[digits..];
     let gap = usize::from(after.starts_with(' '));
-    let unit = after[gap..]
-        .find(|c: char| !c.is_alphabetic())
-        .unwrap_or(after.len() - gap);
+    let unit = after[gap..].find(|c: char| !c.is_alphabetic()).unwrap_or(after.len() - gap);
     let name = &after[gap..gap + unit];
     let placeholder = match name {
         "ns" | "µs" | "us" | "ms" | "s" => "[time]",
@@ -74,9 +69,7 @@ fn placeholder(text: &str) -> Option<(usize, &'static str)> {
         "m" | "min" => {
             // `1m 3s` is one time.
             let minutes = digits + gap + unit;
-            let seconds = text[minutes..]
-                .strip_prefix(' ')
-                .unwrap_or(&text[minutes..]);
+            let seconds = text[minutes..].strip_prefix(' ').unwrap_or(&text[minutes..]);
             let more = placeholder_of_seconds(seconds)?;
             return Some((text.len() - seconds.len() + more, "[time]"));
         }
@@ -94,22 +87,14 @@ fn placeholder_of_seconds(text: &str) -> Option<usize> {
 
 /// The length of a decimal number at the start of `text`.
 fn number(text: &str) -> Option<usize> {
-    let whole = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let whole = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     if whole == 0 {
         return None;
     }
     let fraction = text[whole..].strip_prefix('.').map_or(0, |fraction| {
-        fraction
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(fraction.len())
+        fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len())
     });
-    Some(if fraction == 0 {
-        whole
-    } else {
-        whole + 1 + fraction
-    })
+    Some(if fraction == 0 { whole } else { whole + 1 + fraction })
 }
 
 /// How to run a program for a snapshot.
@@ -144,10 +129,8 @@ impl Run<'_> {
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.binary.display()));
-        let status = output
-            .status
-            .code()
-            .map_or_else(|| output.status.to_string(), |code| code.to_string());
+        let status =
+            output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
         let mut text = format!("status: {status}\n");
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             text.extend(["--- ", name, "\n", &String::from_utf8_lossy(bytes)]);
@@ -169,23 +152,14 @@ mod tests {
     fn what_changes_is_replaced_and_nothing_else() {
         let digest = "0123456789abcdef".repeat(4);
         for (text, expected) in [
-            (
-                format!("sha256:{digest} {digest}x"),
-                "sha256:[digest] [digest]x".to_owned(),
-            ),
+            (format!("sha256:{digest} {digest}x"), "sha256:[digest] [digest]x".to_owned()),
             (format!("x{digest}"), format!("x{digest}")),
-            (
-                "sha256:0123ab… sha256:none".to_owned(),
-                "sha256:[digest]… sha256:none".to_owned(),
-            ),
+            ("sha256:0123ab… sha256:none".to_owned(), "sha256:[digest]… sha256:none".to_owned()),
             (
                 "0.1s 12 ms 3m4s 1m 2.5s 5µs".to_owned(),
                 "[time] [time] [time] [time] [time]".to_owned(),
             ),
-            (
-                "1.5 MB 10kB 3 bytes 2 B".to_owned(),
-                "[size] [size] [size] [size]".to_owned(),
-            ),
+            ("1.5 MB 10kB 3 bytes 2 B".to_owned(), "[size] [size] [size] [size]".to_owned()),
             (
                 "python 3.12 step 3 of 6 v1s 2nd 3 steps".to_owned(),
                 "python 3.12 step 3 of 6 v1s 2nd 3 steps".to_owned(),
@@ -208,9 +182,6 @@ mod tests {
             paths: &[],
         };
         let text = run.snapshot(&["-c", "pwd; printf $NAME; echo 1.5s >&2; exit 3"]);
-        assert_eq!(
-            text,
-            "status: 3\n--- stdout\n[dir]\nvalue⏎\n--- stderr\n[time]\n"
-        );
+        assert_eq!(text, "status: 3\n--- stdout\n[dir]\nvalue⏎\n--- stderr\n[time]\n");
     }
 }

@@ -130,11 +130,7 @@ impl TestImage {
         let (mut descriptor, bytes) =
             part(media_type::OCI_MANIFEST, manifest.to_string().into_bytes());
         descriptor.platform = Some(self.platform.clone());
-        Blobs {
-            descriptor,
-            bytes,
-            parts,
-        }
+        Blobs { descriptor, bytes, parts }
     }
 
     /// Makes an OCI layout of the image, under the name `latest`.
@@ -151,12 +147,7 @@ impl TestImage {
 /// An index of images.
 pub fn index(images: &[TestImage]) -> Blobs {
     let images: Vec<Blobs> = images.iter().map(TestImage::blobs).collect();
-    let index = Index::new(
-        images
-            .iter()
-            .map(|image| image.descriptor.clone())
-            .collect(),
-    );
+    let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
     let bytes = serde_json::to_vec(&index).expect("an index is JSON");
     let mut parts = Vec::new();
     for image in images {
@@ -164,11 +155,7 @@ pub fn index(images: &[TestImage]) -> Blobs {
         parts.push((image.descriptor, image.bytes));
     }
     let (descriptor, bytes) = part(media_type::OCI_INDEX, bytes);
-    Blobs {
-        descriptor,
-        bytes,
-        parts,
-    }
+    Blobs { descriptor, bytes, parts }
 }
 
 impl Blobs {
@@ -195,10 +182,7 @@ impl Blobs {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_else(|| Index::new(Vec::new()));
         index.manifests.push(entry.clone());
-        write(
-            "index.json",
-            &serde_json::to_vec(&index).expect("an index is JSON"),
-        );
+        write("index.json", &serde_json::to_vec(&index).expect("an index is JSON"));
         entry
     }
 
@@ -259,15 +243,11 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, entry: &Entry) -> std::io::Result
         .collect();
     if !xattrs.is_empty() {
         archive.append_pax_extensions(
-            xattrs
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_slice())),
+            xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice())),
         )?;
     }
     let path = String::from_utf8_lossy(&entry.path).into_owned();
-    let (directory, name) = path
-        .rsplit_once('/')
-        .map_or(("", path.as_str()), |(d, n)| (d, n));
+    let (directory, name) = path.rsplit_once('/').map_or(("", path.as_str()), |(d, n)| (d, n));
     let mut header = tar::Header::new_ustar();
     let (uid, gid) = entry.owner.unwrap_or((0, 0));
     header.set_mode(entry.mode);
@@ -324,11 +304,7 @@ mod tests {
 
     #[test]
     fn an_image_is_always_the_same() {
-        let image = || {
-            TestImage::new()
-                .layer("dir a 0755\nfile a/b 0644 content\n")
-                .blobs()
-        };
+        let image = || TestImage::new().layer("dir a 0755\nfile a/b 0644 content\n").blobs();
         assert_eq!(image().descriptor, image().descriptor);
         assert_eq!(image().parts.len(), 2);
     }
@@ -343,12 +319,7 @@ mod tests {
         let mut archive = tar::Archive::new(tar.as_slice());
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
-            let xattrs = entry
-                .pax_extensions()
-                .unwrap()
-                .into_iter()
-                .flatten()
-                .count();
+            let xattrs = entry.pax_extensions().unwrap().into_iter().flatten().count();
             let header = entry.header();
             lines.push(format!(
                 "{:?} {} {:o} {}:{} {} {xattrs}",

@@ -27,17 +27,11 @@ fn what_is_written_is_read() {
 #[test]
 fn long_contents_are_shown_by_digest() {
     let directory = tempfile::tempdir().unwrap();
-    write_tree(
-        directory.path(),
-        "file a 0644 @random:100000\nfile b 0644 @zero:70\n",
-    );
+    write_tree(directory.path(), "file a 0644 @random:100000\nfile b 0644 @zero:70\n");
     let shown = read_tree(directory.path());
     assert!(shown.contains("@100000 sha256:"), "{shown}");
     assert!(shown.contains("@70 sha256:"), "{shown}");
-    assert_eq!(
-        fs::read(directory.path().join("a")).unwrap(),
-        random(100_000)
-    );
+    assert_eq!(fs::read(directory.path().join("a")).unwrap(), random(100_000));
     assert_ne!(random(16), random(17)[..16]);
 }
 
@@ -46,15 +40,9 @@ fn extended_attributes_are_shown() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("probe");
     fs::write(&file, "").unwrap();
-    write_tree(
-        directory.path(),
-        "file a 0644 {user.b=x\\x2cy,user.a=\\x00} text\n",
-    );
+    write_tree(directory.path(), "file a 0644 {user.b=x\\x2cy,user.a=\\x00} text\n");
     let shown = read_tree(directory.path());
-    assert!(
-        shown.contains(" {user.a=\\x00,user.b=x\\x2cy} text\n"),
-        "{shown}"
-    );
+    assert!(shown.contains(" {user.a=\\x00,user.b=x\\x2cy} text\n"), "{shown}");
 }
 
 #[test]

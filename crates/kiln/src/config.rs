@@ -49,9 +49,7 @@ impl Config {
         }
         let data = self.variable("XDG_DATA_HOME").map(PathBuf::from);
         let home = || PathBuf::from(self.variable("HOME").unwrap_or("/")).join(".local/share");
-        data.filter(|path| path.is_absolute())
-            .unwrap_or_else(home)
-            .join("kiln")
+        data.filter(|path| path.is_absolute()).unwrap_or_else(home).join("kiln")
     }
 
     /// The directory of docker's `config.json`.

@@ -91,36 +91,22 @@ pub(crate) enum Failure {
 impl Failure {
     /// A usage error.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::Usage {
-            message: message.into(),
-            help: None,
-        }
+        Self::Usage { message: message.into(), help: None }
     }
 
     /// Something given is wrong.
     pub(crate) fn input(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Input {
-            code,
-            message: message.into(),
-            help: None,
-        }
+        Self::Input { code, message: message.into(), help: None }
     }
 
     /// Something of the machine is wrong.
     pub(crate) fn environment(message: impl Into<String>) -> Self {
-        Self::Environment {
-            message: message.into(),
-            help: None,
-        }
+        Self::Environment { message: message.into(), help: None }
     }
 
     /// A file could not be read or written.
     pub(crate) fn file(action: &'static str, path: impl AsRef<Path>, error: io::Error) -> Self {
-        Self::File {
-            action,
-            path: path.as_ref().to_owned(),
-            error,
-        }
+        Self::File { action, path: path.as_ref().to_owned(), error }
     }
 
     /// The same with a line of help; only where the kind has one.

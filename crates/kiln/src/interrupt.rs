@@ -16,15 +16,13 @@ pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let flag = Arc::clone(&cancelled);
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for _ in signals.forever() {
-                if flag.swap(true, Ordering::SeqCst) {
-                    render::restore_terminal();
-                    std::process::exit(i32::from(Failure::Interrupted.exit_code()));
-                }
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            if flag.swap(true, Ordering::SeqCst) {
+                render::restore_terminal();
+                std::process::exit(i32::from(Failure::Interrupted.exit_code()));
             }
-        })?;
+        }
+    })?;
     Ok(cancelled)
 }

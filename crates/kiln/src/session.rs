@@ -67,14 +67,8 @@ impl BuildError {
     pub(crate) fn into_failure(self, source_file: &SourceFile) -> Failure {
         let source_file = source_file.clone();
         match self {
-            Self::Invalid { diagnostics } => Failure::Invalid {
-                source_file,
-                diagnostics,
-            },
-            Self::StepFailed(failure) => Failure::Step {
-                source_file,
-                failure,
-            },
+            Self::Invalid { diagnostics } => Failure::Invalid { source_file, diagnostics },
+            Self::StepFailed(failure) => Failure::Step { source_file, failure },
             Self::Environment { message, help } => Failure::Environment { message, help },
             Self::Canceled => Failure::Interrupted,
         }
@@ -144,9 +138,7 @@ impl Session {
     #[expect(clippy::unnecessary_wraps, reason = "a store may not open")]
     /// Opens the store at `config`'s root; makes it when it is not there.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
-        Ok(Self {
-            root: config.root(),
-        })
+        Ok(Self { root: config.root() })
     }
 
     fn absent<T>(&self) -> Result<T, Failure> {
@@ -165,10 +157,9 @@ impl Session {
     ) -> Result<BuildResult, BuildError> {
         match self.absent() {
             Ok(result) => Ok(result),
-            Err(failure) => Err(BuildError::Environment {
-                message: failure.to_string(),
-                help: None,
-            }),
+            Err(failure) => {
+                Err(BuildError::Environment { message: failure.to_string(), help: None })
+            }
         }
     }
 

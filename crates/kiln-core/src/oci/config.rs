@@ -86,10 +86,7 @@ pub struct HistoryEntry {
 }
 
 /// How a container starts. Docker's key order.
-#[expect(
-    clippy::zero_sized_map_values,
-    reason = "a map to `{}` is how the format writes a set"
-)]
+#[expect(clippy::zero_sized_map_values, reason = "a map to `{}` is how the format writes a set")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {

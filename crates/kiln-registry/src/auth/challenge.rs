@@ -12,10 +12,7 @@ pub(crate) struct Challenge {
 impl Challenge {
     /// A parameter's value; names are in lower case.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -38,16 +35,12 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
         match (unspaced.strip_prefix('='), challenges.last_mut()) {
             (Some(value), Some(challenge)) if !is_padding(value) => {
                 let (value, after) = split_value(value.trim_start_matches([' ', '\t']));
-                challenge
-                    .parameters
-                    .push((word.to_ascii_lowercase(), value));
+                challenge.parameters.push((word.to_ascii_lowercase(), value));
                 rest = after;
             }
             (None, _) => {
-                challenges.push(Challenge {
-                    scheme: word.to_ascii_lowercase(),
-                    parameters: Vec::new(),
-                });
+                challenges
+                    .push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
                 rest = after;
             }
             // A bare value without a name, as of `Negotiate dG9rZW4=`.
@@ -109,20 +102,14 @@ mod tests {
             ),
             "bearer(realm=<https://auth.example/token> service=<a b> scope=<repository:x/y:pull,push>)"
         );
-        assert_eq!(
-            shown(r#"Basic realm="a \"b\", c""#),
-            r#"basic(realm=<a "b", c>)"#
-        );
+        assert_eq!(shown(r#"Basic realm="a \"b\", c""#), r#"basic(realm=<a "b", c>)"#);
         assert_eq!(
             shown(r#"BASIC Realm=x, Bearer realm = "y" , error=invalid_token"#),
             "basic(realm=<x>) bearer(realm=<y> error=<invalid_token>)"
         );
         assert_eq!(shown("Negotiate dG9rZW4=, Basic"), "negotiate() basic()");
         assert_eq!(shown("Negotiate, NTLM"), "negotiate() ntlm()");
-        assert_eq!(
-            shown("Bearer realm=\"unfinished"),
-            "bearer(realm=<unfinished>)"
-        );
+        assert_eq!(shown("Bearer realm=\"unfinished"), "bearer(realm=<unfinished>)");
         assert_eq!(shown(""), "");
     }
 

@@ -102,12 +102,12 @@ fn explain(error: CredentialRetrievalError, path: &Path) -> Option<String> {
             None
         }
         Error::HelperFailure { helper, .. } => Some(format!("`{helper}` failed")),
-        Error::HelperCommunicationError => Some(format!(
-            "the credential helper that {path} names cannot be run"
-        )),
-        Error::MalformedHelperResponse => Some(format!(
-            "the credential helper that {path} names gave no valid answer"
-        )),
+        Error::HelperCommunicationError => {
+            Some(format!("the credential helper that {path} names cannot be run"))
+        }
+        Error::MalformedHelperResponse => {
+            Some(format!("the credential helper that {path} names gave no valid answer"))
+        }
         Error::CredentialDecodingError | Error::CredentialMismatchError => {
             Some(format!("the login in {path} is not valid"))
         }
@@ -119,13 +119,9 @@ fn explain(error: CredentialRetrievalError, path: &Path) -> Option<String> {
 /// of pass and of the ECR helper).
 fn is_not_found(output: &str) -> bool {
     let output = output.to_ascii_lowercase();
-    [
-        "credentials not found",
-        "no credentials",
-        "not found in keychain",
-    ]
-    .iter()
-    .any(|words| output.contains(words))
+    ["credentials not found", "no credentials", "not found in keychain"]
+        .iter()
+        .any(|words| output.contains(words))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -136,11 +132,7 @@ fn base64(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
             let value = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() {
-                char::from(DIGITS[value as usize])
-            } else {
-                '='
-            });
+            text.push(if digit <= chunk.len() { char::from(DIGITS[value as usize]) } else { '=' });
         }
     }
     text
@@ -157,10 +149,7 @@ mod tests {
     }
 
     fn password(user: &str, password: &str) -> Credential {
-        Credential::Password {
-            user: user.to_owned(),
-            password: Secret::new(password),
-        }
+        Credential::Password { user: user.to_owned(), password: Secret::new(password) }
     }
 
     #[test]
@@ -187,18 +176,12 @@ mod tests {
             "d.example": {},
             "e.example": {"auth": "?"}
         }}"#;
-        assert_eq!(
-            find(config, "a.example:5000"),
-            password("user", "pass:word")
-        );
+        assert_eq!(find(config, "a.example:5000"), password("user", "pass:word"));
         assert_eq!(find(config, "b.example"), password("user", "pass:word"));
         let token = Credential::IdentityToken(Secret::new("t0ken"));
         assert_eq!(find(config, "c.example"), token);
         assert_eq!(find(config, "d.example"), Credential::Anonymous);
-        assert!(matches!(
-            find(config, "e.example"),
-            Credential::Unavailable(_)
-        ));
+        assert!(matches!(find(config, "e.example"), Credential::Unavailable(_)));
         assert_eq!(find(config, "a.example"), Credential::Anonymous);
         assert_eq!(find(config, "docker.io"), Credential::Anonymous);
         assert!(matches!(find("{", "a.example"), Credential::Unavailable(_)));
@@ -206,11 +189,7 @@ mod tests {
 
     #[test]
     fn docker_hub_has_several_names() {
-        for key in [
-            "https://index.docker.io/v1/",
-            "docker.io",
-            "index.docker.io",
-        ] {
+        for key in ["https://index.docker.io/v1/", "docker.io", "index.docker.io"] {
             let config = format!(r#"{{"auths": {{"{key}": {{"auth": "dTpw"}}}}}}"#);
             assert_eq!(find(&config, "docker.io"), password("u", "p"), "{key}");
         }
@@ -222,10 +201,7 @@ mod tests {
         let Credential::Unavailable(reason) = find(config, "a.example") else {
             panic!("there is no such helper");
         };
-        assert!(
-            reason.contains("config.json names cannot be run"),
-            "{reason}"
-        );
+        assert!(reason.contains("config.json names cannot be run"), "{reason}");
     }
 
     #[test]

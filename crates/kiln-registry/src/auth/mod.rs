@@ -113,18 +113,13 @@ impl Host {
         if Some(&header) == rejected {
             return Ok(None);
         }
-        let known = Remembered {
-            header: header.clone(),
-            expires,
-        };
+        let known = Remembered { header: header.clone(), expires };
         remembered.insert(key.to_owned(), known);
         Ok(Some(header))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Remembered>> {
-        self.remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,10 +145,8 @@ impl Demand {
     /// The demand of a 401 answer: a token if it can be, else a password. `None` if the answer
     /// names nothing at all.
     pub(crate) fn of(response: &Response, registry: &str) -> Result<Option<Self>, Error> {
-        let challenges: Vec<Challenge> = response
-            .headers("www-authenticate")
-            .flat_map(challenge::parse)
-            .collect();
+        let challenges: Vec<Challenge> =
+            response.headers("www-authenticate").flat_map(challenge::parse).collect();
         let named = |scheme: &str| challenges.iter().find(|known| known.scheme == scheme);
         if let Some(bearer) = named("bearer").filter(|bearer| bearer.parameter("realm").is_some()) {
             return Ok(Some(Self::Bearer(bearer.clone())));
@@ -164,10 +157,7 @@ impl Demand {
         if challenges.is_empty() {
             return Ok(None);
         }
-        let schemes: Vec<&str> = challenges
-            .iter()
-            .map(|known| known.scheme.as_str())
-            .collect();
+        let schemes: Vec<&str> = challenges.iter().map(|known| known.scheme.as_str()).collect();
         Err(Error::UnknownChallenge {
             registry: registry.to_owned(),
             challenge: schemes.join(", "),

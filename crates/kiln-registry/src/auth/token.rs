@@ -62,20 +62,12 @@ impl<'a> TokenRequest<'a> {
                 reason: "is not reached over TLS, so kiln does not use it".to_owned(),
             });
         }
-        let mut scopes: Vec<&str> = challenge
-            .parameter("scope")
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-            .collect();
+        let mut scopes: Vec<&str> =
+            challenge.parameter("scope").unwrap_or_default().split_ascii_whitespace().collect();
         if !scopes.iter().any(|asked| covers(asked, scope)) {
             scopes.push(scope);
         }
-        Ok(Self {
-            realm,
-            service: challenge.parameter("service"),
-            scopes,
-            credential,
-        })
+        Ok(Self { realm, service: challenge.parameter("service"), scopes, credential })
     }
 
     /// Where it goes.
@@ -109,9 +101,7 @@ impl Token {
     /// The token in a successful answer; otherwise what is wrong with it.
     pub(crate) fn read(response: Response) -> Result<Self, String> {
         let asked = Instant::now();
-        let bytes = response
-            .read(ANSWER_BYTES)
-            .map_err(|error| format!("broke off: {error}"))?;
+        let bytes = response.read(ANSWER_BYTES).map_err(|error| format!("broke off: {error}"))?;
         let answer: Answer =
             serde_json::from_slice(&bytes).map_err(|_| "answered no JSON".to_owned())?;
         let token = [answer.token, answer.access_token]
@@ -145,11 +135,9 @@ fn covers(asked: &str, needed: &str) -> bool {
         return false;
     };
     asked == name
-        && needed.split(',').all(|action| {
-            actions
-                .split(',')
-                .any(|granted| granted == action || granted == "*")
-        })
+        && needed
+            .split(',')
+            .all(|action| actions.split(',').any(|granted| granted == action || granted == "*"))
 }
 
 #[cfg(test)]
@@ -188,14 +176,9 @@ mod tests {
     fn an_identity_token_is_posted() {
         let challenge = challenge_of(r#"Bearer realm="https://t.example/x",service="s""#);
         let credential = Credential::IdentityToken(Secret::new("hunter 2"));
-        let request = TokenRequest::new(
-            &challenge,
-            "repository:a:pull",
-            &credential,
-            "r.example",
-            |_| false,
-        )
-        .unwrap();
+        let request =
+            TokenRequest::new(&challenge, "repository:a:pull", &credential, "r.example", |_| false)
+                .unwrap();
         let Method::PostForm(form) = request.request().method else {
             panic!("not posted");
         };
@@ -211,18 +194,10 @@ mod tests {
     fn a_token_service_without_tls_is_refused() {
         let challenge = challenge_of(r#"Bearer realm="http://t.example/x?password=hunter2""#);
         let credential = Credential::Anonymous;
-        let refused = TokenRequest::new(
-            &challenge,
-            "repository:a:pull",
-            &credential,
-            "r.example",
-            |_| false,
-        );
+        let refused =
+            TokenRequest::new(&challenge, "repository:a:pull", &credential, "r.example", |_| false);
         let text = refused.unwrap_err().to_string();
-        assert!(
-            text.contains("over TLS") && !text.contains("hunter2"),
-            "{text}"
-        );
+        assert!(text.contains("over TLS") && !text.contains("hunter2"), "{text}");
         assert!(
             TokenRequest::new(&challenge, "x:a:pull", &credential, "r.example", |_| true).is_ok()
         );

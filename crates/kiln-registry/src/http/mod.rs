@@ -50,13 +50,7 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// Asks for a URL.
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self {
-            method,
-            url,
-            accept: "",
-            offset_bytes: 0,
-            authorization: None,
-        }
+        Self { method, url, accept: "", offset_bytes: 0, authorization: None }
     }
 }
 
@@ -82,10 +76,7 @@ impl Response {
 
     /// All values of a header that are text.
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
     /// How many bytes the body has, if the answer says so.
@@ -101,9 +92,7 @@ impl Response {
     /// The body, at most `limit_bytes` of it.
     pub(crate) fn read(self, limit_bytes: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.into_reader()
-            .take(limit_bytes)
-            .read_to_end(&mut bytes)?;
+        self.into_reader().take(limit_bytes).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -120,11 +109,7 @@ impl Response {
             (code, "") => code.to_owned(),
             (code, message) => format!("{code}: {message}"),
         };
-        message
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(300)
-            .collect()
+        message.chars().filter(|c| !c.is_control()).take(300).collect()
     }
 }
 
@@ -140,11 +125,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// A transport without any connection. Certificates are read when first needed.
     pub(crate) fn new(config: Config, cancellation: Arc<Cancellation>) -> Self {
-        Self {
-            config,
-            cancellation,
-            agents: Default::default(),
-        }
+        Self { config, cancellation, agents: Default::default() }
     }
 
     /// Breaks off all connections; nothing can be sent any more.
@@ -159,9 +140,7 @@ impl Transport {
         self.cancellation.check()?;
         let url = &request.url;
         let agent = self.agent(url)?;
-        let invalid = |_| Error::InvalidUrl {
-            url: url.to_string(),
-        };
+        let invalid = |_| Error::InvalidUrl { url: url.to_string() };
         let mut head = HttpRequest::builder().uri(url.full());
         if !request.accept.is_empty() {
             head = head.header("accept", request.accept);
@@ -176,9 +155,8 @@ impl Transport {
             Method::Get => agent.run(head.method("GET").body(()).map_err(invalid)?),
             Method::Head => agent.run(head.method("HEAD").body(()).map_err(invalid)?),
             Method::PostForm(form) => {
-                let head = head
-                    .method("POST")
-                    .header("content-type", "application/x-www-form-urlencoded");
+                let head =
+                    head.method("POST").header("content-type", "application/x-www-form-urlencoded");
                 agent.run(head.body(form.expose()).map_err(invalid)?)
             }
         };
@@ -227,9 +205,7 @@ impl Transport {
 
     fn new_agent(&self, proxy: Option<ureq::Proxy>, roots: Option<RootCerts>) -> Agent {
         let timeouts = &self.config.timeouts;
-        let tls = TlsConfig::builder()
-            .root_certs(roots.unwrap_or(RootCerts::WebPki))
-            .build();
+        let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -253,19 +229,11 @@ fn explain(error: ureq::Error, url: &Url) -> Failure {
     use std::io::ErrorKind;
     use ureq::{Error as Http, Timeout};
     let unreachable = |source, again| Failure {
-        error: Error::Unreachable {
-            registry: url.authority.clone(),
-            url: url.to_string(),
-            source,
-        },
+        error: Error::Unreachable { registry: url.authority.clone(), url: url.to_string(), source },
         again,
     };
-    let tls = |reason: String| {
-        Failure::from(Error::Tls {
-            registry: url.authority.clone(),
-            reason,
-        })
-    };
+    let tls =
+        |reason: String| Failure::from(Error::Tls { registry: url.authority.clone(), reason });
     match error {
         Http::Io(source) => match source.kind() {
             // TLS reports its errors so.
@@ -291,10 +259,9 @@ fn explain(error: ureq::Error, url: &Url) -> Failure {
             let source = io::Error::new(ErrorKind::InvalidData, error.to_string());
             unreachable(source, Again::Later)
         }
-        Http::ConnectProxyFailed(reason) => unreachable(
-            io::Error::other(format!("the proxy refuses: {reason}")),
-            Again::Soon,
-        ),
+        Http::ConnectProxyFailed(reason) => {
+            unreachable(io::Error::other(format!("the proxy refuses: {reason}")), Again::Soon)
+        }
         Http::Rustls(error) => tls(error.to_string()),
         Http::Tls(reason) => tls(reason.to_owned()),
         Http::Pem(error) => tls(error.to_string()),

@@ -41,9 +41,7 @@ fn applies(rule: &str, host: &str, port: u16) -> bool {
     let rule = rule.strip_prefix('*').unwrap_or(&rule);
     let domain = rule.strip_prefix('.').unwrap_or(rule);
     let is_itself = host == domain && !rule.starts_with('.');
-    let is_below = host
-        .strip_suffix(domain)
-        .is_some_and(|above| above.ends_with('.'));
+    let is_below = host.strip_suffix(domain).is_some_and(|above| above.ends_with('.'));
     !domain.is_empty() && (is_itself || is_below)
 }
 

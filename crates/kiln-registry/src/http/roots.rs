@@ -46,10 +46,7 @@ pub(crate) fn load(config: &Config) -> Result<RootCerts, Error> {
 }
 
 fn read_bundle(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let fail = |source| Error::CertificateAuthorities {
-        path: path.to_owned(),
-        source,
-    };
+    let fail = |source| Error::CertificateAuthorities { path: path.to_owned(), source };
     let bytes = fs::read(path).map_err(fail)?;
     let certificates = parse_bundle(&bytes).map_err(|error| fail(io::Error::other(error)))?;
     if certificates.is_empty() {
@@ -66,9 +63,7 @@ fn read_directory(directory: &Path, certificates: &mut Vec<Certificate<'static>>
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     for path in paths.iter().filter(|path| path.is_file()) {
-        let found = fs::read(path)
-            .ok()
-            .and_then(|bytes| parse_bundle(&bytes).ok());
+        let found = fs::read(path).ok().and_then(|bytes| parse_bundle(&bytes).ok());
         certificates.extend(found.unwrap_or_default());
     }
 }
@@ -91,21 +86,13 @@ mod tests {
     fn a_bundle_that_was_named_must_be_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
-        let config = Config {
-            ca_files: vec![path.clone()],
-            ..Config::default()
-        };
+        let config = Config { ca_files: vec![path.clone()], ..Config::default() };
         let error = load(&config).unwrap_err().to_string();
-        assert!(
-            error.contains("cannot read certificate authorities"),
-            "{error}"
-        );
+        assert!(error.contains("cannot read certificate authorities"), "{error}");
         fs::write(&path, "nothing").unwrap();
         assert!(load(&config).is_err());
-        let config = Config {
-            ca_directories: vec![directory.path().to_owned()],
-            ..Config::default()
-        };
+        let config =
+            Config { ca_directories: vec![directory.path().to_owned()], ..Config::default() };
         assert!(matches!(load(&config), Ok(RootCerts::WebPki)));
     }
 }

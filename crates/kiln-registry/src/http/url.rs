@@ -53,9 +53,7 @@ impl Url {
 
     /// Reads a URL as a registry sends it.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        Self::read(text).ok_or_else(|| Error::InvalidUrl {
-            url: shown(text).to_owned(),
-        })
+        Self::read(text).ok_or_else(|| Error::InvalidUrl { url: shown(text).to_owned() })
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -91,11 +89,7 @@ impl Url {
         } else {
             let path = self.path_and_query.split('?').next().unwrap_or("/");
             let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            Self::new(
-                self.scheme,
-                &self.authority,
-                &format!("{directory}/{location}"),
-            )
+            Self::new(self.scheme, &self.authority, &format!("{directory}/{location}"))
         }
     }
 
@@ -103,26 +97,15 @@ impl Url {
     pub(crate) fn with_query(&self, fields: &[(&str, &str)]) -> Self {
         let mut path_and_query = self.path_and_query.clone();
         if !fields.is_empty() {
-            path_and_query.push(if path_and_query.contains('?') {
-                '&'
-            } else {
-                '?'
-            });
+            path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
             path_and_query.push_str(&form(fields));
         }
-        Self {
-            path_and_query,
-            ..self.clone()
-        }
+        Self { path_and_query, ..self.clone() }
     }
 
     /// The whole URL, to be asked for.
     pub(crate) fn full(&self) -> String {
-        let Self {
-            authority,
-            path_and_query,
-            ..
-        } = self;
+        let Self { authority, path_and_query, .. } = self;
         format!("{}://{authority}{path_and_query}", self.scheme.name())
     }
 

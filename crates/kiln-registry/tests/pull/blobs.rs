@@ -15,11 +15,7 @@ fn after(damage: &[Damage]) -> (Blob, Result<Vec<u8>, Error>) {
         blob.registry.fail(Fault::of_blobs(damage.clone()), 1);
     }
     let read = blob.read();
-    assert_eq!(
-        blob.registry.faults_left(),
-        0,
-        "not all of {damage:?} came up"
-    );
+    assert_eq!(blob.registry.faults_left(), 0, "not all of {damage:?} came up");
     (blob, read)
 }
 
@@ -86,47 +82,27 @@ fn a_registry_without_ranges_sends_all_again() {
 #[test]
 fn a_wrong_range_is_refused() {
     let (_, read) = after(&[Damage::CutAfter(300_000), Damage::WrongRange(10)]);
-    assert!(
-        matches!(read, Err(Error::Status { status: 206, .. })),
-        "{read:?}"
-    );
+    assert!(matches!(read, Err(Error::Status { status: 206, .. })), "{read:?}");
 }
 
 #[test]
 fn attempts_are_bounded() {
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::CutAfter(10)), 100);
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(10)), 100);
     let error = blob.read().unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Interrupted {
-                received_bytes: 40,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Interrupted { received_bytes: 40, .. }), "{error:?}");
     assert_eq!(blob.registry.requests().len(), 4);
 
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::CutBeforeHead), 100);
+    blob.registry.fail(Fault::of_blobs(Damage::CutBeforeHead), 100);
     let error = blob.read().unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert_eq!(blob.registry.requests().len(), 4);
 
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::Status(500, None)), 100);
+    blob.registry.fail(Fault::of_blobs(Damage::Status(500, None)), 100);
     let error = blob.read().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("answered 500: TESTED: this was asked for"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("answered 500: TESTED: this was asked for"), "{error}");
     assert_eq!(blob.registry.requests().len(), 4);
 }
 
@@ -135,46 +111,28 @@ fn progress_is_worth_further_attempts() {
     let mut config = config();
     config.retries.attempts = 2;
     let blob = Blob::with(config);
-    blob.registry
-        .fail(Fault::of_blobs(Damage::CutAfter(300_000)), 3);
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(300_000)), 3);
     assert!(blob.read().unwrap() == blob.bytes);
 }
 
 #[test]
 fn too_many_requests() {
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::Status(429, None)), 100);
+    blob.registry.fail(Fault::of_blobs(Damage::Status(429, None)), 100);
     let error = blob.read().unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::TooManyRequests {
-                retry_after: None,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::TooManyRequests { retry_after: None, .. }), "{error:?}");
     assert_eq!(blob.registry.requests().len(), 4);
 
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::Status(429, Some("3600"))), 1);
+    blob.registry.fail(Fault::of_blobs(Damage::Status(429, Some("3600"))), 1);
     let error = blob.read().unwrap_err();
-    assert!(
-        error.to_string().ends_with("it asks to wait 3600 s"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("it asks to wait 3600 s"), "{error}");
     assert_eq!(blob.registry.requests().len(), 1);
 }
 
 #[test]
 fn wrong_bytes_are_never_complete() {
-    for damage in [
-        &[Damage::WrongBit][..],
-        &[Damage::CutAfter(300_000), Damage::WrongBit],
-    ] {
+    for damage in [&[Damage::WrongBit][..], &[Damage::CutAfter(300_000), Damage::WrongBit]] {
         let blob = Blob::new();
         for damage in damage {
             blob.registry.fail(Fault::of_blobs(damage.clone()), 1);
@@ -185,45 +143,27 @@ fn wrong_bytes_are_never_complete() {
         assert!(bytes.len() < blob.bytes.len());
         let error = Error::from_io(error).unwrap();
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error:?}");
-        assert!(
-            reader.read(&mut [0; 10]).is_err(),
-            "it must not go on after an error"
-        );
+        assert!(reader.read(&mut [0; 10]).is_err(), "it must not go on after an error");
     }
 }
 
 #[test]
 fn a_wrong_size_is_an_error() {
-    for damage in [
-        Damage::Longer(5),
-        Damage::LongerWithoutLength(5),
-        Damage::Shorter(5),
-    ] {
+    for damage in [Damage::Longer(5), Damage::LongerWithoutLength(5), Damage::Shorter(5)] {
         let (_, read) = after(std::slice::from_ref(&damage));
-        assert!(
-            matches!(read, Err(Error::SizeMismatch { .. })),
-            "{damage:?} {read:?}"
-        );
+        assert!(matches!(read, Err(Error::SizeMismatch { .. })), "{damage:?} {read:?}");
     }
     // The head agrees with the descriptor, but the blob is not that long.
     let blob = Blob::new();
     let mut descriptor = blob.descriptor.clone();
     descriptor.size += 5;
-    blob.registry
-        .fail(Fault::of_blobs(Damage::PromisesMore(5)), 1);
-    let read = blob
-        .client
-        .blob(&blob.repository, &descriptor)
-        .and_then(read);
+    blob.registry.fail(Fault::of_blobs(Damage::PromisesMore(5)), 1);
+    let read = blob.client.blob(&blob.repository, &descriptor).and_then(read);
     let error = read.unwrap_err();
     assert!(
         matches!(
             error,
-            Error::SizeMismatch {
-                expected_bytes: 1_000_005,
-                actual_bytes: 1_000_000,
-                ..
-            }
+            Error::SizeMismatch { expected_bytes: 1_000_005, actual_bytes: 1_000_000, .. }
         ),
         "{error:?}"
     );
@@ -234,11 +174,7 @@ fn an_empty_blob_is_verified_too() {
     let blob = Blob::new();
     let digest = blob.registry.put_blob("app", b"");
     let empty = descriptor(digest, 0);
-    let bytes = blob
-        .client
-        .blob(&blob.repository, &empty)
-        .and_then(read)
-        .unwrap();
+    let bytes = blob.client.blob(&blob.repository, &empty).and_then(read).unwrap();
     assert!(bytes.is_empty());
     let wrong = descriptor(BlobDigest::of(b"x"), 0);
     assert!(blob.client.blob(&blob.repository, &wrong).is_err());
@@ -248,10 +184,7 @@ fn an_empty_blob_is_verified_too() {
 fn what_is_not_there_is_not_asked_for_twice() {
     let blob = Blob::new();
     let digest = BlobDigest::of(b"something else");
-    let error = blob
-        .client
-        .blob(&blob.repository, &descriptor(digest, 14))
-        .unwrap_err();
+    let error = blob.client.blob(&blob.repository, &descriptor(digest, 14)).unwrap_err();
     let expected = format!("`{}@{digest}` was not found", blob.repository);
     assert_eq!(error.to_string(), expected);
     assert_eq!(blob.registry.requests().len(), 1);
@@ -276,8 +209,7 @@ fn foreign_layers_are_refused() {
 fn redirections_are_followed_and_resumed() {
     let blob = Blob::new();
     blob.registry.serve_blobs(Blobs::Redirected);
-    blob.registry
-        .fail(Fault::of_blobs(Damage::CutAfter(400_000)), 1);
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(400_000)), 1);
     assert!(blob.read().unwrap() == blob.bytes);
     let requests = blob.registry.requests();
     assert_eq!(requests.len(), 4);
@@ -288,13 +220,9 @@ fn redirections_are_followed_and_resumed() {
 fn errors_of_redirections_hide_their_signatures() {
     let blob = Blob::new();
     blob.registry.serve_blobs(Blobs::Redirected);
-    blob.registry
-        .fail(Fault::of_blobs(Damage::Status(403, None)), 1);
+    blob.registry.fail(Fault::of_blobs(Damage::Status(403, None)), 1);
     let error = blob.read().unwrap_err();
-    assert!(
-        matches!(error, Error::Status { status: 403, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Status { status: 403, .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("s3cret"));
 }
 
@@ -302,13 +230,9 @@ fn errors_of_redirections_hide_their_signatures() {
 fn redirections_in_a_circle_end() {
     let blob = Blob::new();
     let path = format!("/v2/app/blobs/{}", blob.descriptor.digest);
-    blob.registry
-        .fail(Fault::of_blobs(Damage::RedirectsTo(path)), 100);
+    blob.registry.fail(Fault::of_blobs(Damage::RedirectsTo(path)), 100);
     let error = blob.read().unwrap_err();
-    assert!(
-        error.to_string().contains("too many redirections"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("too many redirections"), "{error}");
     assert!(blob.registry.requests().len() < 10);
 }
 
@@ -327,21 +251,14 @@ fn silence_is_a_broken_connection() {
     assert!(blob.read().unwrap() == blob.bytes);
     assert_eq!(
         blob.ranges()[1..],
-        [
-            Some("bytes=500000-".to_owned()),
-            Some("bytes=500000-".to_owned())
-        ]
+        [Some("bytes=500000-".to_owned()), Some("bytes=500000-".to_owned())]
     );
 }
 
 #[test]
 fn cancelling_ends_waits_and_downloads() {
     // While waiting for another attempt, for an answer, and for the rest of one.
-    for damage in [
-        Damage::Status(429, Some("4")),
-        Damage::Hang,
-        Damage::HangHalfway,
-    ] {
+    for damage in [Damage::Status(429, Some("4")), Damage::Hang, Damage::HangHalfway] {
         let blob = Blob::new();
         blob.registry.fail(Fault::of_blobs(damage.clone()), 1);
         let client = blob.client.clone();
@@ -361,8 +278,7 @@ fn cancelling_ends_waits_and_downloads() {
 #[test]
 fn threads_share_a_client() {
     let blob = Blob::new();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::CutAfter(10_000)), 4);
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(10_000)), 4);
     thread::scope(|scope| {
         let reading: Vec<_> = (0..8).map(|_| scope.spawn(|| blob.read())).collect();
         for reading in reading {
@@ -381,10 +297,7 @@ fn nobody_there() {
         blob.registry = kiln_testkit::registry::Registry::start();
         blob.read().unwrap_err()
     };
-    let Error::Unreachable {
-        registry, source, ..
-    } = &error
-    else {
+    let Error::Unreachable { registry, source, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(*registry, host);

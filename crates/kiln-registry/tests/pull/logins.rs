@@ -8,26 +8,17 @@ use kiln_testkit::oci::TestImage;
 use kiln_testkit::registry::{Blobs, Damage, Fault, Login, Registry, Server, Target};
 
 fn basic() -> Login {
-    Login::Basic {
-        user: "user".to_owned(),
-        password: "hunter2".to_owned(),
-    }
+    Login::Basic { user: "user".to_owned(), password: "hunter2".to_owned() }
 }
 
 fn token() -> Login {
-    Login::Token {
-        user: "user".to_owned(),
-        password: "hunter2".to_owned(),
-    }
+    Login::Token { user: "user".to_owned(), password: "hunter2".to_owned() }
 }
 
 /// A blob behind a login, with a client that has another (or the same) one.
 fn blob(wanted: Login, had: Option<&Login>) -> (Blob, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let blob = Blob::with(Config {
-        docker_config: Some(directory.path().to_owned()),
-        ..config()
-    });
+    let blob = Blob::with(Config { docker_config: Some(directory.path().to_owned()), ..config() });
     blob.registry.require(wanted);
     if let Some(had) = had {
         blob.registry.write_docker_config(directory.path(), had);
@@ -40,11 +31,7 @@ fn every_login_works_and_is_remembered() {
     for (login, had, requests) in [
         (Login::AnonymousToken, None, "401 token 200 200"),
         (token(), Some(token()), "401 token 200 200"),
-        (
-            Login::IdentityToken("1dentity".to_owned()),
-            None,
-            "401 token 200 200",
-        ),
+        (Login::IdentityToken("1dentity".to_owned()), None, "401 token 200 200"),
         (basic(), Some(basic()), "401 200 200"),
     ] {
         let had = had.unwrap_or_else(|| login.clone());
@@ -91,8 +78,7 @@ fn a_token_may_expire_while_a_download_is_broken() {
     let (blob, _directory) = blob(token(), Some(&token()));
     let mut reader = {
         blob.registry.fail(Fault::of_blobs(Damage::Unauthorized), 1);
-        blob.registry
-            .fail(Fault::of_blobs(Damage::CutAfter(500_000)), 1);
+        blob.registry.fail(Fault::of_blobs(Damage::CutAfter(500_000)), 1);
         blob.open().unwrap()
     };
     blob.registry.revoke_tokens();
@@ -111,19 +97,13 @@ fn threads_ask_for_one_token_together() {
         }
     });
     let requests = blob.registry.requests();
-    let asked = requests
-        .iter()
-        .filter(|request| request.bare_path() == "/token")
-        .count();
+    let asked = requests.iter().filter(|request| request.bare_path() == "/token").count();
     assert_eq!(asked, 1);
 }
 
 #[test]
 fn wrong_and_missing_logins_are_told_apart() {
-    let wrong = Login::Basic {
-        user: "user".to_owned(),
-        password: "wrong".to_owned(),
-    };
+    let wrong = Login::Basic { user: "user".to_owned(), password: "wrong".to_owned() };
     let identity = Login::IdentityToken("1dentity".to_owned());
     for (wanted, had, shown) in [
         (basic(), None, Shown::Anonymous),
@@ -143,51 +123,35 @@ fn wrong_and_missing_logins_are_told_apart() {
         for secret in ["hunter2", "wrong", "1dentity"] {
             assert!(!text.contains(secret), "{text}");
         }
-        assert!(
-            blob.registry.requests().len() <= 3,
-            "{}",
-            blob.registry.log()
-        );
+        assert!(blob.registry.requests().len() <= 3, "{}", blob.registry.log());
     }
 }
 
 #[test]
 fn an_endless_401_ends() {
     let (blob, _directory) = blob(token(), Some(&token()));
-    blob.registry
-        .fail(Fault::of_blobs(Damage::Unauthorized), 1000);
+    blob.registry.fail(Fault::of_blobs(Damage::Unauthorized), 1000);
     let error = blob.read().unwrap_err();
     assert!(matches!(error, Error::Unauthorized { .. }), "{error:?}");
-    assert!(
-        blob.registry.requests().len() <= 6,
-        "{}",
-        blob.registry.log()
-    );
+    assert!(blob.registry.requests().len() <= 6, "{}", blob.registry.log());
 }
 
 #[test]
 fn an_unknown_scheme_is_named() {
     let (blob, _directory) = blob(Login::Unknown, None);
     let error = blob.read().unwrap_err().to_string();
-    assert!(
-        error.ends_with("asks for a login that kiln does not know: negotiate"),
-        "{error}"
-    );
+    assert!(error.ends_with("asks for a login that kiln does not know: negotiate"), "{error}");
 }
 
 #[test]
 fn the_token_service_is_asked_again() {
-    let of_tokens = |damage| Fault {
-        target: Target::Token,
-        damage,
-    };
+    let of_tokens = |damage| Fault { target: Target::Token, damage };
     let (blob, _directory) = blob(token(), Some(&token()));
     blob.registry.fail(of_tokens(Damage::Status(503, None)), 1);
     blob.registry.fail(of_tokens(Damage::CutBeforeHead), 1);
     assert!(blob.read().unwrap() == blob.bytes);
     blob.registry.revoke_tokens();
-    blob.registry
-        .fail(of_tokens(Damage::Status(503, None)), 100);
+    blob.registry.fail(of_tokens(Damage::Status(503, None)), 100);
     let error = blob.read().unwrap_err().to_string();
     assert!(
         error.starts_with("the token service of") && error.ends_with("answered 503"),
@@ -198,21 +162,14 @@ fn the_token_service_is_asked_again() {
 
 #[test]
 fn a_redirection_takes_no_login_along() {
-    for login in [
-        basic(),
-        token(),
-        Login::IdentityToken("1dentity".to_owned()),
-    ] {
+    for login in [basic(), token(), Login::IdentityToken("1dentity".to_owned())] {
         let (blob, _directory) = blob(login.clone(), Some(&login));
         blob.registry.serve_blobs(Blobs::Redirected);
-        blob.registry
-            .fail(Fault::of_blobs(Damage::CutAfter(100_000)), 1);
+        blob.registry.fail(Fault::of_blobs(Damage::CutAfter(100_000)), 1);
         assert!(blob.read().unwrap() == blob.bytes);
         let requests = blob.registry.requests();
-        let stored: Vec<_> = requests
-            .iter()
-            .filter(|request| request.server == Server::Storage)
-            .collect();
+        let stored: Vec<_> =
+            requests.iter().filter(|request| request.server == Server::Storage).collect();
         assert_eq!(stored.len(), 2);
         for request in stored {
             assert_eq!(request.header("authorization"), None);
@@ -226,16 +183,10 @@ fn a_401_of_a_redirection_gets_no_login() {
     blob.registry.serve_blobs(Blobs::Redirected);
     blob.registry.fail(Fault::of_blobs(Damage::Unauthorized), 1);
     let error = blob.read().unwrap_err();
-    assert!(
-        matches!(error, Error::Status { status: 401, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Status { status: 401, .. }), "{error:?}");
     let requests = blob.registry.requests();
     let last = requests.last().unwrap();
-    assert_eq!(
-        (last.server, last.header("authorization")),
-        (Server::Storage, None)
-    );
+    assert_eq!((last.server, last.header("authorization")), (Server::Storage, None));
 }
 
 #[test]
@@ -244,8 +195,7 @@ fn a_redirection_within_the_registry_keeps_the_login() {
     let moved = blob.registry.put_blob("moved", &blob.bytes);
     let target = format!("/v2/moved/blobs/{moved}");
     blob.read().unwrap();
-    blob.registry
-        .fail(Fault::of_blobs(Damage::RedirectsTo(target)), 1);
+    blob.registry.fail(Fault::of_blobs(Damage::RedirectsTo(target)), 1);
     assert!(blob.read().unwrap() == blob.bytes);
 }
 
@@ -254,10 +204,7 @@ fn a_helper_that_fails_does_not_stop_anonymous_access() {
     let directory = tempfile::tempdir().unwrap();
     let missing = r#"{"credsStore": "of-kiln-tests-that-does-not-exist"}"#;
     std::fs::write(directory.path().join("config.json"), missing).unwrap();
-    let blob = Blob::with(Config {
-        docker_config: Some(directory.path().to_owned()),
-        ..config()
-    });
+    let blob = Blob::with(Config { docker_config: Some(directory.path().to_owned()), ..config() });
     blob.registry.require(Login::AnonymousToken);
     assert!(blob.read().unwrap() == blob.bytes);
     blob.registry.require(token());

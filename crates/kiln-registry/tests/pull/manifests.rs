@@ -45,22 +45,15 @@ fn an_image_comes_whole() {
 #[test]
 fn the_platform_chooses_from_an_index() {
     let registry = Registry::start();
-    let images = [
-        image(),
-        image().platform("linux/arm64").layer("file c 0644 arm\n"),
-    ];
+    let images = [image(), image().platform("linux/arm64").layer("file c 0644 arm\n")];
     oci::index(&images).push(&registry, "app:1");
     let client = Client::new(config());
     let reference = reference(&registry.reference("app:1"));
-    let pulled = client
-        .image(&reference, &Platform::new("linux", "arm64", None))
-        .unwrap();
+    let pulled = client.image(&reference, &Platform::new("linux", "arm64", None)).unwrap();
     assert!(pulled.resolved.is_index());
     assert_eq!(pulled.manifest_document.bytes, images[1].blobs().bytes);
     assert_eq!(pulled.config.architecture, "arm64");
-    let error = client
-        .image(&reference, &Platform::new("linux", "s390x", None))
-        .unwrap_err();
+    let error = client.image(&reference, &Platform::new("linux", "s390x", None)).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("`{reference}` has no image for linux/s390x; it has linux/amd64, linux/arm64")
@@ -79,29 +72,18 @@ fn pinned_references_get_what_they_are_pinned_to() {
     // A registry that has something else under that digest.
     let wrong = BlobDigest::of(b"wrong");
     let bytes = image().blobs().bytes;
-    registry.put_manifest(
-        "app",
-        Some(&wrong.to_string()),
-        media_type::OCI_MANIFEST,
-        &bytes,
-    );
+    registry.put_manifest("app", Some(&wrong.to_string()), media_type::OCI_MANIFEST, &bytes);
     let pinned = reference(&registry.reference(&format!("app@{wrong}")));
     let claims = Fault::of_manifests(Damage::ClaimsDigest(wrong.to_string()));
     registry.fail(claims, 1);
     for _ in 0..2 {
         let error = client.resolve(&pinned).unwrap_err();
-        let Error::DigestMismatch {
-            expected, actual, ..
-        } = error
-        else {
+        let Error::DigestMismatch { expected, actual, .. } = error else {
             panic!("{error:?}");
         };
         assert_eq!((expected, actual), (wrong, digest));
     }
-    assert!(matches!(
-        client.head(&pinned),
-        Err(Error::DigestMismatch { .. })
-    ));
+    assert!(matches!(client.head(&pinned), Err(Error::DigestMismatch { .. })));
 }
 
 #[test]
@@ -118,19 +100,14 @@ fn a_tag_is_looked_up_without_its_manifest() {
 
 #[test]
 fn broken_answers_are_asked_for_again() {
-    for damage in [
-        Damage::CutBeforeHead,
-        Damage::CutInHead,
-        Damage::CutAfter(20),
-        Damage::Status(502, None),
-    ] {
+    for damage in
+        [Damage::CutBeforeHead, Damage::CutInHead, Damage::CutAfter(20), Damage::Status(502, None)]
+    {
         let registry = Registry::start();
         let digest = image().push(&registry, "app:1").digest;
         registry.fail(Fault::of_manifests(damage.clone()), 2);
         let client = Client::new(config());
-        let resolved = client
-            .resolve(&reference(&registry.reference("app:1")))
-            .unwrap();
+        let resolved = client.resolve(&reference(&registry.reference("app:1"))).unwrap();
         assert_eq!(resolved.descriptor.digest, digest, "{damage:?}");
         assert_eq!(registry.requests().len(), 3);
     }
@@ -142,26 +119,15 @@ fn wrong_answers_are_errors() {
         (Damage::WrongBit, "has digest"),
         (Damage::Shorter(5), "has digest"),
         (Damage::LongerWithoutLength(5), "has digest"),
-        (
-            Damage::ClaimsDigest(BlobDigest::of(b"").to_string()),
-            "has digest",
-        ),
-        (
-            Damage::ClaimsDigest("sha512:00".to_owned()),
-            "not a sha256 digest",
-        ),
-        (
-            Damage::Status(418, None),
-            "answered 418: TESTED: this was asked for",
-        ),
+        (Damage::ClaimsDigest(BlobDigest::of(b"").to_string()), "has digest"),
+        (Damage::ClaimsDigest("sha512:00".to_owned()), "not a sha256 digest"),
+        (Damage::Status(418, None), "answered 418: TESTED: this was asked for"),
     ] {
         let registry = Registry::start();
         image().push(&registry, "app:1");
         registry.fail(Fault::of_manifests(damage.clone()), 1);
         let client = Client::new(config());
-        let error = client
-            .resolve(&reference(&registry.reference("app:1")))
-            .unwrap_err();
+        let error = client.resolve(&reference(&registry.reference("app:1"))).unwrap_err();
         assert!(error.to_string().contains(expected), "{damage:?}: {error}");
     }
 }
@@ -184,25 +150,11 @@ fn documents_that_are_no_images() {
     let config_descriptor = json!({"mediaType": "x", "size": 1, "digest": sha512});
     for (document, expected) in [
         (json!({"schemaVersion": 1, "fsLayers": []}), "schema 1"),
-        (
-            json!({"schemaVersion": 2, "manifests": [], "config": {}}),
-            "an index and a manifest",
-        ),
-        (
-            json!({"schemaVersion": 2, "config": config_descriptor, "layers": []}),
-            "not a sha256",
-        ),
-        (
-            json!({"schemaVersion": 2, "config": {}, "layers": []}),
-            "as an image manifest",
-        ),
+        (json!({"schemaVersion": 2, "manifests": [], "config": {}}), "an index and a manifest"),
+        (json!({"schemaVersion": 2, "config": config_descriptor, "layers": []}), "not a sha256"),
+        (json!({"schemaVersion": 2, "config": {}, "layers": []}), "as an image manifest"),
     ] {
-        registry.put_manifest(
-            "app",
-            Some("1"),
-            "text/plain",
-            document.to_string().as_bytes(),
-        );
+        registry.put_manifest("app", Some("1"), "text/plain", document.to_string().as_bytes());
         let reference = reference(&registry.reference("app:1"));
         let platform = Platform::new("linux", "amd64", None);
         let error = client.image(&reference, &platform).unwrap_err();
@@ -210,10 +162,7 @@ fn documents_that_are_no_images() {
     }
     let endless = vec![b' '; (16 << 20) + 1];
     let digest = registry.put_manifest("app", None, media_type::OCI_MANIFEST, &endless);
-    let repository = Repository {
-        registry: registry.host(),
-        name: "app".to_owned(),
-    };
+    let repository = Repository { registry: registry.host(), name: "app".to_owned() };
     let error = client.manifest(&repository, digest).unwrap_err();
     assert!(error.to_string().contains("it is longer than"), "{error}");
 }

@@ -16,10 +16,7 @@ pub(crate) fn config() -> Config {
             first_wait: Duration::from_millis(2),
             longest_wait: Duration::from_secs(5),
         },
-        timeouts: Timeouts {
-            connect: Duration::from_secs(10),
-            ..Timeouts::default()
-        },
+        timeouts: Timeouts { connect: Duration::from_secs(10), ..Timeouts::default() },
         ..Config::default()
     }
 }
@@ -44,10 +41,7 @@ impl Blob {
         let registry = Registry::start();
         let bytes = random(1_000_000);
         let digest = registry.put_blob("app", &bytes);
-        let repository = Repository {
-            registry: registry.host(),
-            name: "app".to_owned(),
-        };
+        let repository = Repository { registry: registry.host(), name: "app".to_owned() };
         Self {
             registry,
             client: Client::new(config),
@@ -69,10 +63,7 @@ impl Blob {
     /// Ranges that were asked for, one per request.
     pub(crate) fn ranges(&self) -> Vec<Option<String>> {
         let requests = self.registry.requests();
-        requests
-            .iter()
-            .map(|request| request.header("range").map(str::to_owned))
-            .collect()
+        requests.iter().map(|request| request.header("range").map(str::to_owned)).collect()
     }
 }
 

@@ -57,12 +57,7 @@ const AF_ALG: u32 = 38;
 const AF_VSOCK: u32 = 40;
 
 fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> Instruction {
-    Instruction {
-        code,
-        jump_true,
-        jump_false,
-        operand,
-    }
+    Instruction { code, jump_true, jump_false, operand }
 }
 
 fn ret(value: u32) -> Instruction {

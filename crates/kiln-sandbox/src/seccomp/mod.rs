@@ -118,10 +118,7 @@ fn profile(architecture: &Architecture) -> Profile {
         next = number + 1;
     }
     push(next, Verdict::Missing);
-    Profile {
-        audit_arch: architecture.audit_arch,
-        ranges,
-    }
+    Profile { audit_arch: architecture.audit_arch, ranges }
 }
 
 /// The filter for the machine that this program was built for.

@@ -13,10 +13,7 @@ pub(super) struct Row {
     /// The kernel's name for the call, for tests and readers.
     #[cfg_attr(
         not(test),
-        expect(
-            dead_code,
-            reason = "the name documents the row; tests look calls up by it"
-        )
+        expect(dead_code, reason = "the name documents the row; tests look calls up by it")
     )]
     pub(super) name: &'static str,
     pub(super) x86_64: u32,
@@ -25,12 +22,7 @@ pub(super) struct Row {
 }
 
 const fn row(name: &'static str, x86_64: u32, x86: u32, aarch64: u32) -> Row {
-    Row {
-        name,
-        x86_64,
-        x86,
-        aarch64,
-    }
+    Row { name, x86_64, x86, aarch64 }
 }
 
 /// Every call that is allowed whatever its arguments are, by name.

@@ -14,11 +14,7 @@ fn interpret(program: &[Instruction], arch: u32, number: u32, argument: u64) -> 
         let instruction = program[at];
         at += 1;
         let jump = |holds: bool| {
-            usize::from(if holds {
-                instruction.jump_true
-            } else {
-                instruction.jump_false
-            })
+            usize::from(if holds { instruction.jump_true } else { instruction.jump_false })
         };
         match instruction.code {
             LOAD => {
@@ -48,9 +44,7 @@ fn every_number_gets_the_verdict_of_the_table() {
         let profile = profile(&architecture);
         let program = bpf::compile(std::slice::from_ref(&profile));
         for number in 0..1024 {
-            let allowed = ALLOWED
-                .iter()
-                .any(|row| (architecture.number)(row) == number);
+            let allowed = ALLOWED.iter().any(|row| (architecture.number)(row) == number);
             let verdict = profile.verdict(number);
             assert_eq!(verdict == Verdict::Allow, allowed, "number {number}");
             let expected = match verdict {
@@ -77,11 +71,7 @@ fn arguments_decide_for_clone_personality_and_socket() {
         // CLONE_THREAD and friends, then each namespace flag.
         assert_eq!(answer(architecture.clone, 0x003d_0f00), RETURN_ALLOW);
         for flag in [17, 25, 26, 27, 28, 29, 30] {
-            assert_eq!(
-                answer(architecture.clone, 1 << flag),
-                RETURN_EPERM,
-                "clone bit {flag}"
-            );
+            assert_eq!(answer(architecture.clone, 1 << flag), RETURN_EPERM, "clone bit {flag}");
         }
         for domain in [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff] {
             assert_eq!(answer(architecture.personality, domain), RETURN_ALLOW);
@@ -89,11 +79,7 @@ fn arguments_decide_for_clone_personality_and_socket() {
         // ADDR_NO_RANDOMIZE
         assert_eq!(answer(architecture.personality, 0x004_0000), RETURN_EPERM);
         for family in [1, 2, 10, 16, 17, 37, 39, 41] {
-            assert_eq!(
-                answer(architecture.socket, family),
-                RETURN_ALLOW,
-                "family {family}"
-            );
+            assert_eq!(answer(architecture.socket, family), RETURN_ALLOW, "family {family}");
         }
         assert_eq!(answer(architecture.socket, 38), RETURN_EPERM);
         assert_eq!(answer(architecture.socket, 40), RETURN_EPERM);
@@ -108,16 +94,10 @@ fn foreign_architectures_do_not_exist() {
     let program = bpf::compile(&[profile(&X86_64), profile(&X86)]);
     // 32-bit ARM's `read`, and x32's.
     assert_eq!(interpret(&program, 0x4000_0028, 3, 0).0, RETURN_ENOSYS);
-    assert_eq!(
-        interpret(&program, AUDIT_ARCH_X86_64, 0x4000_0000, 0).0,
-        RETURN_ENOSYS
-    );
+    assert_eq!(interpret(&program, AUDIT_ARCH_X86_64, 0x4000_0000, 0).0, RETURN_ENOSYS);
     // The same number means another call on the second architecture: 1 is `write`, and `exit`; 56 is `clone`, and `mpx`.
     assert_eq!(interpret(&program, AUDIT_ARCH_I386, 56, 0).0, RETURN_EPERM);
-    assert_eq!(
-        interpret(&program, AUDIT_ARCH_X86_64, 56, 0).0,
-        RETURN_ALLOW
-    );
+    assert_eq!(interpret(&program, AUDIT_ARCH_X86_64, 56, 0).0, RETURN_ALLOW);
 }
 
 #[test]
@@ -125,18 +105,16 @@ fn the_filter_is_short() {
     let program = bpf::compile(&[profile(&X86_64), profile(&X86)]);
     // The kernel's own limit is 4096 (BPF_MAXINSNS).
     assert!(program.len() < 500, "{} instructions", program.len());
-    let longest = (0..512)
-        .map(|number| interpret(&program, AUDIT_ARCH_X86_64, number, 1).1)
-        .max();
+    let longest = (0..512).map(|number| interpret(&program, AUDIT_ARCH_X86_64, number, 1).1).max();
     assert!(longest < Some(20), "{longest:?} steps");
 }
 
 #[test]
 fn the_table_has_what_programs_need_and_not_what_escapes() {
     let allowed = |name: &str| ALLOWED.iter().any(|row| row.name == name);
-    for name in [
-        "execve", "openat", "mmap", "futex", "ptrace", "seccomp", "chroot", "mknodat", "openat2",
-    ] {
+    for name in
+        ["execve", "openat", "mmap", "futex", "ptrace", "seccomp", "chroot", "mknodat", "openat2"]
+    {
         assert!(allowed(name), "{name}");
     }
     for name in [
@@ -163,10 +141,7 @@ fn the_table_has_what_programs_need_and_not_what_escapes() {
 #[test]
 fn numbers_agree_with_the_c_library() {
     let number = |name: &str| {
-        ALLOWED
-            .iter()
-            .find(|row| row.name == name)
-            .map(|row| libc::c_long::from(row.x86_64))
+        ALLOWED.iter().find(|row| row.name == name).map(|row| libc::c_long::from(row.x86_64))
     };
     assert_eq!(number("read"), Some(libc::SYS_read));
     assert_eq!(number("execve"), Some(libc::SYS_execve));

@@ -61,10 +61,7 @@ pub enum MountPointKind {
 /// One step of a sandbox' setup. `Display` names it in words.
 #[derive(Debug)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "each variant's fields are what its sentence in `Display` says"
-)]
+#[expect(missing_docs, reason = "each variant's fields are what its sentence in `Display` says")]
 pub enum SetupOp {
     /// All signals get their default action.
     ResetSignals,
@@ -83,34 +80,19 @@ pub enum SetupOp {
     /// The loopback device.
     LoopbackUp,
     /// A file system is created, and attached later.
-    CreateFilesystem {
-        filesystem: Filesystem,
-        into: Handle,
-    },
+    CreateFilesystem { filesystem: Filesystem, into: Handle },
     /// A part of a detached overlay is picked. `scratch` is any directory that is there.
-    Select {
-        tree: Handle,
-        subtree: Handle,
-        scratch: CString,
-        into: Handle,
-    },
+    Select { tree: Handle, subtree: Handle, scratch: CString, into: Handle },
     /// The root file system becomes `/`; the host's tree is gone from here on. `scratch` is any directory that is there.
     EnterRoot { rootfs: Handle, scratch: CString },
     /// A mount point below an earlier mount is made when it is missing; prefixes from the top down.
-    MakeMountPoint {
-        prefixes: Vec<CString>,
-        kind: MountPointKind,
-    },
+    MakeMountPoint { prefixes: Vec<CString>, kind: MountPointKind },
     /// A detached mount is attached.
     Attach { handle: Handle, at: CString },
     /// A file system is created and attached.
     Mount { filesystem: Filesystem, at: CString },
     /// A character device.
-    MakeDevice {
-        path: CString,
-        major: u32,
-        minor: u32,
-    },
+    MakeDevice { path: CString, major: u32, minor: u32 },
     /// A symlink.
     Link { path: CString, target: CString },
     /// A file reads as empty, where it exists.
@@ -205,12 +187,7 @@ impl fmt::Display for SetupOp {
             }
             Self::Attach { handle, at } => write!(out, "mount {} on {}", handle.label, text(at)),
             Self::Mount { filesystem, at } => {
-                write!(
-                    out,
-                    "mount {filesystem} on {} ({})",
-                    text(at),
-                    filesystem.details()
-                )
+                write!(out, "mount {filesystem} on {} ({})", text(at), filesystem.details())
             }
             Self::MakeDevice { path, major, minor } => {
                 write!(out, "make device {} ({major}:{minor})", text(path))

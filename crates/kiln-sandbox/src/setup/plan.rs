@@ -45,11 +45,7 @@ pub(crate) fn plan(spec: &Spec, mode: Mode) -> Result<Plan, Error> {
     }
     builder.confine();
     builder.command()?;
-    Ok(Plan {
-        sources: builder.sources,
-        made: builder.made,
-        ops: builder.ops,
-    })
+    Ok(Plan { sources: builder.sources, made: builder.made, ops: builder.ops })
 }
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -83,20 +79,10 @@ const MASKED_FILES: [&str; 7] = [
     "/proc/timer_stats",
     "/proc/sched_debug",
 ];
-const MASKED_DIRECTORIES: [&str; 5] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const MASKED_DIRECTORIES: [&str; 5] =
+    ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where a program is looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -151,18 +137,12 @@ impl<'a> Builder<'a> {
 
     fn handle(&self, source: &Source, label: String) -> Handle {
         let index = self.sources.iter().position(|other| other == source);
-        Handle {
-            index: index.expect("every source was listed by `new`"),
-            label,
-        }
+        Handle { index: index.expect("every source was listed by `new`"), label }
     }
 
     fn make_handle(&mut self, label: String) -> Handle {
         self.made += 1;
-        Handle {
-            index: self.source_count + self.made - 1,
-            label,
-        }
+        Handle { index: self.source_count + self.made - 1, label }
     }
 
     fn process_basics(&mut self) -> Result<(), Error> {
@@ -175,10 +155,7 @@ impl<'a> Builder<'a> {
         // Modes of what is made below are exact.
         self.ops.push(SetupOp::Umask(0));
         self.ops.push(SetupOp::PrivateMounts);
-        self.ops.push(SetupOp::SetHostname(c_string(
-            &self.spec.hostname,
-            "the host name",
-        )?));
+        self.ops.push(SetupOp::SetHostname(c_string(&self.spec.hostname, "the host name")?));
         if self.spec.network == Network::None {
             self.ops.push(SetupOp::LoopbackUp);
         }
@@ -189,55 +166,29 @@ impl<'a> Builder<'a> {
         let scratch = c_string(&self.spec.rootfs.upper, "the upper directory")?;
         let proc = self.make_handle("proc".to_owned());
         let filesystem = filesystem("proc", &[], NOSUID | NODEV | NOEXEC);
-        self.ops.push(SetupOp::CreateFilesystem {
-            filesystem,
-            into: proc.clone(),
-        });
+        self.ops.push(SetupOp::CreateFilesystem { filesystem, into: proc.clone() });
         for (index, mount) in self.spec.mounts.iter().enumerate() {
             let handle = self.open_mount(index, mount, &scratch);
             self.mounts.push(handle);
         }
         let rootfs = self.handle(
             &Source::Rootfs,
-            format!(
-                "root file system of {} layers",
-                self.spec.rootfs.lowers.len()
-            ),
+            format!("root file system of {} layers", self.spec.rootfs.lowers.len()),
         );
         self.ops.push(SetupOp::EnterRoot { rootfs, scratch });
-        self.ops.push(SetupOp::Attach {
-            handle: proc.clone(),
-            at: constant("/proc"),
-        });
+        self.ops.push(SetupOp::Attach { handle: proc.clone(), at: constant("/proc") });
         self.proc = Some(proc);
         Ok(())
     }
 
     fn open_mount(&mut self, index: usize, mount: &Mount, scratch: &CString) -> Option<Handle> {
         match &mount.kind {
-            MountKind::Bind {
-                source,
-                selector,
-                access,
-                ..
-            } => {
-                let label = format!(
-                    "{}{}",
-                    inside(source, selector).display(),
-                    read_only(*access)
-                );
+            MountKind::Bind { source, selector, access, .. } => {
+                let label = format!("{}{}", inside(source, selector).display(), read_only(*access));
                 Some(self.handle(&Source::Mount(index), label))
             }
-            MountKind::Overlay {
-                lowers,
-                writable,
-                selector,
-            } => {
-                let access = if writable.is_some() {
-                    Access::ReadWrite
-                } else {
-                    Access::ReadOnly
-                };
+            MountKind::Overlay { lowers, writable, selector } => {
+                let access = if writable.is_some() { Access::ReadWrite } else { Access::ReadOnly };
                 let layers = format!("overlay of {} layers{}", lowers.len(), read_only(access));
                 let tree = self.handle(&Source::Mount(index), layers.clone());
                 if selector.as_os_str().is_empty() {
@@ -268,10 +219,7 @@ impl<'a> Builder<'a> {
         }
         let Some(at) = prefixes.last().cloned() else {
             let source = rustix::io::Errno::BUSY.into();
-            return Err(Error::MountPoint {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(Error::MountPoint { path: path.to_owned(), source });
         };
         self.ops.push(SetupOp::MakeMountPoint { prefixes, kind });
         Ok(at)
@@ -279,18 +227,11 @@ impl<'a> Builder<'a> {
 
     fn devices(&mut self) -> Result<(), Error> {
         let dev = filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], NOSUID);
-        self.ops.push(SetupOp::Mount {
-            filesystem: dev,
-            at: constant("/dev"),
-        });
+        self.ops.push(SetupOp::Mount { filesystem: dev, at: constant("/dev") });
         for (path, major, minor) in DEVICES {
             match self.mode {
                 Mode::Root => {
-                    self.ops.push(SetupOp::MakeDevice {
-                        path: constant(path),
-                        major,
-                        minor,
-                    });
+                    self.ops.push(SetupOp::MakeDevice { path: constant(path), major, minor });
                 }
                 Mode::UserNamespace => {
                     let source = Source::Host(path, Access::ReadWrite);
@@ -301,18 +242,12 @@ impl<'a> Builder<'a> {
             }
         }
         for (path, target) in LINKS {
-            self.ops.push(SetupOp::Link {
-                path: constant(path),
-                target: constant(target),
-            });
+            self.ops.push(SetupOp::Link { path: constant(path), target: constant(target) });
         }
         let pts: &[(&str, &str)] = match self.mode {
-            Mode::Root => &[
-                ("newinstance", ""),
-                ("ptmxmode", "0666"),
-                ("mode", "0620"),
-                ("gid", "5"),
-            ],
+            Mode::Root => {
+                &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")]
+            }
             // The terminals' group need not be mapped.
             Mode::UserNamespace => &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")],
         };
@@ -326,10 +261,7 @@ impl<'a> Builder<'a> {
                     NOSUID | NODEV | NOEXEC,
                 ),
             ),
-            (
-                "/dev/mqueue",
-                filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC),
-            ),
+            ("/dev/mqueue", filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)),
         ] {
             let at = self.make_mount_point(Path::new(path), MountPointKind::Directory)?;
             self.ops.push(SetupOp::Mount { filesystem, at });
@@ -345,10 +277,7 @@ impl<'a> Builder<'a> {
                 if privileges == Privileges::Default {
                     attributes |= RDONLY;
                 }
-                SetupOp::Mount {
-                    filesystem: filesystem("sysfs", &[], attributes),
-                    at,
-                }
+                SetupOp::Mount { filesystem: filesystem("sysfs", &[], attributes), at }
             }
             (Mode::UserNamespace, privileges) => {
                 let access = match privileges {
@@ -356,10 +285,7 @@ impl<'a> Builder<'a> {
                     Privileges::Insecure => Access::ReadWrite,
                 };
                 let label = format!("the host's /sys{}", read_only(access));
-                SetupOp::Attach {
-                    handle: self.handle(&Source::Host("/sys", access), label),
-                    at,
-                }
+                SetupOp::Attach { handle: self.handle(&Source::Host("/sys", access), label), at }
             }
         };
         self.ops.push(op);
@@ -371,10 +297,8 @@ impl<'a> Builder<'a> {
                 let at = self.make_mount_point(&mount.destination, MountPointKind::Directory)?;
                 let mut options = vec![("mode", format!("{mode:o}"))];
                 options.extend(size_bytes.map(|size| ("size", size.to_string())));
-                let options: Vec<_> = options
-                    .iter()
-                    .map(|(key, value)| (*key, value.as_str()))
-                    .collect();
+                let options: Vec<_> =
+                    options.iter().map(|(key, value)| (*key, value.as_str())).collect();
                 let filesystem = filesystem("tmpfs", &options, NOSUID | NODEV);
                 self.ops.push(SetupOp::Mount { filesystem, at });
             }
@@ -393,12 +317,9 @@ impl<'a> Builder<'a> {
         if self.spec.privileges == Privileges::Insecure {
             return;
         }
-        self.ops
-            .extend(MASKED_FILES.map(|path| SetupOp::MaskFile(constant(path))));
-        self.ops
-            .extend(MASKED_DIRECTORIES.map(|path| SetupOp::MaskDirectory(constant(path))));
-        self.ops
-            .extend(READ_ONLY.map(|path| SetupOp::MakeReadOnly(constant(path))));
+        self.ops.extend(MASKED_FILES.map(|path| SetupOp::MaskFile(constant(path))));
+        self.ops.extend(MASKED_DIRECTORIES.map(|path| SetupOp::MaskDirectory(constant(path))));
+        self.ops.extend(READ_ONLY.map(|path| SetupOp::MakeReadOnly(constant(path))));
     }
 
     fn command(&mut self) -> Result<(), Error> {
@@ -409,21 +330,13 @@ impl<'a> Builder<'a> {
         self.ops.push(SetupOp::Umask(0o022));
         let confined = self.spec.privileges == Privileges::Default;
         if confined {
-            self.ops
-                .push(SetupOp::LimitCapabilities(capability::DEFAULT));
+            self.ops.push(SetupOp::LimitCapabilities(capability::DEFAULT));
             self.ops.push(SetupOp::InstallFilter);
         }
         self.ops.push(SetupOp::SetGroups(process.groups.clone()));
-        self.ops.push(SetupOp::SetUser {
-            uid: process.uid,
-            gid: process.gid,
-        });
+        self.ops.push(SetupOp::SetUser { uid: process.uid, gid: process.gid });
         if confined {
-            let set = if process.uid == 0 {
-                capability::DEFAULT
-            } else {
-                CapabilitySet(0)
-            };
+            let set = if process.uid == 0 { capability::DEFAULT } else { CapabilitySet(0) };
             self.ops.push(SetupOp::SetCapabilities(set));
         }
         self.ops.push(SetupOp::DieWithParent);
@@ -440,15 +353,8 @@ fn read_only(access: Access) -> &'static str {
 }
 
 fn filesystem(name: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Filesystem {
-    let options = options
-        .iter()
-        .map(|(key, value)| (constant(key), constant(value)))
-        .collect();
-    Filesystem {
-        name: constant(name),
-        options,
-        attributes,
-    }
+    let options = options.iter().map(|(key, value)| (constant(key), constant(value))).collect();
+    Filesystem { name: constant(name), options, attributes }
 }
 
 fn constant(text: &str) -> CString {
@@ -462,19 +368,13 @@ fn c_string(text: impl AsRef<OsStr>, what: &'static str) -> Result<CString, Erro
 /// A selector's path in its source, for messages.
 pub(crate) fn inside(source: &Path, selector: &Path) -> PathBuf {
     let selector = selector.strip_prefix("/").unwrap_or(selector);
-    if selector.as_os_str().is_empty() {
-        source.to_owned()
-    } else {
-        source.join(selector)
-    }
+    if selector.as_os_str().is_empty() { source.to_owned() } else { source.join(selector) }
 }
 
 /// The names along an absolute path, `.` and `..` resolved by name alone.
 pub(crate) fn names(path: &Path) -> Result<Vec<&OsStr>, Error> {
     if !path.is_absolute() {
-        return Err(Error::NotAbsolute {
-            path: path.to_owned(),
-        });
+        return Err(Error::NotAbsolute { path: path.to_owned() });
     }
     let mut names = Vec::new();
     for component in path.components() {
@@ -490,12 +390,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<&OsStr>, Error> {
 fn program(spec: &Spec) -> Result<Program, Error> {
     let process = &spec.process;
     let name = process.args.first().ok_or(Error::NoArguments)?;
-    let path = process
-        .env
-        .iter()
-        .rev()
-        .find(|(key, _)| key == "PATH")
-        .map(|(_, value)| value);
+    let path = process.env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value);
     let path = path.map_or(OsStr::new(DEFAULT_PATH), |value| value.as_os_str());
     let (candidates, searched) = if name.as_bytes().contains(&b'/') {
         (vec![c_string(name, "an argument")?], None)
@@ -507,11 +402,8 @@ fn program(spec: &Spec) -> Result<Program, Error> {
             .collect();
         (candidates?, Some(path.to_string_lossy().into_owned()))
     };
-    let args: Result<Vec<_>, _> = process
-        .args
-        .iter()
-        .map(|argument| c_string(argument, "an argument"))
-        .collect();
+    let args: Result<Vec<_>, _> =
+        process.args.iter().map(|argument| c_string(argument, "an argument")).collect();
     let env: Result<Vec<_>, _> = process
         .env
         .iter()
@@ -522,10 +414,5 @@ fn program(spec: &Spec) -> Result<Program, Error> {
             c_string(pair, "an environment variable")
         })
         .collect();
-    Ok(Program {
-        candidates,
-        args: StringArray::new(args?),
-        env: StringArray::new(env?),
-        searched,
-    })
+    Ok(Program { candidates, args: StringArray::new(args?), env: StringArray::new(env?), searched })
 }

@@ -12,14 +12,8 @@ fn the_command_is_pid_1_with_its_own_host_name() {
     let fixture = Fixture::new();
     let script = "echo $$; hostname; umask; pwd; ps | wc -l";
     // The header, sh, ps, wc.
-    assert_eq!(
-        output(&fixture.sh(script)),
-        "1\nbuildkitsandbox\n0022\n/\n4\n"
-    );
-    assert_eq!(
-        output(&fixture.sh("readlink /proc/self/ns/user")).trim(),
-        link("user")
-    );
+    assert_eq!(output(&fixture.sh(script)), "1\nbuildkitsandbox\n0022\n/\n4\n");
+    assert_eq!(output(&fixture.sh("readlink /proc/self/ns/user")).trim(), link("user"));
     for own in ["pid", "mnt", "uts", "ipc"] {
         let inside = output(&fixture.sh(&format!("readlink /proc/self/ns/{own}")));
         assert_ne!(inside.trim(), link(own), "{own}");
@@ -27,10 +21,7 @@ fn the_command_is_pid_1_with_its_own_host_name() {
 }
 
 fn link(namespace: &str) -> String {
-    std::fs::read_link(format!("/proc/self/ns/{namespace}"))
-        .unwrap()
-        .display()
-        .to_string()
+    std::fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap().display().to_string()
 }
 
 #[test]
@@ -84,11 +75,8 @@ fn setuid_programs_work() {
     // Busybox gives such rights up by itself, so this takes a program and the C library of the host.
     let setuid = fixture.image().join("bin/setuid-cat");
     std::fs::copy("/bin/cat", &setuid).unwrap();
-    std::fs::set_permissions(
-        &setuid,
-        std::os::unix::fs::PermissionsExt::from_mode(0o4755),
-    )
-    .unwrap();
+    std::fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755))
+        .unwrap();
     let mut spec = fixture.command(&["setuid-cat", "/proc/self/status"]);
     let libraries = ["/usr", "/lib", "/lib64"].into_iter();
     spec.mounts = libraries
@@ -107,17 +95,12 @@ fn forbidden_calls_are_refused() {
         return;
     }
     let fixture = Fixture::new();
-    for script in [
-        "mount -t tmpfs none /tmp",
-        "unshare -m true",
-        "umount /proc",
-        "hostname other",
-    ] {
+    for script in ["mount -t tmpfs none /tmp", "unshare -m true", "umount /proc", "hostname other"]
+    {
         let result = run(&fixture.sh(script)).unwrap();
         assert!(!result.exit.status.success(), "{script}");
-        let refused = ["not permitted", "permission denied"]
-            .iter()
-            .any(|why| result.stderr.contains(why));
+        let refused =
+            ["not permitted", "permission denied"].iter().any(|why| result.stderr.contains(why));
         assert!(refused, "{script}: {}", result.stderr);
     }
     output(&fixture.sh("chroot / true; mknod /tmp/null c 1 3; chown 7:7 /tmp/null"));
@@ -135,20 +118,12 @@ fn the_kernels_own_files_are_masked_or_read_only() {
         done
         ! test -e /sys/firmware || ls /sys/firmware";
     assert_eq!(output(&fixture.sh(script)), "");
-    for path in [
-        "/proc/sys/kernel/domainname",
-        "/proc/sysrq-trigger",
-        "/sys/kernel/mm/ksm/run",
-    ] {
+    for path in ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run"] {
         if !std::path::Path::new(path).exists() {
             continue;
         }
         let result = run(&fixture.sh(&format!("echo 0 > {path}"))).unwrap();
-        assert!(
-            result.stderr.contains("Read-only file system"),
-            "{path}: {}",
-            result.stderr
-        );
+        assert!(result.stderr.contains("Read-only file system"), "{path}: {}", result.stderr);
     }
     // The command's own settings are still its own.
     output(&fixture.sh("echo 10 > /proc/self/oom_score_adj"));
@@ -193,10 +168,7 @@ fn without_network_there_is_only_loopback() {
     assert!(names.lines().any(|name| name == "lo"), "{names}");
     assert!(names.ends_with("1\n"), "{names}");
     assert!(!names.contains("eth"), "{names}");
-    assert_eq!(
-        output(&fixture.sh("readlink /proc/self/ns/net")).trim(),
-        link("net")
-    );
+    assert_eq!(output(&fixture.sh("readlink /proc/self/ns/net")).trim(), link("net"));
     let mut spec = fixture.sh("readlink /proc/self/ns/net");
     spec.network = Network::None;
     assert_ne!(output(&spec).trim(), link("net"));

@@ -16,10 +16,7 @@ fn changes_land_in_the_upper_directory() {
     let spec = fixture.sh("echo new > /etc/new; rm /etc/passwd; mkdir -p /opt/app");
     output(&spec);
     let upper = &spec.rootfs.upper;
-    assert_eq!(
-        tree(upper),
-        ["etc/", "etc/new", "etc/passwd", "opt/", "opt/app/"]
-    );
+    assert_eq!(tree(upper), ["etc/", "etc/new", "etc/passwd", "opt/", "opt/app/"]);
     let whiteout = fs::symlink_metadata(upper.join("etc/passwd")).unwrap();
     assert!(whiteout.file_type().is_char_device());
     assert_eq!(whiteout.rdev(), 0);
@@ -76,10 +73,7 @@ fn a_command_can_run_without_any_layer_below() {
         fs::copy("/bin/busybox", spec.rootfs.upper.join("bin").join(name)).unwrap();
     }
     output(&spec);
-    assert_eq!(
-        fs::read_to_string(spec.rootfs.upper.join("greeting")).unwrap(),
-        "hi\n"
-    );
+    assert_eq!(fs::read_to_string(spec.rootfs.upper.join("greeting")).unwrap(), "hi\n");
 }
 
 #[test]
@@ -91,11 +85,7 @@ fn a_read_only_root_refuses_writes() {
     let mut spec = fixture.sh("touch /x");
     spec.rootfs.access = Access::ReadOnly;
     let result = run(&spec).unwrap();
-    assert!(
-        result.stderr.contains("Read-only file system"),
-        "{}",
-        result.stderr
-    );
+    assert!(result.stderr.contains("Read-only file system"), "{}", result.stderr);
 }
 
 #[test]
@@ -115,9 +105,7 @@ fn detached_overlays_are_directories_to_work_in() {
     unlinkat(&root, "a", AtFlags::empty()).unwrap();
     drop(root);
     assert_eq!(tree(&upper), ["a", "etc/", "etc/made/"]);
-    let error = mount_detached(&lowers, Some((&upper, &work)))
-        .unwrap_err()
-        .to_string();
+    let error = mount_detached(&lowers, Some((&upper, &work))).unwrap_err().to_string();
     assert!(error.ends_with("/work` has been used before)"), "{error}");
 
     let root = mount_detached(&lowers, None).unwrap();

@@ -13,10 +13,7 @@ fn output_and_exit_code_come_back() {
     }
     let fixture = Fixture::new();
     let result = run(&fixture.sh("echo out; echo err >&2; exit 7")).unwrap();
-    assert_eq!(
-        (result.stdout.as_str(), result.stderr.as_str()),
-        ("out\n", "err\n")
-    );
+    assert_eq!((result.stdout.as_str(), result.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(result.exit.status, ExitStatus::Code(7));
     assert!(!result.exit.status.success());
 }
@@ -75,18 +72,10 @@ fn what_was_used_is_measured() {
     // Far above the test's own size, which the kernel counts in.
     let script = "dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null";
     let exit = run(&fixture.sh(script)).unwrap().exit;
-    assert!(
-        exit.max_rss_bytes > Some(290 << 20),
-        "{:?}",
-        exit.max_rss_bytes
-    );
+    assert!(exit.max_rss_bytes > Some(290 << 20), "{:?}", exit.max_rss_bytes);
     assert!(exit.system_time.as_micros() > 0);
     let exit = run(&fixture.command(&["true"])).unwrap().exit;
-    assert!(
-        exit.max_rss_bytes < Some(290 << 20),
-        "{:?}",
-        exit.max_rss_bytes
-    );
+    assert!(exit.max_rss_bytes < Some(290 << 20), "{:?}", exit.max_rss_bytes);
 }
 
 #[test]
@@ -103,17 +92,11 @@ fn programs_that_cannot_run_are_typed_errors() {
     );
     insta::assert_snapshot!(missing, @"executable `no-such-program` not found in the root file system along PATH=/usr/bin:/bin");
     let missing = error(&["/opt/no-such-program"]);
-    assert!(matches!(
-        &missing,
-        Error::ExecutableNotFound { searched: None, .. }
-    ));
+    assert!(matches!(&missing, Error::ExecutableNotFound { searched: None, .. }));
 
     let script = fixture.image().join("bin/script");
     std::fs::write(&script, "#!/bin/no-such-interpreter\n").unwrap();
-    assert!(
-        matches!(error(&["script"]), Error::Execute { .. }),
-        "not executable yet"
-    );
+    assert!(matches!(error(&["script"]), Error::Execute { .. }), "not executable yet");
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     insta::assert_snapshot!(error(&["script"]), @"`/bin/script` exists, but its interpreter or dynamic loader does not");
 
@@ -133,10 +116,7 @@ fn a_failing_step_of_the_setup_is_named() {
     let mut spec = fixture.command(&["true"]);
     spec.hostname = "x".repeat(65);
     let error = run(&spec).map(|_| ()).unwrap_err().to_string();
-    assert!(
-        error.starts_with("sandbox: can't set host name xxx"),
-        "{error}"
-    );
+    assert!(error.starts_with("sandbox: can't set host name xxx"), "{error}");
     assert!(error.ends_with("Invalid argument (os error 22)"), "{error}");
     let mut spec = fixture.command(&["true"]);
     spec.process.cwd = "/file".into();
@@ -145,11 +125,7 @@ fn a_failing_step_of_the_setup_is_named() {
     spec.process.cwd = "relative".into();
     insta::assert_snapshot!(run(&spec).map(|_| ()).unwrap_err(), @"`relative` is not an absolute path");
     let mut spec = fixture.command(&["true"]);
-    spec.mounts = vec![bind(
-        "/no/such/source",
-        "/src",
-        kiln_sandbox::Access::ReadOnly,
-    )];
+    spec.mounts = vec![bind("/no/such/source", "/src", kiln_sandbox::Access::ReadOnly)];
     insta::assert_snapshot!(run(&spec).map(|_| ()).unwrap_err(), @"can't mount `/no/such/source`: No such file or directory (os error 2)");
 }
 
@@ -189,10 +165,7 @@ fn nothing_stays_mounted_on_the_host() {
     assert!(run(&fixture.command(&["no-such-program"])).is_err());
     // Other tests run meanwhile; what would be left of this one has its path.
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(
-        !mounts.contains(fixture.path().to_str().unwrap()),
-        "{mounts}"
-    );
+    assert!(!mounts.contains(fixture.path().to_str().unwrap()), "{mounts}");
     let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
     let overlays = descriptors
         .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
@@ -221,10 +194,7 @@ fn input_is_empty_and_nothing_else_is_open() {
     }
     let fixture = Fixture::new();
     let started = Instant::now();
-    assert_eq!(
-        output(&fixture.sh("cat; readlink /proc/self/fd/0")),
-        "/dev/null\n"
-    );
+    assert_eq!(output(&fixture.sh("cat; readlink /proc/self/fd/0")), "/dev/null\n");
     assert!(started.elapsed().as_secs() < 600, "cat has ended");
     // A descriptor without close-on-exec, as a careless parent may leave.
     let leak = std::fs::File::open("/etc/passwd").unwrap();

@@ -14,10 +14,7 @@ fn fixture() -> Fixture {
     fs::create_dir_all(fixture.image().join("opt/old")).unwrap();
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     for name in ["opt/old", "opt"] {
-        fs::File::open(fixture.image().join(name))
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
+        fs::File::open(fixture.image().join(name)).unwrap().set_modified(old).unwrap();
     }
     fixture
 }
@@ -56,22 +53,13 @@ fn what_was_written_beside_stays() {
     }
     let fixture = fixture();
     let spec = fixture.sh("touch /opt/old/beside");
-    assert_eq!(
-        left(spec, &["/opt/old/cache"]),
-        ["opt/", "opt/old/", "opt/old/beside"]
-    );
+    assert_eq!(left(spec, &["/opt/old/cache"]), ["opt/", "opt/old/", "opt/old/beside"]);
     let spec = fixture.sh("touch /srv/deep/beside");
-    assert_eq!(
-        left(spec, &["/srv/deep/cache"]),
-        ["srv/", "srv/deep/", "srv/deep/beside"]
-    );
+    assert_eq!(left(spec, &["/srv/deep/cache"]), ["srv/", "srv/deep/", "srv/deep/beside"]);
     let spec = fixture.sh("chmod 700 /opt");
     let upper = spec.rootfs.upper.clone();
     assert_eq!(left(spec, &["/opt/old/cache"]), ["opt/"]);
-    assert_eq!(
-        fs::metadata(upper.join("opt")).unwrap().mode() & 0o7777,
-        0o700
-    );
+    assert_eq!(fs::metadata(upper.join("opt")).unwrap().mode() & 0o7777, 0o700);
     // The change happened above: what was only copied up on the way is no difference.
     let spec = fixture.sh("touch /opt/file");
     assert_eq!(left(spec, &["/opt/old/cache"]), ["opt/", "opt/file"]);
@@ -110,10 +98,7 @@ fn the_specials_stay_when_the_image_lacks_them() {
     assert_eq!(output(&spec), "127.0.0.1 localhost\n");
     assert_eq!(tree(&spec.rootfs.upper), ["dev/", "proc/", "sys/"]);
     for name in ["dev", "proc", "sys"] {
-        assert_eq!(
-            fs::metadata(spec.rootfs.upper.join(name)).unwrap().mode() & 0o7777,
-            0o755
-        );
+        assert_eq!(fs::metadata(spec.rootfs.upper.join(name)).unwrap().mode() & 0o7777, 0o755);
     }
     // Failing to start leaves the same.
     let mut spec = fixture.command(&["no-such-program"]);
@@ -143,11 +128,7 @@ fn links_are_followed_inside_the_root_only() {
         tmpfs("/relative/b"),
     ];
     assert_eq!(output(&spec), "generated\n/up/b\n");
-    assert!(
-        tree(&spec.rootfs.upper).is_empty(),
-        "{:?}",
-        tree(&spec.rootfs.upper)
-    );
+    assert!(tree(&spec.rootfs.upper).is_empty(), "{:?}", tree(&spec.rootfs.upper));
     assert!(tree(&outside).is_empty());
     let mut spec = fixture.sh("true");
     spec.mounts = vec![tmpfs("/loop/a")];
@@ -182,15 +163,9 @@ fn a_missing_working_directory_is_made_and_stays() {
     spec.process.uid = 1000;
     spec.process.gid = 1001;
     assert_eq!(output(&spec), "/opt/new/here\n");
-    assert_eq!(
-        tree(&spec.rootfs.upper),
-        ["opt/", "opt/new/", "opt/new/here/"]
-    );
+    assert_eq!(tree(&spec.rootfs.upper), ["opt/", "opt/new/", "opt/new/here/"]);
     let made = fs::metadata(spec.rootfs.upper.join("opt/new/here")).unwrap();
-    assert_eq!(
-        (made.uid(), made.gid(), made.mode() & 0o7777),
-        (1000, 1001, 0o755)
-    );
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (1000, 1001, 0o755));
     let kept = fs::metadata(spec.rootfs.upper.join("opt")).unwrap();
     assert_eq!((kept.uid(), kept.mtime()), (0, 1_000_000_000));
     // Below a mount it is the mount's business.

@@ -27,18 +27,10 @@ fn binds_are_as_writable_as_asked_for() {
     let spec = fixture.sh("cat /src/file; touch /src/refused");
     let result = run(&with(spec, vec![bind(&source, "/src", Access::ReadOnly)])).unwrap();
     assert_eq!(result.stdout, "text\n");
-    assert!(
-        result.stderr.contains("Read-only file system"),
-        "{}",
-        result.stderr
-    );
+    assert!(result.stderr.contains("Read-only file system"), "{}", result.stderr);
 
     let spec = fixture.sh("cat /etc/resolv.conf; stat -c %a /etc/resolv.conf");
-    let mounts = vec![bind(
-        source.join("file"),
-        "/etc/resolv.conf",
-        Access::ReadOnly,
-    )];
+    let mounts = vec![bind(source.join("file"), "/etc/resolv.conf", Access::ReadOnly)];
     assert_eq!(output(&with(spec, mounts)), "text\n644\n");
 }
 
@@ -52,12 +44,7 @@ fn selectors_stay_inside_of_their_source() {
     fs::create_dir(source.join("etc")).unwrap();
     fs::write(source.join("etc/passwd"), "inside\n").unwrap();
     std::os::unix::fs::symlink("/etc", source.join("link")).unwrap();
-    for selector in [
-        "etc/passwd",
-        "link/passwd",
-        "/etc/passwd",
-        "../../../../etc/passwd",
-    ] {
+    for selector in ["etc/passwd", "link/passwd", "/etc/passwd", "../../../../etc/passwd"] {
         for overlay in [false, true] {
             let kind = if overlay {
                 MountKind::Overlay {
@@ -73,10 +60,7 @@ fn selectors_stay_inside_of_their_source() {
                     recursion: Recursion::Single,
                 }
             };
-            let mount = Mount {
-                destination: "/picked".into(),
-                kind,
-            };
+            let mount = Mount { destination: "/picked".into(), kind };
             let text = output(&with(fixture.sh("cat /picked"), vec![mount]));
             assert_eq!(text, "inside\n", "{selector}");
         }
@@ -86,13 +70,7 @@ fn selectors_stay_inside_of_their_source() {
         writable: None,
         selector: "no/such".into(),
     };
-    let spec = with(
-        fixture.sh("true"),
-        vec![Mount {
-            destination: "/x".into(),
-            kind,
-        }],
-    );
+    let spec = with(fixture.sh("true"), vec![Mount { destination: "/x".into(), kind }]);
     assert!(matches!(run(&spec), Err(Error::MountSource { path, .. }) if path == *"no/such"));
 }
 
@@ -107,11 +85,7 @@ fn snapshots_are_read_only_without_a_writable_layer() {
     fs::write(top.join("app/file"), "top\n").unwrap();
     let overlay = |lowers: Vec<PathBuf>, writable: Option<WritableLayer>, selector: &str| Mount {
         destination: "/snapshot".into(),
-        kind: MountKind::Overlay {
-            lowers,
-            writable,
-            selector: selector.into(),
-        },
+        kind: MountKind::Overlay { lowers, writable, selector: selector.into() },
     };
     let lowers = vec![top.clone(), fixture.image()];
 
@@ -125,24 +99,14 @@ fn snapshots_are_read_only_without_a_writable_layer() {
         let spec = with(fixture.sh(&script), vec![overlay(lowers, None, selector)]);
         let result = run(&spec).unwrap();
         assert_eq!(result.stdout, "top\n");
-        assert!(
-            result.stderr.contains("Read-only file system"),
-            "{}",
-            result.stderr
-        );
+        assert!(result.stderr.contains("Read-only file system"), "{}", result.stderr);
     }
     assert_eq!(tree(&top), ["app/", "app/file"]);
 
-    for (selector, script) in [
-        ("", "touch /snapshot/app/new"),
-        ("app", "touch /snapshot/new"),
-    ] {
+    for (selector, script) in [("", "touch /snapshot/app/new"), ("app", "touch /snapshot/new")] {
         let upper = fixture.directory(&format!("upper-{selector}"));
         let work = fixture.directory(&format!("work-{selector}"));
-        let writable = Some(WritableLayer {
-            upper: upper.clone(),
-            work,
-        });
+        let writable = Some(WritableLayer { upper: upper.clone(), work });
         let mounts = vec![overlay(lowers.clone(), writable, selector)];
         output(&with(fixture.sh(script), mounts));
         assert_eq!(tree(&upper), ["app/", "app/new"]);
@@ -159,12 +123,7 @@ fn a_tmpfs_has_its_size_and_mode() {
     let result = run(&with(spec, vec![tmpfs("/tmp/fs")])).unwrap();
     assert_eq!(result.stdout, "1777\n");
     assert!(result.stderr.contains("No space left"), "{}", result.stderr);
-    assert_eq!(
-        fs::read_dir(fixture.path().join("run-0/upper"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(fs::read_dir(fixture.path().join("run-0/upper")).unwrap().count(), 0);
 }
 
 #[test]
@@ -183,10 +142,7 @@ fn mounts_nest_in_their_order() {
     assert!(tree(&spec.rootfs.upper).is_empty());
 
     let spec = fixture.sh("ls /run /run/secrets; touch /run/secrets/x/made");
-    let mounts = vec![
-        tmpfs("/run"),
-        bind(&source, "/run/secrets/x", Access::ReadWrite),
-    ];
+    let mounts = vec![tmpfs("/run"), bind(&source, "/run/secrets/x", Access::ReadWrite)];
     let spec = with(spec, mounts);
     assert_eq!(output(&spec), "/run:\nsecrets\n\n/run/secrets:\nx\n");
     assert!(tree(&spec.rootfs.upper).is_empty());
@@ -201,13 +157,7 @@ fn a_mount_below_a_shared_bind_does_not_reach_the_host() {
     let fixture = Fixture::new();
     let source = fixture.directory("source");
     let spec = fixture.sh("touch /src/inner/hidden");
-    output(&with(
-        spec,
-        vec![
-            bind(&source, "/src", Access::ReadWrite),
-            tmpfs("/src/inner"),
-        ],
-    ));
+    output(&with(spec, vec![bind(&source, "/src", Access::ReadWrite), tmpfs("/src/inner")]));
     // The mount point itself is made in the source: it is a writable bind.
     assert_eq!(tree(&source), ["inner/"]);
 }

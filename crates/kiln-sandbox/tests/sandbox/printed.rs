@@ -6,10 +6,7 @@ use crate::fixture::{Fixture, bind, tmpfs};
 
 fn printed(spec: &Spec, mode: Mode) -> String {
     let ops = setup_ops(spec, mode).unwrap();
-    ops.iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    ops.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn spec() -> Spec {
@@ -107,9 +104,7 @@ fn in_a_user_namespace() {
     let root = printed(&spec(), Mode::Root);
     let rootless = printed(&spec(), Mode::UserNamespace);
     let only = |text: &str, other: &str| {
-        let lines = text
-            .lines()
-            .filter(|line| !other.lines().any(|known| known == *line));
+        let lines = text.lines().filter(|line| !other.lines().any(|known| known == *line));
         lines.collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!(only(&root, &rootless), @r#"

@@ -16,18 +16,12 @@ pub struct Fault {
 impl Fault {
     /// A fault of requests for blobs, whoever serves them.
     pub const fn of_blobs(damage: Damage) -> Self {
-        Self {
-            target: Target::Blob,
-            damage,
-        }
+        Self { target: Target::Blob, damage }
     }
 
     /// A fault of requests for manifests and indexes.
     pub const fn of_manifests(damage: Damage) -> Self {
-        Self {
-            target: Target::Manifest,
-            damage,
-        }
+        Self { target: Target::Manifest, damage }
     }
 }
 

@@ -73,9 +73,8 @@ pub(crate) fn challenge(state: &State, scope: &str) -> Answer {
 /// Asks for the repository that a request is about.
 pub(crate) fn repository(request: &Request) -> Option<&str> {
     let path = request.bare_path().strip_prefix("/v2/")?;
-    let (repository, _) = ["/manifests/", "/blobs/"]
-        .iter()
-        .find_map(|middle| path.rsplit_once(middle))?;
+    let (repository, _) =
+        ["/manifests/", "/blobs/"].iter().find_map(|middle| path.rsplit_once(middle))?;
     Some(repository)
 }
 
@@ -87,17 +86,10 @@ fn refuse(challenge: &str) -> Answer {
 /// Answers a request for a token.
 pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
     let query = request.path.split_once('?').map_or("", |(_, query)| query);
-    let fields = parse_form(if request.method == "POST" {
-        &request.body
-    } else {
-        query
-    });
+    let fields = parse_form(if request.method == "POST" { &request.body } else { query });
     let all = |name: &str| -> Vec<String> {
         let found = fields.iter().filter(|(known, _)| known == name);
-        found
-            .flat_map(|(_, value)| value.split(' '))
-            .map(str::to_owned)
-            .collect()
+        found.flat_map(|(_, value)| value.split(' ')).map(str::to_owned).collect()
     };
     let shown = request.header("authorization");
     let is_allowed = match &content.login {
@@ -120,16 +112,9 @@ pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
     }
     content.issued += 1;
     let text = BlobDigest::of(format!("token {}", content.issued).as_bytes()).hex();
-    let name = if request.method == "POST" {
-        "access_token"
-    } else {
-        "token"
-    };
+    let name = if request.method == "POST" { "access_token" } else { "token" };
     let answer = serde_json::json!({ name: text, "expires_in": 300 });
-    content.tokens.push(IssuedToken {
-        text,
-        scopes: all("scope"),
-    });
+    content.tokens.push(IssuedToken { text, scopes: all("scope") });
     Answer::new(200, answer.to_string().into_bytes()).header("Content-Type", "application/json")
 }
 
@@ -180,16 +165,13 @@ pub(crate) fn write_config(directory: &Path, key: &str, login: &Login) {
 /// Standard base64 with padding, bit by bit.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits: Vec<u8> = bytes
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1))
-        .collect();
+    let bits: Vec<u8> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1)).collect();
     let mut text: String = bits
         .chunks(6)
         .map(|chunk| {
-            let value = (0..6).fold(0, |value, bit| {
-                value << 1 | chunk.get(bit).copied().unwrap_or(0)
-            });
+            let value =
+                (0..6).fold(0, |value, bit| value << 1 | chunk.get(bit).copied().unwrap_or(0));
             char::from(DIGITS[usize::from(value)])
         })
         .collect();

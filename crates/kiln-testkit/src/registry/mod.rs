@@ -40,10 +40,7 @@ pub struct Request {
 impl Request {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The path without its query.
@@ -113,10 +110,7 @@ impl State {
     pub(crate) fn hang(&self) {
         let mut content = self.lock();
         while !content.is_released && !self.stopped.load(Ordering::SeqCst) {
-            content = self
-                .released
-                .wait(content)
-                .unwrap_or_else(PoisonError::into_inner);
+            content = self.released.wait(content).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -156,10 +150,7 @@ impl Registry {
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> BlobDigest {
         let digest = BlobDigest::of(bytes);
         let key = (repository.to_owned(), digest);
-        self.state
-            .lock()
-            .blobs
-            .insert(key, Arc::new(bytes.to_vec()));
+        self.state.lock().blobs.insert(key, Arc::new(bytes.to_vec()));
         digest
     }
 
@@ -174,10 +165,7 @@ impl Registry {
         let digest = BlobDigest::of(bytes);
         let mut content = self.state.lock();
         let bytes = Arc::new(bytes.to_vec());
-        for name in [Some(digest.to_string()), tag.map(str::to_owned)]
-            .into_iter()
-            .flatten()
-        {
+        for name in [Some(digest.to_string()), tag.map(str::to_owned)].into_iter().flatten() {
             let key = (repository.to_owned(), name);
             let value = (media_type.to_owned(), Arc::clone(&bytes));
             content.manifests.insert(key, value);
@@ -218,12 +206,7 @@ impl Registry {
 
     /// How many times given faults are still to come.
     pub fn faults_left(&self) -> u32 {
-        self.state
-            .lock()
-            .faults
-            .iter()
-            .map(|(_, times)| times)
-            .sum()
+        self.state.lock().faults.iter().map(|(_, times)| times).sum()
     }
 
     /// All requests so far, in the order in which they came.

@@ -23,10 +23,7 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
             let mut content = state.lock();
             content.requests.push(request.clone());
             let damage = take_fault(&mut content, &request);
-            (
-                answer(state, &mut content, &request, damage.as_ref()),
-                damage,
-            )
+            (answer(state, &mut content, &request, damage.as_ref()), damage)
         };
         let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
         if !matches!(written, Ok(After::Keep)) {
@@ -91,10 +88,7 @@ fn answer(
         manifest(content, repository, name, damage)
     } else if content.serving == Blobs::Redirected {
         // As with pre-signed addresses: whoever has this may read the blob.
-        let target = format!(
-            "http://{}/{repository}/{name}?signature=s3cret",
-            state.storage
-        );
+        let target = format!("http://{}/{repository}/{name}?signature=s3cret", state.storage);
         Answer::new(307, Vec::new()).header("Location", &target)
     } else {
         blob(content, repository, name, (request, damage))
@@ -130,26 +124,18 @@ fn blob(
     name: &str,
     (request, damage): (&Request, Option<&Damage>),
 ) -> Answer {
-    let blob = name
-        .parse()
-        .ok()
-        .and_then(|digest| content.blobs.get(&(repository.to_owned(), digest)));
+    let blob =
+        name.parse().ok().and_then(|digest| content.blobs.get(&(repository.to_owned(), digest)));
     let Some(bytes) = blob else {
         return Answer::error(404, "BLOB_UNKNOWN", "blob unknown to registry");
     };
     let answer =
         Answer::new(200, Arc::clone(bytes)).header("Content-Type", "application/octet-stream");
-    let first: Option<usize> = request.header("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse()
-            .ok()
-    });
-    let knows_ranges = !matches!(
-        damage,
-        Some(Damage::IgnoresRange | Damage::IgnoresRangeAndCutsAfter(_))
-    );
+    let first: Option<usize> = request
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let knows_ranges =
+        !matches!(damage, Some(Damage::IgnoresRange | Damage::IgnoresRangeAndCutsAfter(_)));
     let Some(mut first) = first.filter(|_| knows_ranges) else {
         return answer;
     };
@@ -161,10 +147,5 @@ fn blob(
         first = first.saturating_sub(*early as usize);
     }
     let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
-    Answer {
-        status: 206,
-        offset: first,
-        ..answer
-    }
-    .header("Content-Range", &range)
+    Answer { status: 206, offset: first, ..answer }.header("Content-Range", &range)
 }

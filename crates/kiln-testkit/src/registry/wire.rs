@@ -21,12 +21,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Arc<Vec<u8>>>) -> Self {
         let body = body.into();
-        Self {
-            status,
-            headers: Vec::new(),
-            body,
-            offset: 0,
-        }
+        Self { status, headers: Vec::new(), body, offset: 0 }
     }
 
     /// An error as distribution-spec wants it.
@@ -70,19 +65,9 @@ pub(crate) fn read_request(
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request {
-        server,
-        method,
-        path,
-        headers,
-        body: String::new(),
-    };
-    let length = request
-        .header("content-length")
-        .and_then(|text| text.parse().ok());
-    reader
-        .take(length.unwrap_or(0))
-        .read_to_string(&mut request.body)?;
+    let mut request = Request { server, method, path, headers, body: String::new() };
+    let length = request.header("content-length").and_then(|text| text.parse().ok());
+    reader.take(length.unwrap_or(0)).read_to_string(&mut request.body)?;
     Ok(Some(request))
 }
 

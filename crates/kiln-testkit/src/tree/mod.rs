@@ -87,10 +87,7 @@ fn parse_line(line: &str) -> Result<Entry, String> {
         (0, rest)
     } else {
         let (mode, rest) = word(rest);
-        (
-            u32::from_str_radix(mode, 8).map_err(|_| format!("`{mode}` is no mode"))?,
-            rest,
-        )
+        (u32::from_str_radix(mode, 8).map_err(|_| format!("`{mode}` is no mode"))?, rest)
     };
     // A device's numbers look like an owner; an owner before them has more words behind it.
     let is_device = matches!(kind, "char" | "block");
@@ -121,13 +118,7 @@ fn parse_line(line: &str) -> Result<Entry, String> {
         "opaque" => Kind::Opaque,
         other => return Err(format!("`{other}` is no kind")),
     };
-    Ok(Entry {
-        path,
-        kind,
-        mode,
-        owner,
-        xattrs,
-    })
+    Ok(Entry { path, kind, mode, owner, xattrs })
 }
 
 fn word(text: &str) -> (&str, &str) {

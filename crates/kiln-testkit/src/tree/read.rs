@@ -58,10 +58,7 @@ fn line(path: &Path, name: &[u8], metadata: &Metadata, names: &mut Names) -> io:
     let inode = (metadata.dev(), metadata.ino());
     if metadata.nlink() > 1 && !metadata.is_dir() {
         if let Some(first) = names.get(&inode) {
-            return Ok(format!(
-                "hardlink {shown} -> {}",
-                escape(first, Blanks::Escaped)
-            ));
+            return Ok(format!("hardlink {shown} -> {}", escape(first, Blanks::Escaped)));
         }
         names.insert(inode, name.to_vec());
     }
@@ -90,10 +87,8 @@ fn line(path: &Path, name: &[u8], metadata: &Metadata, names: &mut Names) -> io:
 }
 
 fn content(bytes: &[u8]) -> String {
-    let is_text = std::str::from_utf8(bytes).is_ok_and(|text| {
-        text.chars()
-            .all(|c| !c.is_control() || c == '\n' || c == '\t')
-    });
+    let is_text = std::str::from_utf8(bytes)
+        .is_ok_and(|text| text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
     if is_text && bytes.len() <= SHOWN_BYTES && !bytes.starts_with(b"@") && !bytes.ends_with(b" ") {
         return escape(bytes, Blanks::Plain);
     }
@@ -109,10 +104,7 @@ fn xattrs(path: &Path) -> io::Result<String> {
         Err(error) => return Err(error.into()),
     };
     let mut shown = Vec::new();
-    for name in list[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = OsStr::from_bytes(name);
         // Put there by the system, not by anybody's tree.
         if name == "security.selinux" {
@@ -124,9 +116,5 @@ fn xattrs(path: &Path) -> io::Result<String> {
         shown.push(format!("{}={value}", name.display()));
     }
     shown.sort();
-    Ok(if shown.is_empty() {
-        String::new()
-    } else {
-        format!(" {{{}}}", shown.join(","))
-    })
+    Ok(if shown.is_empty() { String::new() } else { format!(" {{{}}}", shown.join(",")) })
 }

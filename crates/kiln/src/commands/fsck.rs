@@ -68,12 +68,8 @@ mod tests {
 
     #[test]
     fn a_report_counts_what_it_says() {
-        let mut report = StoreReport {
-            blobs: 3,
-            layers: 1,
-            size_bytes: 4_500_000,
-            problems: Vec::new(),
-        };
+        let mut report =
+            StoreReport { blobs: 3, layers: 1, size_bytes: 4_500_000, problems: Vec::new() };
         assert_eq!(lines(&report), ["3 blobs, 1 layer, 4.50MB read: whole"]);
         for repaired in [true, false] {
             let message = "blob sha256:ab… has other bytes".to_owned();

@@ -42,10 +42,7 @@ impl Images {
             images.retain(|image| repository_and_tag(image).0 == *name);
         }
         let lines = if self.quiet {
-            images
-                .iter()
-                .map(|image| short(&image.id().hex()))
-                .collect()
+            images.iter().map(|image| short(&image.id().hex())).collect()
         } else {
             match self.format {
                 Format::Table => rows(&images, Timestamp::now()),

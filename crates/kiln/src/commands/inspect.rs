@@ -100,11 +100,7 @@ pub(crate) mod samples {
                 schema_version: 2,
                 media_type: None,
                 config: Descriptor::new(media_type::OCI_CONFIG, config_digest, 300),
-                layers: vec![Descriptor::new(
-                    media_type::OCI_LAYER,
-                    BlobDigest::of(b"l"),
-                    2048,
-                )],
+                layers: vec![Descriptor::new(media_type::OCI_LAYER, BlobDigest::of(b"l"), 2048)],
                 annotations: std::collections::BTreeMap::new(),
                 other: serde_json::Map::new(),
             },

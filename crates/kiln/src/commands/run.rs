@@ -137,11 +137,7 @@ impl FromStr for Volume {
         if !container.starts_with('/') {
             return Err(format!("`{container}` is not an absolute path"));
         }
-        Ok(Self {
-            host: PathBuf::from(host),
-            container: PathBuf::from(container),
-            access,
-        })
+        Ok(Self { host: PathBuf::from(host), container: PathBuf::from(container), access })
     }
 }
 
@@ -171,11 +167,7 @@ impl Run {
                 RunNetwork::Host => Network::Host,
                 RunNetwork::None => Network::None,
             },
-            stdin: if self.interactive || self.tty {
-                Stdin::Inherit
-            } else {
-                Stdin::Null
-            },
+            stdin: if self.interactive || self.tty { Stdin::Inherit } else { Stdin::Null },
         })
     }
 
@@ -185,10 +177,7 @@ impl Run {
         let mut add = |text: &str| {
             let pair = match text.split_once('=') {
                 Some((name, value)) => Some((name, value)),
-                None => config
-                    .variables
-                    .get(text)
-                    .map(|value| (text, value.as_str())),
+                None => config.variables.get(text).map(|value| (text, value.as_str())),
             };
             environment.extend(pair.map(|(name, value)| (name.to_owned(), value.to_owned())));
         };
@@ -213,10 +202,7 @@ impl Run {
         let absolute = |volume: &Volume| {
             let host = working_directory.join(&volume.host);
             match host.try_exists() {
-                Ok(true) => Ok(Volume {
-                    host,
-                    ..volume.clone()
-                }),
+                Ok(true) => Ok(Volume { host, ..volume.clone() }),
                 Ok(false) => {
                     let text = format!("`-v`: {} does not exist", host.display());
                     Err(Failure::input("no-file", text))
@@ -245,10 +231,7 @@ mod tests {
         let command = Command::try_parse_from(words).map_err(|error| error.to_string())?;
         let mut config = Config::default();
         config.variables.insert("HERE".to_owned(), "yes".to_owned());
-        command
-            .run
-            .request(&config)
-            .map_err(|failure| failure.to_string())
+        command.run.request(&config).map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -275,20 +258,14 @@ mod tests {
         std::fs::write(&file, "# text\n\nA=1 2\nHERE\nGONE\n").unwrap();
         let file = file.to_str().unwrap();
         let request = request(&["--env-file", file, "-e", "A=3", "img"]).unwrap();
-        let pairs: Vec<String> = request
-            .environment
-            .iter()
-            .map(|(a, b)| format!("{a}={b}"))
-            .collect();
+        let pairs: Vec<String> =
+            request.environment.iter().map(|(a, b)| format!("{a}={b}")).collect();
         assert_eq!(pairs, ["A=1 2", "HERE=yes", "A=3"]);
     }
 
     #[test]
     fn an_empty_entrypoint_takes_the_images_away() {
-        assert_eq!(
-            request(&["--entrypoint", "", "img"]).unwrap().entrypoint,
-            Some(vec![])
-        );
+        assert_eq!(request(&["--entrypoint", "", "img"]).unwrap().entrypoint, Some(vec![]));
         let named = request(&["--entrypoint", "sh", "img"]).unwrap().entrypoint;
         assert_eq!(named, Some(vec!["sh".to_owned()]));
     }
@@ -299,17 +276,9 @@ mod tests {
         assert_eq!(volume("/a:/b:ro").unwrap().access, Access::ReadOnly);
         assert_eq!(volume("./a:/b").unwrap().access, Access::ReadWrite);
         assert!(volume("data:/b").unwrap_err().contains("named volumes"));
-        assert!(
-            volume("/a")
-                .unwrap_err()
-                .contains("expected HOST:CONTAINER")
-        );
+        assert!(volume("/a").unwrap_err().contains("expected HOST:CONTAINER"));
         assert!(volume("/a:b").unwrap_err().contains("not an absolute path"));
         assert!(volume("/a:/b:z").unwrap_err().contains("ro or rw"));
-        assert!(
-            request(&["-v", "/no/such:/b", "img"])
-                .unwrap_err()
-                .contains("does not exist")
-        );
+        assert!(request(&["-v", "/no/such:/b", "img"]).unwrap_err().contains("does not exist"));
     }
 }

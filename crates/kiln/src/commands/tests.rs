@@ -7,9 +7,7 @@ use super::*;
 /// What clap says to a command line, as a terminal without colours shows it.
 fn refused(words: &[&str]) -> String {
     let error = Cli::try_parse_from(words).unwrap_err();
-    unsupported::explain(error, &Cli::command())
-        .render()
-        .to_string()
+    unsupported::explain(error, &Cli::command()).render().to_string()
 }
 
 #[test]

@@ -10,76 +10,31 @@ const FLAGS: [(&str, &str); 26] = [
         "--load",
         "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
     ),
-    (
-        "--push",
-        "kiln cannot push yet; `-o type=oci,dest=FILE` writes a file that other tools push",
-    ),
-    (
-        "--annotation",
-        "kiln cannot annotate manifests yet; `--label` writes into the image config",
-    ),
-    (
-        "--ssh",
-        "kiln cannot forward SSH agents yet; `--secret` hands a key to one step",
-    ),
-    (
-        "--cache-from",
-        "kiln's cache is its store; it cannot be imported yet",
-    ),
-    (
-        "--cache-to",
-        "kiln's cache is its store; it cannot be exported yet",
-    ),
+    ("--push", "kiln cannot push yet; `-o type=oci,dest=FILE` writes a file that other tools push"),
+    ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
+    ("--ssh", "kiln cannot forward SSH agents yet; `--secret` hands a key to one step"),
+    ("--cache-from", "kiln's cache is its store; it cannot be imported yet"),
+    ("--cache-to", "kiln's cache is its store; it cannot be exported yet"),
     ("--no-cache-filter", "kiln has only `--no-cache`"),
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),
     ("--sbom", "kiln makes no attestations yet"),
     ("--add-host", "RUN sees the host's own names"),
     ("--builder", "there is no daemon to choose"),
-    (
-        "--cgroup-parent",
-        "kiln runs no daemon; start kiln itself in the control group",
-    ),
-    (
-        "--ulimit",
-        "RUN has the limits of kiln itself; set them with `ulimit` before",
-    ),
+    ("--cgroup-parent", "kiln runs no daemon; start kiln itself in the control group"),
+    ("--ulimit", "RUN has the limits of kiln itself; set them with `ulimit` before"),
     ("--shm-size", "the size of /dev/shm cannot be chosen"),
     ("--squash", "layers are kept as they are built"),
-    (
-        "--compress",
-        "`-o type=oci,compression=gzip` chooses the compression",
-    ),
+    ("--compress", "`-o type=oci,compression=gzip` chooses the compression"),
     ("--call", "kiln only builds"),
-    (
-        "--detach",
-        "kiln has no daemon; run it in the background with `&`",
-    ),
-    (
-        "-d",
-        "kiln has no daemon; run it in the background with `&`",
-    ),
-    (
-        "--publish",
-        "the container has the host's network: its ports are open there already",
-    ),
-    (
-        "-p",
-        "the container has the host's network: its ports are open there already",
-    ),
-    (
-        "--name",
-        "containers have no names; they end with their command",
-    ),
-    (
-        "--mount",
-        "`-v HOST:CONTAINER[:ro]` shows a directory of the host",
-    ),
+    ("--detach", "kiln has no daemon; run it in the background with `&`"),
+    ("-d", "kiln has no daemon; run it in the background with `&`"),
+    ("--publish", "the container has the host's network: its ports are open there already"),
+    ("-p", "the container has the host's network: its ports are open there already"),
+    ("--name", "containers have no names; they end with their command"),
+    ("--mount", "`-v HOST:CONTAINER[:ro]` shows a directory of the host"),
     ("--check", "kiln only builds"),
-    (
-        "--debug",
-        "causes and logs are in every build's progress; `--progress=plain` keeps them",
-    ),
+    ("--debug", "causes and logs are in every build's progress; `--progress=plain` keeps them"),
 ];
 
 /// The error with what is known about the flag that it refuses.
@@ -94,10 +49,7 @@ pub(super) fn explain(mut error: Error, command: &Command) -> Error {
     };
     if error.kind() == ErrorKind::UnknownArgument {
         let mut explained = Error::new(ErrorKind::UnknownArgument).with_cmd(command);
-        explained.insert(
-            ContextKind::InvalidArg,
-            ContextValue::String((*name).to_owned()),
-        );
+        explained.insert(ContextKind::InvalidArg, ContextValue::String((*name).to_owned()));
         let tip = vec![(*reason).to_owned().into()];
         explained.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
         error = explained;

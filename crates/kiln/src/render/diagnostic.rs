@@ -56,35 +56,23 @@ pub(crate) fn failure_lines(failure: &Failure, style: Style) -> Vec<String> {
     let text = failure.to_string();
     match failure {
         Failure::Usage { help, .. } => {
-            let message = Message {
-                help: help.as_deref(),
-                ..Message::error(None, &text)
-            };
+            let message = Message { help: help.as_deref(), ..Message::error(None, &text) };
             lines(&message, style)
         }
         Failure::Input { code, help, .. } => {
-            let message = Message {
-                help: help.as_deref(),
-                ..Message::error(Some(code), &text)
-            };
+            let message = Message { help: help.as_deref(), ..Message::error(Some(code), &text) };
             lines(&message, style)
         }
         Failure::Environment { help, .. } => {
-            let message = Message {
-                help: help.as_deref(),
-                ..Message::error(Some("environment"), &text)
-            };
+            let message =
+                Message { help: help.as_deref(), ..Message::error(Some("environment"), &text) };
             lines(&message, style)
         }
         Failure::File { .. } => lines(&Message::error(Some("file"), &text), style),
-        Failure::Invalid {
-            source_file,
-            diagnostics,
-        } => diagnostics_lines(source_file, diagnostics, style),
-        Failure::Step {
-            source_file,
-            failure,
-        } => step_lines(source_file, failure, style),
+        Failure::Invalid { source_file, diagnostics } => {
+            diagnostics_lines(source_file, diagnostics, style)
+        }
+        Failure::Step { source_file, failure } => step_lines(source_file, failure, style),
         Failure::Interrupted => vec!["interrupted".to_owned()],
         Failure::Problems { .. } => Vec::new(),
     }
@@ -105,10 +93,7 @@ pub(crate) fn diagnostics_lines(
             severity: diagnostic.severity,
             place: diagnostic.span.map(|span| (source_file, span)),
             // A message about the whole file still says which file.
-            context: diagnostic
-                .span
-                .is_none()
-                .then(|| source_file.name().to_owned()),
+            context: diagnostic.span.is_none().then(|| source_file.name().to_owned()),
             help: diagnostic.help.as_deref(),
             ..Message::error(Some(diagnostic.code), &diagnostic.message)
         };
@@ -118,9 +103,7 @@ pub(crate) fn diagnostics_lines(
 }
 
 fn step_lines(source_file: &SourceFile, failure: &StepFailure, style: Style) -> Vec<String> {
-    let StepFailure {
-        stage, step, steps, ..
-    } = failure;
+    let StepFailure { stage, step, steps, .. } = failure;
     let message = Message {
         place: Some((source_file, failure.span)),
         context: Some(format!("stage `{stage}`, step {step} of {steps}")),
@@ -161,14 +144,9 @@ fn head(message: &Message<'_>, style: Style) -> Vec<String> {
     };
     let mut text = message.text.lines();
     let first = text.next().unwrap_or_default();
-    let head = format!(
-        "{}: {}",
-        style.paint(role, &kind),
-        style.paint(Role::Strong, &expand_tabs(first))
-    );
-    std::iter::once(head)
-        .chain(text.map(|line| format!("       {}", expand_tabs(line))))
-        .collect()
+    let head =
+        format!("{}: {}", style.paint(role, &kind), style.paint(Role::Strong, &expand_tabs(first)));
+    std::iter::once(head).chain(text.map(|line| format!("       {}", expand_tabs(line)))).collect()
 }
 
 /// A label of six columns before the first line, as many spaces before the others.
@@ -195,16 +173,10 @@ fn excerpt(
     style: Style,
 ) -> Vec<String> {
     let start = source_file.position(span.start);
-    let last_line = source_file
-        .position(span.end.saturating_sub(1).max(span.start))
-        .line;
+    let last_line = source_file.position(span.end.saturating_sub(1).max(span.start)).line;
     let shown = (last_line - start.line + 1).min(SHOWN_LINES);
     // One line that is left out takes as much room as the note about it.
-    let shown = if last_line - start.line == SHOWN_LINES {
-        SHOWN_LINES + 1
-    } else {
-        shown
-    };
+    let shown = if last_line - start.line == SHOWN_LINES { SHOWN_LINES + 1 } else { shown };
     let digits = (start.line + shown - 1).to_string().len();
     let frame = |text: String| style.paint(Role::Frame, &text);
     let gutter = |number: usize| frame(format!(" {number:>digits$} |"));
@@ -212,10 +184,7 @@ fn excerpt(
 
     let place = format!("{}:{}:{}", source_file.name(), start.line, start.column);
     let context = context.map(|text| format!("   {text}")).unwrap_or_default();
-    let mut lines = vec![format!(
-        "{} {place}{context}",
-        frame(format!(" {:digits$}-->", ""))
-    )];
+    let mut lines = vec![format!("{} {place}{context}", frame(format!(" {:digits$}-->", "")))];
     let first = source_file.line(start.line);
     lines.push(trimmed(&gutter(start.line), &show(first)));
     let carets = carets(source_file, span, first);
@@ -243,12 +212,7 @@ fn show(line: &str) -> String {
 fn carets(source_file: &SourceFile, span: Span, line: &str) -> String {
     let column = source_file.position(span.start).column - 1;
     let before: String = line.chars().take(column).collect();
-    let inside: String = source_file
-        .slice(span)
-        .lines()
-        .next()
-        .unwrap_or("")
-        .to_owned();
+    let inside: String = source_file.slice(span).lines().next().unwrap_or("").to_owned();
     let offset = width(&expand_tabs(&before));
     let end = width(expand_tabs(&format!("{before}{inside}")).trim_end());
     let length = end.saturating_sub(offset).max(1);
@@ -274,10 +238,7 @@ pub(crate) fn bug_lines(what: &str, place: Option<&str>, style: Style) -> Vec<St
 
 /// A warning that is about no text.
 pub(crate) fn warning_lines(text: &str, style: Style) -> Vec<String> {
-    let message = Message {
-        severity: Severity::Warning,
-        ..Message::error(None, text)
-    };
+    let message = Message { severity: Severity::Warning, ..Message::error(None, text) };
     lines(&message, style)
 }
 

@@ -67,12 +67,9 @@ fn a_failed_step() {
 
 #[test]
 fn a_word_of_a_line() {
-    let diagnostic = Diagnostic::error(
-        "unknown-instruction",
-        span_of("COPPY"),
-        "no such instruction: `COPPY`",
-    )
-    .with_help("did you mean `COPY`?");
+    let diagnostic =
+        Diagnostic::error("unknown-instruction", span_of("COPPY"), "no such instruction: `COPPY`")
+            .with_help("did you mean `COPY`?");
     assert_snapshot!(show_diagnostic(diagnostic), @r"
     error[unknown-instruction]: no such instruction: `COPPY`
       --> Dockerfile:2:1

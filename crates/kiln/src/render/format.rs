@@ -73,9 +73,7 @@ mod tests {
     #[test]
     fn sizes_have_three_digits() {
         let shown = [0, 999, 1000, 9_994, 45_600, 999_499, 999_500, 123_456_789].map(size);
-        let expected = [
-            "0B", "999B", "1.00kB", "9.99kB", "45.6kB", "999kB", "1.00MB", "123MB",
-        ];
+        let expected = ["0B", "999B", "1.00kB", "9.99kB", "45.6kB", "999kB", "1.00MB", "123MB"];
         assert_eq!(shown, expected);
         assert_eq!(size(u64::MAX), "18447PB");
     }
@@ -94,14 +92,8 @@ mod tests {
     #[test]
     fn ages_take_the_largest_unit() {
         let shown = [-5, 59, 60, 7200, 86_400 * 9, 86_400 * 800].map(age);
-        let expected = [
-            "just now",
-            "just now",
-            "1 minute ago",
-            "2 hours ago",
-            "1 week ago",
-            "2 years ago",
-        ];
+        let expected =
+            ["just now", "just now", "1 minute ago", "2 hours ago", "1 week ago", "2 years ago"];
         assert_eq!(shown, expected);
     }
 }

@@ -19,11 +19,7 @@ use style::Style;
 
 /// The style for standard error.
 pub(crate) fn stderr_style(config: &Config) -> Style {
-    if terminal::stderr_is_terminal() && !config.no_color() {
-        Style::Color
-    } else {
-        Style::Plain
-    }
+    if terminal::stderr_is_terminal() && !config.no_color() { Style::Color } else { Style::Plain }
 }
 
 /// Writes lines to standard output.

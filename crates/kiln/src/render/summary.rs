@@ -12,11 +12,7 @@ pub(crate) fn summary(result: &BuildResult, outputs: &[Output]) -> Vec<String> {
         [target] => one(target),
         targets => several(targets),
     };
-    lines.extend(
-        outputs
-            .iter()
-            .map(|output| format!("wrote {}", destination(output))),
-    );
+    lines.extend(outputs.iter().map(|output| format!("wrote {}", destination(output))));
     lines
 }
 

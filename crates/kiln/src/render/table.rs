@@ -31,9 +31,7 @@ pub(crate) fn table(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<Strin
         padded.join("   ").trim_end().to_owned()
     };
     let titles = line(&mut header.iter().map(|(title, _)| *title));
-    let body = rows
-        .iter()
-        .map(|row| line(&mut row.iter().map(String::as_str)));
+    let body = rows.iter().map(|row| line(&mut row.iter().map(String::as_str)));
     std::iter::once(titles).chain(body).collect()
 }
 

@@ -34,9 +34,7 @@ pub(crate) fn stdout_is_terminal() -> bool {
 pub(crate) fn size() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
     let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    size.map_or((80, 24), |size| {
-        (usize::from(size.ws_col), usize::from(size.ws_row))
-    })
+    size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
 /// Hides the cursor while frames are drawn.

@@ -79,13 +79,7 @@ mod tests {
     #[test]
     fn pairs_need_a_value() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(
-            pairs("ID=x,src=a=b").unwrap(),
-            [pair("id", "x"), pair("src", "a=b")]
-        );
-        assert_eq!(
-            pairs("id").unwrap_err().to_string(),
-            "`id` must be a key=value pair"
-        );
+        assert_eq!(pairs("ID=x,src=a=b").unwrap(), [pair("id", "x"), pair("src", "a=b")]);
+        assert_eq!(pairs("id").unwrap_err().to_string(), "`id` must be a key=value pair");
     }
 }

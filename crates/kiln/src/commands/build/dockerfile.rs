@@ -45,20 +45,13 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Failure::file("read", PathBuf::from(ignore), error)),
     };
-    Ok(Loaded {
-        source_file: SourceFile::new(name, utf8(name, bytes)?),
-        ignore_file,
-    })
+    Ok(Loaded { source_file: SourceFile::new(name, utf8(name, bytes)?), ignore_file })
 }
 
 fn default_path(context: &Path) -> PathBuf {
     let path = context.join("Dockerfile");
     let lower = context.join("dockerfile");
-    if !path.exists() && lower.exists() {
-        lower
-    } else {
-        path
-    }
+    if !path.exists() && lower.exists() { lower } else { path }
 }
 
 /// The failure to open `path`, with the file that may have been meant.
@@ -76,9 +69,7 @@ fn missing(path: &Path, error: io::Error) -> Failure {
 
 /// A file beside `path` that is called alike, or as Dockerfiles usually are.
 fn similar(path: &Path) -> Option<PathBuf> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let entries = std::fs::read_dir(directory.unwrap_or(Path::new("."))).ok()?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

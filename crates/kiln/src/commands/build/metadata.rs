@@ -8,9 +8,7 @@ pub(crate) fn metadata(result: &BuildResult) -> Value {
     match result.targets.as_slice() {
         [target] => of_target(target),
         targets => {
-            let pairs = targets
-                .iter()
-                .map(|target| (target.name.clone(), of_target(target)));
+            let pairs = targets.iter().map(|target| (target.name.clone(), of_target(target)));
             Value::Object(pairs.collect())
         }
     }
@@ -33,9 +31,7 @@ fn of_target(target: &TargetResult) -> Value {
     let own = match target.images.as_slice() {
         [image] => of_image(image),
         images => {
-            let pairs = images
-                .iter()
-                .map(|image| (image.platform.to_string(), of_image(image)));
+            let pairs = images.iter().map(|image| (image.platform.to_string(), of_image(image)));
             Value::Object(pairs.collect())
         }
     };

@@ -109,9 +109,8 @@ impl FromStr for TagOption {
     type Err = OptionError;
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
-        let reference: Reference = text
-            .parse()
-            .map_err(|error: kiln_core::oci::ReferenceError| wrong(error.reason))?;
+        let reference: Reference =
+            text.parse().map_err(|error: kiln_core::oci::ReferenceError| wrong(error.reason))?;
         if reference.digest.is_some() {
             return Err(wrong("a tag cannot hold a digest"));
         }
@@ -139,19 +138,14 @@ impl FromStr for ContextOption {
         if name.is_empty() || value.is_empty() {
             return Err(wrong("expected NAME=VALUE, and neither may be empty"));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            place: context_place(value)?,
-        })
+        Ok(Self { name: name.to_owned(), place: context_place(value)? })
     }
 }
 
 fn context_place(value: &str) -> Result<NamedContext, OptionError> {
     if let Some(image) = value.strip_prefix("docker-image://") {
         let reference = image.parse::<Reference>();
-        return reference
-            .map(NamedContext::Image)
-            .map_err(|error| wrong(error.to_string()));
+        return reference.map(NamedContext::Image).map_err(|error| wrong(error.to_string()));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         let (rest, digest) = match layout.split_once('@') {
@@ -177,9 +171,7 @@ fn context_place(value: &str) -> Result<NamedContext, OptionError> {
         )));
     }
     if value.starts_with("git@") || value.starts_with("target:") {
-        return Err(wrong(
-            "kiln knows a directory, `oci-layout://DIR` and `docker-image://REF`",
-        ));
+        return Err(wrong("kiln knows a directory, `oci-layout://DIR` and `docker-image://REF`"));
     }
     Ok(NamedContext::Directory(PathBuf::from(value)))
 }
@@ -225,10 +217,7 @@ impl FromStr for SecretOption {
         }
         let place = match (kind.as_deref(), source, variable) {
             (Some(kind), _, _) if !matches!(kind, "file" | "env") => {
-                return Err(OptionError::Type {
-                    kind: kind.to_owned(),
-                    known: "file and env",
-                });
+                return Err(OptionError::Type { kind: kind.to_owned(), known: "file and env" });
             }
             (_, Some(_), Some(_)) => return Err(wrong("`src` and `env` exclude each other")),
             (_, Some(path), None) => SecretPlace::File(PathBuf::from(path)),
@@ -346,11 +335,7 @@ fn boolean(key: &'static str, value: &str) -> Result<bool, OptionError> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(OptionError::Value {
-            key,
-            value: value.to_owned(),
-            known: "true or false",
-        }),
+        _ => Err(OptionError::Value { key, value: value.to_owned(), known: "true or false" }),
     }
 }
 

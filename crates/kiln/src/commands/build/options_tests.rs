@@ -12,9 +12,7 @@ fn error<T: FromStr<Err = OptionError>>(text: &str) -> String {
 }
 
 fn errors<T: FromStr<Err = OptionError>>(texts: &[&str]) -> String {
-    let lines = texts
-        .iter()
-        .map(|text| format!("{text}: {}", error::<T>(text)));
+    let lines = texts.iter().map(|text| format!("{text}: {}", error::<T>(text)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -22,15 +20,9 @@ fn errors<T: FromStr<Err = OptionError>>(texts: &[&str]) -> String {
 fn secrets() {
     let place = |text: &str| text.parse::<SecretOption>().unwrap().place;
     assert_eq!(place("id=a,src=f"), SecretPlace::File("f".into()));
-    assert_eq!(
-        place("type=file,id=a,source=f"),
-        SecretPlace::File("f".into())
-    );
+    assert_eq!(place("type=file,id=a,source=f"), SecretPlace::File("f".into()));
     assert_eq!(place("id=a,env=V"), SecretPlace::Variable("V".into()));
-    assert_eq!(
-        place("id=a,type=env,src=V"),
-        SecretPlace::Variable("V".into())
-    );
+    assert_eq!(place("id=a,type=env,src=V"), SecretPlace::Variable("V".into()));
     assert_eq!(place("id=a"), SecretPlace::Either);
     assert_eq!(place("id=a,\"src=x,y\""), SecretPlace::File("x,y".into()));
     assert_snapshot!(errors::<SecretOption>(&["", "src=f", "id=a,scr=f", "id=a,type=vault", "id=a,src=f,env=V", "id=a,\"src"]), @r#"
@@ -49,10 +41,7 @@ fn outputs() {
     assert_eq!(output("out"), Output::Local("out".into()));
     assert_eq!(output("-"), Output::Tar(Destination::Stdout));
     assert_eq!(output("type=tar"), Output::Tar(Destination::Stdout));
-    assert_eq!(
-        output("type=tar,dest=a.tar"),
-        Output::Tar(Destination::File("a.tar".into()))
-    );
+    assert_eq!(output("type=tar,dest=a.tar"), Output::Tar(Destination::File("a.tar".into())));
     assert_debug_snapshot!(output("type=oci,dest=d,tar=false,compression=zstd"), @r#"
     Oci {
         dest: Directory(
@@ -89,10 +78,7 @@ fn build_contexts() {
         place("python:3.12-slim=oci-layout:///x/y"),
         r#"Layout { path: "/x/y", reference: None }"#
     );
-    assert_eq!(
-        place("a=oci-layout://x/y:v1"),
-        r#"Layout { path: "x/y", reference: Some("v1") }"#
-    );
+    assert_eq!(place("a=oci-layout://x/y:v1"), r#"Layout { path: "x/y", reference: Some("v1") }"#);
     assert_eq!(
         place(&format!("a=oci-layout://x/y:v1@{digest}")),
         format!(r#"Layout {{ path: "x/y", reference: Some("{digest}") }}"#)

@@ -39,16 +39,8 @@ impl Build {
             ignore_file: loaded.ignore_file,
             named_contexts,
             secrets,
-            cache: if self.no_cache {
-                CacheUse::Refresh
-            } else {
-                CacheUse::Use
-            },
-            pull: if self.pull {
-                Pull::Always
-            } else {
-                Pull::IfMissing
-            },
+            cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
+            pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),
             outputs: self.outputs()?,
@@ -66,9 +58,7 @@ impl Build {
         let epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
             None | Some("") => None,
             Some(text) => Some(text.parse().map_err(|_| {
-                Failure::usage(format!(
-                    "SOURCE_DATE_EPOCH=`{text}` is not a number of seconds"
-                ))
+                Failure::usage(format!("SOURCE_DATE_EPOCH=`{text}` is not a number of seconds"))
             })?),
         };
         let mut entitlements: BTreeSet<Entitlement> = self.allow.iter().copied().collect();
@@ -130,16 +120,12 @@ impl Build {
     fn context_directory(&self) -> Result<PathBuf, Failure> {
         let text = self.context.as_str();
         if text == "-" {
-            return Err(
-                Failure::usage("a context from standard input is not supported")
-                    .with_help("give a directory; `-f -` reads only the Dockerfile from there"),
-            );
+            return Err(Failure::usage("a context from standard input is not supported")
+                .with_help("give a directory; `-f -` reads only the Dockerfile from there"));
         }
         if text.contains("://") || text.starts_with("git@") {
-            return Err(
-                Failure::usage(format!("a context from a URL is not supported: {text}"))
-                    .with_help("fetch it first and give the directory"),
-            );
+            return Err(Failure::usage(format!("a context from a URL is not supported: {text}"))
+                .with_help("fetch it first and give the directory"));
         }
         directory("the context", Path::new(text))
     }
@@ -154,10 +140,7 @@ impl Build {
                     tag.text,
                     targets.len()
                 ))
-                .with_help(format!(
-                    "`-t {name}` names them {name}:{} and so on",
-                    targets[0]
-                )));
+                .with_help(format!("`-t {name}` names them {name}:{} and so on", targets[0])));
             }
             if self.iidfile.is_some() {
                 return Err(Failure::usage(
@@ -175,10 +158,9 @@ impl Build {
             let what = format!("the build context `{}`", option.name);
             let place = match option.place.clone() {
                 NamedContext::Directory(path) => NamedContext::Directory(directory(&what, &path)?),
-                NamedContext::Layout { path, reference } => NamedContext::Layout {
-                    path: directory(&what, &path)?,
-                    reference,
-                },
+                NamedContext::Layout { path, reference } => {
+                    NamedContext::Layout { path: directory(&what, &path)?, reference }
+                }
                 image @ NamedContext::Image(_) => image,
             };
             contexts.insert(normalize_context_name(&option.name), place);
@@ -244,9 +226,7 @@ impl Build {
         let outputs: Vec<Output> = self.outputs.iter().map(|output| output.0.clone()).collect();
         let streams = outputs.iter().filter(|output| is_stdout(output)).count();
         if streams > 1 {
-            return Err(Failure::usage(
-                "only one output can be written to standard output",
-            ));
+            return Err(Failure::usage("only one output can be written to standard output"));
         }
         if streams == 1 && terminal::stdout_is_terminal() {
             return Err(Failure::usage("an image is not written to a terminal")
@@ -277,9 +257,7 @@ fn check_destination(output: &Output) -> Result<(), Failure> {
         });
     }
     if is_directory && path.is_file() {
-        return Err(Failure::usage(format!(
-            "`dest={shown}` is a file, not a directory"
-        )));
+        return Err(Failure::usage(format!("`dest={shown}` is a file, not a directory")));
     }
     Ok(())
 }
@@ -297,14 +275,10 @@ fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(path.to_owned()),
-        Ok(_) => Err(Failure::input(
-            "context",
-            format!("{what} is not a directory: {shown}"),
-        )),
-        Err(error) => Err(Failure::input(
-            "context",
-            format!("{what} cannot be opened: {shown}: {error}"),
-        )),
+        Ok(_) => Err(Failure::input("context", format!("{what} is not a directory: {shown}"))),
+        Err(error) => {
+            Err(Failure::input("context", format!("{what} cannot be opened: {shown}: {error}")))
+        }
     }
 }
 

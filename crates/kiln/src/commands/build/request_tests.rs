@@ -20,15 +20,10 @@ fn request(
     std::fs::write(directory.path().join("token"), "t0ken").unwrap();
     let path = directory.path().to_str().unwrap();
     let options = options.replace("DIR", path);
-    let words = ["build", path]
-        .into_iter()
-        .chain(options.split_whitespace());
+    let words = ["build", path].into_iter().chain(options.split_whitespace());
     let command = Command::try_parse_from(words).map_err(|error| error.to_string())?;
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let config = Config {
-        variables: variables.iter().map(pair).collect(),
-        ..Config::default()
-    };
+    let config = Config { variables: variables.iter().map(pair).collect(), ..Config::default() };
     let request = command.build.request(&config);
     request.map_err(|failure| {
         let lines =
@@ -47,11 +42,8 @@ fn error(options: &str) -> String {
 #[test]
 fn build_args_come_from_the_line_then_the_environment() {
     let variables = [("A", "1"), ("B", "2"), ("SOURCE_DATE_EPOCH", "1600000000")];
-    let (request, _) = request(
-        "--build-arg A --build-arg B=x=y --build-arg UNSET",
-        &variables,
-    )
-    .unwrap();
+    let (request, _) =
+        request("--build-arg A --build-arg B=x=y --build-arg UNSET", &variables).unwrap();
     let args: Vec<_> = request.plan.build_args.iter().collect();
     assert_eq!(
         format!("{args:?}"),
@@ -76,12 +68,7 @@ fn targets_and_platforms_are_lists_without_repetition() {
     )
     .unwrap();
     assert_eq!(request.plan.targets, ["a", "b", "c"]);
-    let platforms: Vec<String> = request
-        .plan
-        .platforms
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let platforms: Vec<String> = request.plan.platforms.iter().map(ToString::to_string).collect();
     assert_eq!(platforms, ["linux/arm64", "linux/amd64"]);
     assert_eq!(request.tags[0].repository, "library/x");
 }
@@ -120,10 +107,7 @@ fn named_contexts_are_normalised() {
         &[],
     )
     .unwrap();
-    assert_eq!(
-        request.named_contexts.keys().collect::<Vec<_>>(),
-        ["python", "uv"]
-    );
+    assert_eq!(request.named_contexts.keys().collect::<Vec<_>>(), ["python", "uv"]);
     assert_eq!(request.plan.named_contexts["uv"], ContextKind::Directory);
     insta::assert_snapshot!(error("--build-context uv=DIR/none"), @"error[context]: the build context `uv` cannot be opened: DIR/none: No such file or directory (os error 2)");
 }
@@ -131,21 +115,13 @@ fn named_contexts_are_normalised() {
 #[test]
 fn the_hosts_network_by_name_is_allowed_by_naming_it() {
     let (request, _) = request("--network host", &[]).unwrap();
-    assert!(
-        request
-            .plan
-            .entitlements
-            .contains(&Entitlement::NetworkHost)
-    );
+    assert!(request.plan.entitlements.contains(&Entitlement::NetworkHost));
 }
 
 #[test]
 fn the_hosts_certificates_are_off_by_default() {
     assert_eq!(request("", &[]).unwrap().0.host_ca, None);
-    assert_eq!(
-        request("", &[("KILN_HOST_CA", "0")]).unwrap().0.host_ca,
-        None
-    );
+    assert_eq!(request("", &[("KILN_HOST_CA", "0")]).unwrap().0.host_ca, None);
     let (named, _) = request("--host-ca=DIR/token", &[]).unwrap();
     assert!(named.host_ca.unwrap().ends_with("token"));
     assert!(error("--host-ca=DIR/none").contains("the CA bundle: open DIR/none"));

@@ -32,13 +32,7 @@ pub(super) struct Check {
 impl Check {
     /// A check with what was seen.
     pub(super) fn new(name: &str, status: Status, seen: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            status,
-            seen: seen.into(),
-            effect: None,
-            todo: None,
-        }
+        Self { name: name.to_owned(), status, seen: seen.into(), effect: None, todo: None }
     }
 
     /// The same with what that means for kiln.
@@ -131,11 +125,7 @@ fn user_namespaces(observed: &Observed) -> Vec<Check> {
             .todo("use a kernel with CONFIG_USER_NS"),
         (Some(_), None) => Check::new("user namespaces", Status::Ok, "ordinary users may make them"),
     };
-    vec![
-        namespaces,
-        subordinate_ids(observed),
-        id_map_tools(observed),
-    ]
+    vec![namespaces, subordinate_ids(observed), id_map_tools(observed)]
 }
 
 fn subordinate_ids(observed: &Observed) -> Check {
@@ -155,10 +145,7 @@ fn id_map_tools(observed: &Observed) -> Check {
         (true, true) => Check::new(name, Status::Ok, "newuidmap and newgidmap are there"),
         (uid, gid) => {
             let missing = [("newuidmap", uid), ("newgidmap", gid)];
-            let missing = missing
-                .iter()
-                .filter(|(_, there)| !there)
-                .map(|(name, _)| *name);
+            let missing = missing.iter().filter(|(_, there)| !there).map(|(name, _)| *name);
             let seen = format!("not there: {}", missing.collect::<Vec<_>>().join(", "));
             Check::new(name, Status::Missing, seen)
                 .effect("without it subordinate ids cannot be used")
@@ -215,11 +202,7 @@ fn disk(disk: &Disk) -> Check {
 
 fn store(observed: &Observed) -> Check {
     match &observed.store {
-        None => Check::new(
-            "store",
-            Status::Ok,
-            "it is as it should be, or will be made",
-        ),
+        None => Check::new("store", Status::Ok, "it is as it should be, or will be made"),
         Some(problem) => Check::new("store", Status::Missing, problem.clone())
             .effect("kiln cannot build before it is put right")
             .todo("kiln fsck --repair"),
@@ -238,23 +221,15 @@ fn cpu(observed: &Observed) -> Check {
 fn credentials(observed: &Observed) -> Check {
     match &observed.credentials {
         Some(path) => Check::new("credentials", Status::Ok, path.display().to_string()),
-        None => Check::new(
-            "credentials",
-            Status::Ok,
-            "none: registries are asked anonymously",
-        ),
+        None => Check::new("credentials", Status::Ok, "none: registries are asked anonymously"),
     }
 }
 
 fn emulation(observed: &Observed) -> Check {
     match observed.emulators.as_slice() {
-        [] => Check::new(
-            "emulation",
-            Status::Warning,
-            "no qemu is registered in binfmt_misc",
-        )
-        .effect("without it RUN works only for this machine's own platform")
-        .todo("install qemu-user-static, if you build for others"),
+        [] => Check::new("emulation", Status::Warning, "no qemu is registered in binfmt_misc")
+            .effect("without it RUN works only for this machine's own platform")
+            .todo("install qemu-user-static, if you build for others"),
         emulators => Check::new("emulation", Status::Ok, emulators.join(", ")),
     }
 }

@@ -35,11 +35,7 @@ impl Doctor {
             Style::Plain
         };
         render::print_lines(&lines(&all, style));
-        match all
-            .iter()
-            .filter(|check| check.status == Status::Missing)
-            .count()
-        {
+        match all.iter().filter(|check| check.status == Status::Missing).count() {
             0 => Ok(()),
             problems => Err(Failure::Problems { problems }),
         }
@@ -199,10 +195,6 @@ mod tests {
             overlay: Overlay::NotTried,
             ..healthy()
         };
-        assert!(
-            !shown(&observed).contains("missing"),
-            "{}",
-            shown(&observed)
-        );
+        assert!(!shown(&observed).contains("missing"), "{}", shown(&observed));
     }
 }

@@ -105,10 +105,7 @@ impl Observed {
             seccomp: read("/proc/sys/kernel/seccomp/actions_avail").is_some(),
             cgroup: cgroup(),
             disk: disk(&root, scratch.as_ref().ok()),
-            store: scratch
-                .as_ref()
-                .err()
-                .map(|error| format!("{}: {error}", root.display())),
+            store: scratch.as_ref().err().map(|error| format!("{}: {error}", root.display())),
             cpu_hashes_sha256: cpu_hashes_sha256(),
             credentials: credentials.filter(|path| path.is_file()),
             emulators: emulators(),
@@ -178,11 +175,7 @@ fn mount_overlay(scratch: &Scratch) -> rustix::io::Result<()> {
     fsconfig_set_string(context, "workdir", &work)?;
     fsconfig_set_flag(context, "userxattr")?;
     fsconfig_create(context)?;
-    fsmount(
-        context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     Ok(())
 }
 
@@ -225,11 +218,7 @@ fn disk(root: &Path, scratch: Option<&Scratch>) -> Option<Disk> {
     let place = root.ancestors().find(|path| path.is_dir())?;
     let space = statvfs(place).ok()?;
     let is_read_only = space.f_flag.contains(StatVfsMountFlags::RDONLY);
-    let free_bytes = if is_read_only {
-        0
-    } else {
-        space.f_bavail * space.f_frsize
-    };
+    let free_bytes = if is_read_only { 0 } else { space.f_bavail * space.f_frsize };
     Some(Disk {
         path: root.to_owned(),
         free_bytes,
@@ -280,9 +269,7 @@ fn cpu_hashes_sha256() -> bool {
 }
 
 fn emulators() -> Vec<String> {
-    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc")
-        .into_iter()
-        .flatten();
+    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| name.starts_with("qemu-")).collect();
     names.sort();

@@ -40,11 +40,7 @@ pub(crate) enum Mode {
 /// One of the folds.
 #[derive(Debug)]
 enum Fold {
-    Tty {
-        state: State,
-        painter: Painter,
-        style: Style,
-    },
+    Tty { state: State, painter: Painter, style: Style },
     Plain(Plain),
     RawJson(RawJson),
     Quiet,
@@ -53,11 +49,7 @@ enum Fold {
 impl Fold {
     fn new(mode: Mode, style: Style) -> Self {
         match mode {
-            Mode::Tty => Self::Tty {
-                state: State::default(),
-                painter: Painter::default(),
-                style,
-            },
+            Mode::Tty => Self::Tty { state: State::default(), painter: Painter::default(), style },
             Mode::Plain => Self::Plain(Plain::default()),
             Mode::RawJson => Self::RawJson(RawJson::new(Timestamp::now())),
             Mode::Quiet => Self::Quiet,
@@ -80,17 +72,9 @@ impl Fold {
     /// Time has passed; gives what is to be written now.
     fn tick(&mut self, now: Duration) -> String {
         match self {
-            Self::Tty {
-                state,
-                painter,
-                style,
-            } if !state.activities.is_empty() => {
+            Self::Tty { state, painter, style } if !state.activities.is_empty() => {
                 let (columns, rows) = terminal::size();
-                let screen = Screen {
-                    columns,
-                    rows: Some(rows),
-                    style: *style,
-                };
+                let screen = Screen { columns, rows: Some(rows), style: *style };
                 painter.paint(&frame(state, now, screen, Phase::Running), columns)
             }
             Self::Plain(plain) => plain.tick(now),
@@ -101,17 +85,9 @@ impl Fold {
     /// The build is over; gives the rest.
     fn finish(&mut self, now: Duration) -> String {
         match self {
-            Self::Tty {
-                state,
-                painter,
-                style,
-            } => {
+            Self::Tty { state, painter, style } => {
                 let (columns, _) = terminal::size();
-                let screen = Screen {
-                    columns,
-                    rows: None,
-                    style: *style,
-                };
+                let screen = Screen { columns, rows: None, style: *style };
                 let mut output = painter.paint(&frame(state, now, screen, Phase::Ended), columns);
                 for warning in &state.warnings {
                     for line in super::diagnostic::warning_lines(warning, *style) {
@@ -146,11 +122,7 @@ impl Display {
         let thread = std::thread::Builder::new()
             .name("progress".to_owned())
             .spawn(move || show(&mut fold, &receiver, start, &flag))?;
-        Ok(Self {
-            sink: EventSink::new(sender, start),
-            ended,
-            thread,
-        })
+        Ok(Self { sink: EventSink::new(sender, start), ended, thread })
     }
 
     /// Where the build's events go.

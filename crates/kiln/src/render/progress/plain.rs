@@ -158,8 +158,7 @@ const NOTHING: Duration = Duration::MAX;
 impl Lane {
     fn say(&mut self, at: Duration, text: &str) {
         self.waits_since = self.waits_since.min(at);
-        self.pending
-            .push(format!("#{} {text}", self.id).trim_end().to_owned());
+        self.pending.push(format!("#{} {text}", self.id).trim_end().to_owned());
     }
 
     fn handle(&mut self, event: &Event) {
@@ -172,12 +171,7 @@ impl Lane {
                 let lines = buffer.push(bytes);
                 self.say_logged(event.at, lines);
             }
-            EventKind::Progress {
-                item,
-                current_bytes,
-                total_bytes,
-                ..
-            } => {
+            EventKind::Progress { item, current_bytes, total_bytes, .. } => {
                 let bytes = (*current_bytes, *total_bytes);
                 let index = Transfer::update(&mut self.transfers, item, bytes, event.at);
                 if index == self.mentioned.len() {
@@ -230,10 +224,8 @@ impl Lane {
     }
 
     fn drain_buffers(&mut self, at: Duration) {
-        let rest: Vec<String> = [self.stdout.finish(), self.stderr.finish()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let rest: Vec<String> =
+            [self.stdout.finish(), self.stderr.finish()].into_iter().flatten().collect();
         self.say_logged(at, rest);
     }
 

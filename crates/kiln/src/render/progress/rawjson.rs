@@ -23,19 +23,14 @@ pub(crate) struct RawJson {
 impl RawJson {
     /// For a build that began at `start`.
     pub(crate) fn new(start: Timestamp) -> Self {
-        Self {
-            start,
-            vertexes: BTreeMap::new(),
-            transfers: BTreeMap::new(),
-        }
+        Self { start, vertexes: BTreeMap::new(), transfers: BTreeMap::new() }
     }
 
     /// Takes the next event; gives its line.
     pub(crate) fn handle(&mut self, event: &Event) -> String {
         let line = match &event.kind {
             EventKind::Started(activity) => {
-                self.vertexes
-                    .insert(activity.id, (activity.clone(), event.at));
+                self.vertexes.insert(activity.id, (activity.clone(), event.at));
                 json!({ "vertexes": [self.vertex(activity, event.at)] })
             }
             EventKind::Completed { activity, outcome } => {
@@ -55,22 +50,13 @@ impl RawJson {
                 };
                 json!({ "vertexes": [vertex] })
             }
-            EventKind::Log {
-                activity,
-                stream,
-                bytes,
-            } => json!({ "logs": [{
+            EventKind::Log { activity, stream, bytes } => json!({ "logs": [{
                 "vertex": self.digest(*activity),
                 "stream": match stream { Stream::Stdout => 1, Stream::Stderr => 2 },
                 "data": base64(bytes),
                 "timestamp": self.time(event.at),
             }] }),
-            EventKind::Progress {
-                activity,
-                item,
-                current_bytes,
-                total_bytes,
-            } => {
+            EventKind::Progress { activity, item, current_bytes, total_bytes } => {
                 let key = (*activity, item.clone());
                 let started = *self.transfers.entry(key).or_insert(event.at);
                 let mut status = json!({
@@ -152,9 +138,7 @@ mod tests {
     fn base64_of_the_specification() {
         let encoded =
             ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|t| base64(t.as_bytes()));
-        let expected = [
-            "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy",
-        ];
+        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
         assert_eq!(encoded, expected);
     }
 }

@@ -95,21 +95,12 @@ impl State {
                 stdout: LineBuffer::default(),
                 stderr: LineBuffer::default(),
             }),
-            EventKind::Log {
-                activity,
-                stream,
-                bytes,
-            } => {
+            EventKind::Log { activity, stream, bytes } => {
                 if let Some(state) = self.activity(*activity) {
                     state.log(*stream, bytes);
                 }
             }
-            EventKind::Progress {
-                activity,
-                item,
-                current_bytes,
-                total_bytes,
-            } => {
+            EventKind::Progress { activity, item, current_bytes, total_bytes } => {
                 if let Some(state) = self.activity(*activity) {
                     let bytes = (*current_bytes, *total_bytes);
                     Transfer::update(&mut state.transfers, item, bytes, event.at);

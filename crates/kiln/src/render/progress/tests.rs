@@ -32,28 +32,13 @@ impl Script {
     fn log(self, at_ms: u64, activity: ActivityId, text: &str) -> Self {
         let bytes = text.as_bytes().to_vec();
         let stream = Stream::Stdout;
-        self.push(
-            at_ms,
-            EventKind::Log {
-                activity,
-                stream,
-                bytes,
-            },
-        )
+        self.push(at_ms, EventKind::Log { activity, stream, bytes })
     }
 
     fn transfer(self, at_ms: u64, activity: ActivityId, item: &str, bytes: (u64, u64)) -> Self {
         let (current_bytes, total_bytes) = (bytes.0, Some(bytes.1));
         let item = item.to_owned();
-        self.push(
-            at_ms,
-            EventKind::Progress {
-                activity,
-                item,
-                current_bytes,
-                total_bytes,
-            },
-        )
+        self.push(at_ms, EventKind::Progress { activity, item, current_bytes, total_bytes })
     }
 
     fn end(self, at_ms: u64, activity: ActivityId, outcome: Outcome) -> Self {
@@ -69,11 +54,7 @@ impl Script {
 
     fn plain(&self) -> String {
         let mut plain = Plain::default();
-        let mut text: String = self
-            .events
-            .iter()
-            .map(|event| plain.handle(event))
-            .collect();
+        let mut text: String = self.events.iter().map(|event| plain.handle(event)).collect();
         text += &plain.finish(Duration::from_mins(1));
         text
     }
@@ -110,32 +91,16 @@ fn finished() -> Script {
         .end(2700, 6, Outcome::Done)
         .log(2800, 5, "bytecode")
         .end(2993, 5, Outcome::Unchanged)
-        .start(
-            3000,
-            7,
-            "[app 1/2] RUN pytest",
-            &["file tests/test_api.py changed"],
-        )
+        .start(3000, 7, "[app 1/2] RUN pytest", &["file tests/test_api.py changed"])
         .log(3100, 7, "FAILED tests/test_api.py\n")
-        .end(
-            3400,
-            7,
-            Outcome::Failed("`pytest` exited with code 1".to_owned()),
-        )
+        .end(3400, 7, Outcome::Failed("`pytest` exited with code 1".to_owned()))
         .start(3000, 8, "[app 2/2] COPY . .", &[])
         .end(3400, 8, Outcome::Canceled)
-        .push(
-            3400,
-            EventKind::Warning("the store is nearly full".to_owned()),
-        )
+        .push(3400, EventKind::Warning("the store is nearly full".to_owned()))
 }
 
 fn shown(script: &Script, size: (usize, Option<usize>), phase: Phase) -> String {
-    let screen = Screen {
-        columns: size.0,
-        rows: size.1,
-        style: Style::Plain,
-    };
+    let screen = Screen { columns: size.0, rows: size.1, style: Style::Plain };
     frame(&script.state(), Duration::from_millis(3400), screen, phase).join("\n")
 }
 
@@ -206,11 +171,7 @@ fn no_line_is_wider_and_no_frame_higher_than_the_screen() {
     let state = finished().state();
     for columns in 1..90 {
         for rows in 1..20 {
-            let screen = Screen {
-                columns,
-                rows: Some(rows),
-                style: Style::Plain,
-            };
+            let screen = Screen { columns, rows: Some(rows), style: Style::Plain };
             let lines = frame(&state, Duration::from_secs(4), screen, Phase::Running);
             assert!(
                 lines.len() <= rows.saturating_sub(1).max(1),
@@ -218,10 +179,7 @@ fn no_line_is_wider_and_no_frame_higher_than_the_screen() {
                 lines.len()
             );
             for line in lines {
-                assert!(
-                    crate::render::text::width(&line) <= columns,
-                    "{columns}: {line}"
-                );
+                assert!(crate::render::text::width(&line) <= columns, "{columns}: {line}");
             }
         }
     }
@@ -230,16 +188,8 @@ fn no_line_is_wider_and_no_frame_higher_than_the_screen() {
 #[test]
 fn frames_replace_each_other() {
     let mut painter = Painter::default();
-    let lines = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| (*text).to_owned())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        painter.paint(&lines(&["a", "b"]), 10),
-        "\ra\x1b[K\nb\x1b[K\n\x1b[J"
-    );
+    let lines = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    assert_eq!(painter.paint(&lines(&["a", "b"]), 10), "\ra\x1b[K\nb\x1b[K\n\x1b[J");
     assert_eq!(
         painter.paint(&lines(&["0123456789"]), 10),
         "\r\x1b[2Aa\x1b[K\n\x1b[J".replace('a', "0123456789")
@@ -321,9 +271,7 @@ fn the_floor_goes_over_to_who_waited() {
 
 #[test]
 fn a_build_that_was_cut_off_says_what_it_knew() {
-    let script = Script::default()
-        .start(0, 1, "[a] RUN one", &[])
-        .log(100, 1, "no line end");
+    let script = Script::default().start(0, 1, "[a] RUN one", &[]).log(100, 1, "no line end");
     assert_snapshot!(script.plain(), @r"
     #1 [a] RUN one
     #1 60.000 no line end
@@ -340,11 +288,7 @@ fn a_build_as_json_lines() {
         .transfer(200, 1, LAYER, (1, 2))
         .end(300, 1, Outcome::Cached)
         .push(300, EventKind::Warning("careful".to_owned()));
-    let text: String = script
-        .events
-        .iter()
-        .map(|event| json.handle(event))
-        .collect();
+    let text: String = script.events.iter().map(|event| json.handle(event)).collect();
     assert_snapshot!(text, @r#"
     {"vertexes":[{"digest":"sha256:dcb0b916e9f9217eefa9e06999608a31b52f19d8bce7abfd2c69f3eefca2a61c","name":"[a] RUN one","started":"2026-03-01T10:00:00Z","causes":["file x changed"]}]}
     {"logs":[{"vertex":"sha256:dcb0b916e9f9217eefa9e06999608a31b52f19d8bce7abfd2c69f3eefca2a61c","stream":1,"data":"dGV4dAo=","timestamp":"2026-03-01T10:00:00.1Z"}]}

@@ -46,9 +46,7 @@ pub(crate) fn frame(state: &State, now: Duration, screen: Screen, phase: Phase) 
     let mut tail = TAIL_LINES;
     let blocks = |tail: usize| -> Vec<Vec<String>> {
         let blocks = state.activities.iter();
-        blocks
-            .map(|activity| block(activity, now, screen, tail))
-            .collect()
+        blocks.map(|activity| block(activity, now, screen, tail)).collect()
     };
     let mut all = blocks(tail);
     let mut room = usize::MAX;
@@ -68,19 +66,12 @@ pub(crate) fn frame(state: &State, now: Duration, screen: Screen, phase: Phase) 
 /// Lines of the activities that run.
 fn running_lines(state: &State, blocks: &[Vec<String>]) -> usize {
     let pairs = state.activities.iter().zip(blocks);
-    pairs
-        .filter(|(activity, _)| activity.ended.is_none())
-        .map(|(_, block)| block.len())
-        .sum()
+    pairs.filter(|(activity, _)| activity.ended.is_none()).map(|(_, block)| block.len()).sum()
 }
 
 /// Leaves out the oldest of those that ended until the rest fits, then cuts.
 fn fit(state: &State, blocks: Vec<Vec<String>>, room: usize) -> Vec<String> {
-    let mut excess = blocks
-        .iter()
-        .map(Vec::len)
-        .sum::<usize>()
-        .saturating_sub(room);
+    let mut excess = blocks.iter().map(Vec::len).sum::<usize>().saturating_sub(room);
     let mut lines = Vec::new();
     for (activity, block) in state.activities.iter().zip(blocks) {
         if excess > 0 && activity.ended.is_some() {
@@ -129,18 +120,11 @@ fn block(activity: &ActivityState, now: Duration, screen: Screen, tail: usize) -
     };
     let row = |text: &str, time: Duration, role| timed(text, time, role, screen);
     let name = one_line(&activity.activity.name);
-    let mut lines = vec![row(
-        &format!(" => {word}{name}"),
-        activity.elapsed(now),
-        role,
-    )];
+    let mut lines = vec![row(&format!(" => {word}{name}"), activity.elapsed(now), role)];
 
     let causes = &activity.activity.causes;
     for cause in causes.iter().take(SHOWN_CAUSES) {
-        lines.push(faint(
-            &format!(" => => because {}", one_line(cause)),
-            screen,
-        ));
+        lines.push(faint(&format!(" => => because {}", one_line(cause)), screen));
     }
     if causes.len() > SHOWN_CAUSES {
         let more = causes.len() - SHOWN_CAUSES;
@@ -190,9 +174,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 fn faint(text: &str, screen: Screen) -> String {
-    screen
-        .style
-        .paint(Role::Faint, &truncate(text, screen.columns))
+    screen.style.paint(Role::Faint, &truncate(text, screen.columns))
 }
 
 /// A text at the left and a time at the right edge.
@@ -203,11 +185,7 @@ fn timed(text: &str, time: Duration, role: Role, screen: Screen) -> String {
     let text = truncate(text, screen.columns - TIME_COLUMNS - 1);
     let time = format!("{:>TIME_COLUMNS$}", seconds(time));
     let gap = screen.columns - TIME_COLUMNS - width(&text);
-    format!(
-        "{}{}{time}",
-        screen.style.paint(role, &text),
-        " ".repeat(gap)
-    )
+    format!("{}{}{time}", screen.style.paint(role, &text), " ".repeat(gap))
 }
 
 /// Shows frames in the place of each other.
@@ -220,11 +198,8 @@ impl Painter {
     /// What to write so that `lines` replace the frame before, on a terminal of `columns`.
     pub(crate) fn paint(&mut self, lines: &[String], columns: usize) -> String {
         // A terminal that became narrower has wrapped the old lines.
-        let rows: usize = self
-            .widths
-            .iter()
-            .map(|width| width.div_ceil(columns.max(1)).max(1))
-            .sum();
+        let rows: usize =
+            self.widths.iter().map(|width| width.div_ceil(columns.max(1)).max(1)).sum();
         let mut output = String::from("\r");
         if rows > 0 {
             let _ = write!(output, "\x1b[{rows}A");
@@ -234,10 +209,8 @@ impl Painter {
             output.push_str("\x1b[K\n");
         }
         output.push_str("\x1b[J");
-        self.widths = lines
-            .iter()
-            .map(|line| width(&crate::render::text::sanitize(line)))
-            .collect();
+        self.widths =
+            lines.iter().map(|line| width(&crate::render::text::sanitize(line))).collect();
         output
     }
 }
