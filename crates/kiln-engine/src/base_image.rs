@@ -82,12 +82,7 @@ pub(crate) fn resolve(
             help: None,
         });
     }
-    let image = Arc::new(BaseImage {
-        unpacked: diff_ids.iter().map(|_| Mutex::new(None)).collect(),
-        diff_ids: diff_ids.clone(),
-        layers: manifest.layers,
-        origin: found.origin,
-    });
+    let image = Arc::new(BaseImage::new(diff_ids.clone(), manifest.layers, found.origin));
     Ok((ImageFact { manifest: found.descriptor.digest, config, diff_ids }, image))
 }
 
@@ -327,6 +322,16 @@ fn fetch(
 }
 
 impl BaseImage {
+    fn new(diff_ids: Vec<DiffId>, layers: Vec<Descriptor>, origin: Origin) -> Self {
+        let unpacked = diff_ids.iter().map(|_| Mutex::new(None)).collect();
+        Self { diff_ids, layers, origin, unpacked }
+    }
+
+    /// An image whose blobs are all in the store.
+    pub(crate) fn in_store(diff_ids: Vec<DiffId>, layers: Vec<Descriptor>) -> Self {
+        Self::new(diff_ids, layers, Origin::Store)
+    }
+
     /// The blob of a layer in the store, fetched if it is not there.
     pub(crate) fn ensure_blob(&self, engine: &Engine, position: usize) -> Result<(), BuildError> {
         let descriptor = &self.layers[position];

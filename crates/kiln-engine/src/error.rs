@@ -90,6 +90,15 @@ pub(crate) enum StepError {
     Build(BuildError),
 }
 
+impl std::fmt::Display for StepError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed { message, .. } => f.write_str(message),
+            Self::Build(error) => error.fmt(f),
+        }
+    }
+}
+
 impl StepError {
     pub(crate) fn failed(code: &'static str, message: impl Into<String>) -> Self {
         Self::Failed { code, message: message.into(), last_output: Vec::new(), help: None }

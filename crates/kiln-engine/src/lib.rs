@@ -6,6 +6,7 @@
 mod activity;
 mod base_image;
 mod build;
+mod container;
 mod context;
 mod engine;
 mod error;
@@ -22,6 +23,7 @@ mod source_tree;
 mod user;
 
 pub use build::build;
+pub use container::{ContainerError, ContainerRequest, Volume, run_container};
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
 pub use request::*;

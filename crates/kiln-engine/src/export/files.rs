@@ -82,7 +82,7 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
         return Ok(());
     }
     let failed = |message: String| BuildError::Usage(format!("cannot write the output: {message}"));
-    let selected = select(&tree, "/", &copy).map_err(|error| failed(format!("{error:?}")))?;
+    let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
     let copier = Copier::new(root, &copy, None);
     for one in &selected {
         copier.copy(one).map_err(|error| failed(error.to_string()))?;

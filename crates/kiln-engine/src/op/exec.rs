@@ -16,14 +16,11 @@ use super::mounts::{MountSet, read_only};
 use crate::activity::Running as Activity;
 use crate::error::{FileContext, StepError};
 use crate::redact::Redactor;
-use crate::solve::{Solver, StepInputs};
+use crate::solve::{HOST_NAME, Solver, StepInputs};
 use crate::user::ProcessUser;
 
-/// Host name that commands see (BuildKit's).
-const HOST_NAME: &str = "buildkitsandbox";
-
 /// `PATH` when the image has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How many lines of output a failure shows.
 const LAST_LINES: usize = 12;

@@ -41,6 +41,9 @@ use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
 
+/// Host name that commands see (BuildKit's).
+pub(crate) const HOST_NAME: &str = "buildkitsandbox";
+
 /// The result of a step.
 #[derive(Clone, Debug)]
 pub(crate) enum Solved {
@@ -193,16 +196,7 @@ impl<'a> Solver<'a> {
             return Ok(files.clone());
         }
         let directory = self.engine.store.scratch_dir()?;
-        let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let name = self.host_name().unwrap_or("buildkitsandbox");
-        let hosts =
-            format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-        let mut files = Vec::new();
-        for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
-            let path = directory.path().join(file);
-            std::fs::write(&path, text).at("write", &path)?;
-            files.push((file, path));
-        }
+        let files = network_files(directory.path(), self.host_name().unwrap_or(HOST_NAME))?;
         *known = Some((directory, files.clone()));
         Ok(files)
     }
@@ -358,7 +352,9 @@ impl<'a> Solver<'a> {
         let below = if independent { Vec::new() } else { self.layer_dirs(inputs.root())? };
         let lowers: Vec<PathBuf> = below.into_iter().rev().collect();
         let mut working = self.engine.store.layers().begin()?;
-        self.adopt_root(&working.upper, inputs.root())?;
+        if let Some(top) = inputs.root().layers().last() {
+            adopt_root(&working.upper, &self.layer(top)?.fs)?;
+        }
         let target = Target { lowers: &lowers, upper: &working.upper, work: &working.work };
         match &step.op {
             Op::Exec(exec) => exec::run(self, exec, (&target, inputs), activity)?,
@@ -404,23 +400,6 @@ impl<'a> Solver<'a> {
         Ok(NewLayer { layer, created: unix_seconds(), outcome, duration })
     }
 
-    /// Overlayfs takes the root directory's attributes from the upper directory alone.
-    fn adopt_root(&self, upper: &Path, below: &Snapshot) -> Result<(), StepError> {
-        let Some(top) = below.layers().last() else {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            return Ok(std::fs::set_permissions(upper, mode).at("change the mode of", upper)?);
-        };
-        let layer = self.layer(top)?;
-        let metadata = std::fs::metadata(&layer.fs).at("read", &layer.fs)?;
-        let (uid, gid) = {
-            use std::os::unix::fs::MetadataExt;
-            (metadata.uid(), metadata.gid())
-        };
-        std::os::unix::fs::chown(upper, Some(uid), Some(gid)).at("change the owner of", upper)?;
-        let permissions = metadata.permissions();
-        Ok(std::fs::set_permissions(upper, permissions).at("change the mode of", upper)?)
-    }
-
     /// The unpacked layer of a snapshot's layer.
     pub(crate) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
         match layer {
@@ -464,6 +443,34 @@ impl<'a> Solver<'a> {
         lock(&self.indexes).insert(layer.fs.clone(), Arc::clone(&index));
         Ok(index)
     }
+}
+
+/// Writes `hosts` and `resolv.conf` for a command into a directory. The host's network is the
+/// command's too, so its name servers are right.
+pub(crate) fn network_files(
+    directory: &Path,
+    host_name: &str,
+) -> Result<Vec<(&'static str, PathBuf)>, BuildError> {
+    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let hosts =
+        format!("127.0.0.1\tlocalhost {host_name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut files = Vec::new();
+    for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
+        let path = directory.join(file);
+        std::fs::write(&path, text).at("write", &path)?;
+        files.push((file, path));
+    }
+    Ok(files)
+}
+
+/// Gives an upper directory the attributes of the topmost layer's root: overlayfs takes them from
+/// the upper directory alone.
+pub(crate) fn adopt_root(upper: &Path, top: &Path) -> Result<(), BuildError> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(top).at("read", top)?;
+    std::os::unix::fs::chown(upper, Some(metadata.uid()), Some(metadata.gid()))
+        .at("change the owner of", upper)?;
+    std::fs::set_permissions(upper, metadata.permissions()).at("change the mode of", upper)
 }
 
 /// The time of the kernel's coarse clock, which dates files.
