@@ -5,4 +5,5 @@
 mod blobs;
 mod logins;
 mod manifests;
+mod real;
 mod support;
