@@ -7,7 +7,7 @@ use kiln_core::oci::{Descriptor, ImageConfig, Manifest, Platform, Reference, med
 
 use crate::blob::BlobReader;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::exchange::{Call, Exchange};
 use crate::http::Method;
 use crate::repository::Repository;
@@ -71,7 +71,7 @@ impl Client {
 
     /// The digest that a reference names now, without fetching what it names: to see whether a
     /// tag has moved. `None` if the registry does not say; then only
-    /// [`resolve`](Self::resolve) can tell.
+    /// [`resolve`](Self::resolve) can tell. Registries do not count this as a download.
     pub fn head(&self, reference: &Reference) -> Result<Option<BlobDigest>, Error> {
         let repository = Repository::from(reference);
         let name = reference.to_string();
@@ -80,7 +80,11 @@ impl Client {
             accept: ACCEPT,
             ..get(&repository, format!("/manifests/{}", reference.identifier()), &name)
         };
-        let response = self.exchange.retrying(|| self.exchange.attempt(&call))?;
+        let response = match self.exchange.retrying(|| self.exchange.attempt(&call)) {
+            // Some registries know no HEAD.
+            Err(Error::Status { status: 405 | 501, .. }) => return Ok(None),
+            answer => answer?,
+        };
         let place = response.url.to_string();
         let Some(text) = response.header("docker-content-digest") else {
             return Ok(None);
@@ -240,10 +244,9 @@ pub(crate) fn get<'a>(repository: &'a Repository, path: String, reference: &'a s
 }
 
 fn claimed_digest(text: &str, place: &str) -> Result<BlobDigest, Error> {
-    text.trim().parse().map_err(|_| Error::UnknownDigest {
-        digest: text.chars().take(200).collect(),
-        place: place.to_owned(),
-    })
+    text.trim()
+        .parse()
+        .map_err(|_| Error::UnknownDigest { digest: printable(text), place: place.to_owned() })
 }
 
 fn check_size(document: &Resolved, descriptor: &Descriptor) -> Result<(), Error> {
@@ -267,6 +270,6 @@ fn platforms(manifests: &[Descriptor]) -> Vec<String> {
         })
         .filter_map(|descriptor| descriptor.platform.as_ref())
         .filter(|platform| platform.os != "unknown")
-        .map(ToString::to_string)
+        .map(|platform| printable(&platform.to_string()))
         .collect()
 }

@@ -239,6 +239,11 @@ impl From<Error> for io::Error {
     }
 }
 
+/// A text from a registry as it may stand in an error: no control characters, not too long.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
 /// What a TLS client makes of an answer in plain text.
 pub(crate) fn is_plain_http(reason: &str) -> bool {
     reason.contains("InvalidContentType")

@@ -150,12 +150,7 @@ impl Exchange {
                 return Ok((response, is_registry));
             };
             let target = response.url.join(location)?;
-            if target.scheme == Scheme::Http
-                && response.url.scheme == Scheme::Https
-                && !self.is_plain(&target)
-            {
-                return Err(redirect(&response.url, &target, "that would give up TLS").into());
-            }
+            self.check_redirection(&response.url, &target)?;
             let authorization = shown.filter(|_| target.has_origin_of(&registry));
             drop(response.message());
             response = self.transport.send(&Request {
@@ -168,6 +163,15 @@ impl Exchange {
         }
         let target = response.url.clone();
         Err(redirect(&registry, &target, "there are too many redirections").into())
+    }
+
+    /// A redirection must not give up TLS, but for hosts that are known to have none.
+    fn check_redirection(&self, from: &Url, to: &Url) -> Result<(), Error> {
+        let gives_up_tls = from.scheme == Scheme::Https && to.scheme == Scheme::Http;
+        if gives_up_tls && !self.is_plain(to) {
+            return Err(redirect(from, to, "that would give up TLS"));
+        }
+        Ok(())
     }
 
     /// Sends a call to the registry. One on this machine that nobody has spoken to yet is tried
@@ -316,4 +320,27 @@ impl Exchange {
 
 fn redirect(from: &Url, to: &Url, reason: &'static str) -> Error {
     Error::Redirect { url: from.to_string(), target: to.to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_keeps_tls() {
+        let exchange = Exchange::new(Config {
+            plain_http_hosts: vec!["plain.example".to_owned()],
+            ..Config::default()
+        });
+        let check = |from: &str, to: &str| {
+            let [from, to] = [from, to].map(|url| Url::parse(url).unwrap());
+            exchange.check_redirection(&from, &to).is_ok()
+        };
+        assert!(check("https://a.example", "https://b.example"));
+        assert!(check("http://a.example", "http://b.example"));
+        assert!(check("https://a.example", "http://plain.example:8080"));
+        assert!(check("https://a.example", "http://127.0.0.1:8080"));
+        assert!(!check("https://a.example", "http://b.example"));
+        assert!(!check("https://a.example", "http://a.example"));
+    }
 }

@@ -5,7 +5,7 @@ use kiln_core::oci::{Descriptor, Index, Manifest, media_type};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, printable};
 
 /// A manifest or an index whose digest was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ fn media_type_of(document: &Value, content_type: &str) -> Result<String, String>
         None => header,
     };
     if !is_known(name) {
+        let name = printable(name);
         return Err(format!("`{name}` is no media type of an image or an index"));
     }
     if media_type::is_index(name) == has_config || media_type::is_manifest(name) == has_manifests {
@@ -85,7 +86,9 @@ fn media_type_of(document: &Value, content_type: &str) -> Result<String, String>
 /// Reads JSON; a digest that is not sha256 is an error that says so.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| match find_foreign_digest(bytes) {
-        Some(digest) => Error::UnknownDigest { digest, place: place.to_owned() },
+        Some(digest) => {
+            Error::UnknownDigest { digest: printable(&digest), place: place.to_owned() }
+        }
         None => Error::InvalidDocument { url: place.to_owned(), reason: error.to_string() },
     })
 }
@@ -133,6 +136,7 @@ mod tests {
             (r#"{"schemaVersion": 1}"#, "x/y", "schema 1"),
             (r#"{"mediaType": "application/x"}"#, index, "`application/x` is no media type"),
             ("<html>", "text/html", "is not valid"),
+            (r#"{"mediaType": "a\u001b[2Jb"}"#, index, "`a[2Jb` is no media type"),
             ("[]", "text/html", "no media type"),
         ] {
             let text = media_type(document, content_type);

@@ -222,7 +222,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("memory takes everything")
 }
 
-/// A layer's tar archive of a [tree](crate::tree)'s text: entries in the order of the lines,
+/// A layer's tar archive of a [tree]'s text: entries in the order of the lines,
 /// times at the epoch, owner 0:0 unless a line says otherwise.
 ///
 /// # Panics

@@ -205,6 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn a_helper_that_has_nothing_is_told_from_one_that_fails() {
+        let failure = |output: &str| CredentialRetrievalError::HelperFailure {
+            helper: "docker-credential-x".to_owned(),
+            stdout: output.to_owned(),
+            stderr: String::new(),
+        };
+        let path = Path::new("config.json");
+        let nothing = failure("credentials not found in native keychain\n");
+        assert_eq!(explain(nothing, path), None);
+        let broken = explain(failure("hunter2"), path);
+        assert_eq!(broken.as_deref(), Some("`docker-credential-x` failed"));
+    }
+
+    #[test]
     fn debug_output_hides_passwords() {
         let text = format!("{:?}", password("user", "hunter2"));
         assert!(text.contains("user") && !text.contains("hunter2"), "{text}");

@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, ProxyProtocol};
 
 use crate::auth::Secret;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::retry::{Again, Cancellation, Failure};
 
 pub(crate) use url::{Scheme, Url, form};
@@ -109,7 +109,7 @@ impl Response {
             (code, "") => code.to_owned(),
             (code, message) => format!("{code}: {message}"),
         };
-        message.chars().filter(|c| !c.is_control()).take(300).collect()
+        printable(&message)
     }
 }
 
@@ -172,7 +172,8 @@ impl Transport {
             }
             Err(error) => {
                 self.cancellation.check()?;
-                Err(explain(error, url))
+                let proxy = agent.config().proxy().map(ureq::Proxy::host);
+                Err(name_proxy(explain(error, url), proxy))
             }
         }
     }
@@ -191,9 +192,8 @@ impl Transport {
             return Ok(agent);
         }
         let scheme = url.scheme.name();
-        let proxy = proxy
-            .map(|proxy| ureq::Proxy::new(proxy).map_err(|_| Error::Proxy { scheme }))
-            .transpose()?;
+        let proxy =
+            proxy.map(|proxy| parse_proxy(proxy).ok_or(Error::Proxy { scheme })).transpose()?;
         let needs_tls = url.scheme == Scheme::Https || proxy.is_some();
         let roots = needs_tls.then(|| roots::load(&self.config)).transpose()?;
         let agent = self.new_agent(proxy, roots);
@@ -224,6 +224,27 @@ impl Transport {
     }
 }
 
+/// A proxy of a kind that is spoken to; SOCKS is none, and must not be passed by silently.
+fn parse_proxy(url: &str) -> Option<ureq::Proxy> {
+    let proxy = ureq::Proxy::new(url).ok()?;
+    let is_known = matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+    (is_known && !proxy.host().is_empty()).then_some(proxy)
+}
+
+/// Says that a proxy was asked, where that may be why nothing answers.
+fn name_proxy(mut failure: Failure, proxy: Option<&str>) -> Failure {
+    if let (Error::Unreachable { source, .. }, Some(proxy)) = (&mut failure.error, proxy) {
+        let text = format!("{source} (through the proxy {proxy})");
+        *source = io::Error::new(source.kind(), text);
+    }
+    failure
+}
+
+/// Whether a name was not found, by the words of the standard library: there is no kind for it.
+fn is_lookup_failure(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address")
+}
+
 /// What a failed exchange means.
 fn explain(error: ureq::Error, url: &Url) -> Failure {
     use std::io::ErrorKind;
@@ -241,6 +262,7 @@ fn explain(error: ureq::Error, url: &Url) -> Failure {
             ErrorKind::ConnectionRefused
             | ErrorKind::NetworkUnreachable
             | ErrorKind::HostUnreachable => unreachable(source, Again::Soon),
+            _ if is_lookup_failure(&source) => unreachable(source, Again::Soon),
             _ => unreachable(source, Again::Later),
         },
         Http::HostNotFound => {

@@ -116,6 +116,16 @@ fn progress_is_worth_further_attempts() {
 }
 
 #[test]
+fn a_byte_is_no_progress() {
+    let blob = Blob::new();
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(300_000)), 1);
+    blob.registry.fail(Fault::of_blobs(Damage::CutAfter(1)), 100);
+    let error = blob.read().unwrap_err();
+    assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+    assert!(blob.registry.requests().len() <= 6);
+}
+
+#[test]
 fn too_many_requests() {
     let blob = Blob::new();
     blob.registry.fail(Fault::of_blobs(Damage::Status(429, None)), 100);

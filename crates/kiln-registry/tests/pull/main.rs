@@ -5,4 +5,6 @@
 mod blobs;
 mod logins;
 mod manifests;
+mod proxies;
+mod real;
 mod support;

@@ -96,6 +96,8 @@ fn a_tag_is_looked_up_without_its_manifest() {
     assert_eq!(registry.log(), "HEAD /v2/app/manifests/1\n");
     let missing = reference(&registry.reference("app:2"));
     assert!(matches!(client.head(&missing), Err(Error::NotFound { .. })));
+    registry.fail(Fault::of_manifests(Damage::Status(405, None)), 1);
+    assert_eq!(client.head(&tag).unwrap(), None);
 }
 
 #[test]

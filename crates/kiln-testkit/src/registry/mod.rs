@@ -180,7 +180,12 @@ impl Registry {
 
     /// Writes docker's `config.json` with this login for this registry into a directory.
     pub fn write_docker_config(&self, directory: &Path, login: &Login) {
-        login::write_config(directory, &self.host(), login);
+        Self::write_docker_config_for(&self.host(), directory, login);
+    }
+
+    /// The same for any registry.
+    pub fn write_docker_config_for(host: &str, directory: &Path, login: &Login) {
+        login::write_config(directory, host, login);
     }
 
     /// Makes all tokens given out so far worthless.
