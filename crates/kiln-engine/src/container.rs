@@ -163,8 +163,7 @@ fn process(request: &ContainerRequest, tree: &SourceTree) -> Result<Process, Con
         Some(_) => Vec::new(),
         None => config.cmd.clone().unwrap_or_default(),
     };
-    let command =
-        if request.command.is_empty() { image_command } else { request.command.clone() };
+    let command = if request.command.is_empty() { image_command } else { request.command.clone() };
     let entrypoint = request.entrypoint.clone().or_else(|| config.entrypoint.clone());
     let args: Vec<String> = entrypoint.unwrap_or_default().into_iter().chain(command).collect();
     if args.is_empty() {

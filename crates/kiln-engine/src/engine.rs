@@ -18,6 +18,11 @@ impl Engine {
         Self { store, registry }
     }
 
+    /// The way to registries.
+    pub fn registry(&self) -> &Client {
+        &self.registry
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

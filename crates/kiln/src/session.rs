@@ -8,18 +8,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kiln_core::diagnostic::Diagnostic;
+use kiln_core::diagnostic::did_you_mean;
 use kiln_core::digest::BlobDigest;
 use kiln_core::event::EventSink;
-use kiln_core::oci::{Descriptor, ImageConfig, Manifest};
+use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::source::{SourceFile, Span};
-use kiln_engine::{BuildRequest, BuildResult};
+use kiln_engine::{
+    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, Engine, Volume,
+    run_container,
+};
+use kiln_registry::{Client, Config as RegistryConfig, Proxies};
+use kiln_sandbox::{ExitStatus, Running};
+use kiln_store::{Store, fsck};
+use rustix::process::{Signal, pidfd_send_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
-use crate::commands::run::RunRequest;
+use crate::commands::run::{Access, RunRequest};
 use crate::config::Config;
 use crate::failure::Failure;
 
-/// A step that failed.
+/// A step that failed, as it is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct StepFailure {
     /// Stable code, such as `run-failed`.
@@ -28,7 +37,7 @@ pub(crate) struct StepFailure {
     pub(crate) span: Span,
     /// Its stage.
     pub(crate) stage: String,
-    /// Which step of the stage, from 1.
+    /// Which step of the stage, from 1; 0 if it is not counted.
     pub(crate) step: usize,
     /// Steps of the stage.
     pub(crate) steps: usize,
@@ -40,38 +49,56 @@ pub(crate) struct StepFailure {
     pub(crate) help: Option<String>,
 }
 
-/// Why a build failed.
-#[expect(dead_code, reason = "made by the engine")]
-#[derive(Debug)]
-pub(crate) enum BuildError {
-    /// The Dockerfile is wrong.
-    Invalid {
-        /// All that is wrong.
-        diagnostics: Vec<Diagnostic>,
-    },
-    /// A step failed.
-    StepFailed(Box<StepFailure>),
-    /// The machine cannot.
-    Environment {
-        /// What failed.
-        message: String,
-        /// What to do.
-        help: Option<String>,
-    },
-    /// The user ended it.
-    Canceled,
+impl StepFailure {
+    /// Stage and position come from the step's name: `[stage 2/5] RUN …`.
+    fn new(failure: kiln_engine::StepFailure) -> Self {
+        let place = failure.name.strip_prefix('[').and_then(|name| name.split_once(']'));
+        let mut words: Vec<&str> =
+            place.map_or("", |(place, _)| place).split_whitespace().collect();
+        let (step, steps) = words
+            .pop()
+            .and_then(|count| count.split_once('/'))
+            .and_then(|(step, steps)| Some((step.parse().ok()?, steps.parse().ok()?)))
+            .unwrap_or((0, 0));
+        Self {
+            code: failure.code,
+            span: failure.span,
+            stage: words.last().copied().unwrap_or_default().to_owned(),
+            step,
+            steps,
+            message: failure.message,
+            last_output: failure.last_output,
+            help: failure.help,
+        }
+    }
 }
 
-impl BuildError {
-    /// The failure of a command that built `source_file`.
-    pub(crate) fn into_failure(self, source_file: &SourceFile) -> Failure {
-        let source_file = source_file.clone();
-        match self {
-            Self::Invalid { diagnostics } => Failure::Invalid { source_file, diagnostics },
-            Self::StepFailed(failure) => Failure::Step { source_file, failure },
-            Self::Environment { message, help } => Failure::Environment { message, help },
-            Self::Canceled => Failure::Interrupted,
+/// The failure of a command that built `source_file`.
+pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Failure {
+    let source_file = source_file.clone();
+    match error {
+        BuildError::Invalid { diagnostics } => Failure::Invalid { source_file, diagnostics },
+        BuildError::Step(failure) => {
+            let failure = Box::new(StepFailure::new(*failure));
+            Failure::Step { source_file, failure }
         }
+        BuildError::Image { message, help } => {
+            Failure::Input { code: "image-unavailable", message, help }
+        }
+        BuildError::Store(error) => store_failure(&error),
+        BuildError::Layer(error) => Failure::environment(error.to_string()),
+        BuildError::File { action, path, source } => Failure::file(action, path, source),
+        BuildError::Usage(message) => Failure::usage(message),
+        BuildError::Canceled => Failure::Interrupted,
+    }
+}
+
+fn store_failure(error: &kiln_store::Error) -> Failure {
+    let failure = Failure::environment(error.to_string());
+    if error.is_disk_full() {
+        failure.with_help("free some space, or put the store elsewhere with `KILN_ROOT`")
+    } else {
+        failure
     }
 }
 
@@ -82,6 +109,8 @@ pub(crate) struct StoredImage {
     pub(crate) name: Option<String>,
     /// What the name points to: a manifest, or an index of several platforms.
     pub(crate) descriptor: Descriptor,
+    /// Digest of the manifest.
+    pub(crate) manifest_digest: BlobDigest,
     /// The manifest for this machine's platform (or the only one).
     pub(crate) manifest: Manifest,
     /// Its config.
@@ -131,66 +160,238 @@ pub(crate) enum Repair {
 /// The store and the engine on top of it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    root: PathBuf,
+    store: Arc<Store>,
+    engine: Engine,
 }
 
 impl Session {
-    #[expect(clippy::unnecessary_wraps, reason = "a store may not open")]
     /// Opens the store at `config`'s root; makes it when it is not there.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
-        Ok(Self { root: config.root() })
-    }
-
-    fn absent<T>(&self) -> Result<T, Failure> {
-        let root = self.root.display();
-        Err(Failure::environment(format!(
-            "this kiln was built without its engine; {root} is not touched"
-        )))
+        let store = Arc::new(Store::open(&config.root()).map_err(|error| store_failure(&error))?);
+        let engine = Engine::new(Arc::clone(&store), Client::new(registry_config(config)));
+        Ok(Self { store, engine })
     }
 
     /// Builds.
     pub(crate) fn build(
         &self,
-        _request: &BuildRequest,
-        _events: &EventSink,
-        _cancelled: &Arc<AtomicBool>,
+        request: &BuildRequest,
+        events: &EventSink,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, BuildError> {
-        match self.absent() {
-            Ok(result) => Ok(result),
-            Err(failure) => {
-                Err(BuildError::Environment { message: failure.to_string(), help: None })
-            }
-        }
+        kiln_engine::build(&self.engine, request, events, cancelled)
+    }
+
+    /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
+    /// disk. Called when the result is out.
+    pub(crate) fn settle(&self) {
+        // The next build does what could not be done now.
+        let _ = self.store.empty_trash().wait();
+        let _ = self.store.mark_durable();
     }
 
     /// Runs a container of an image until it ends, and hands on the signals that reach kiln;
     /// gives its exit code.
-    pub(crate) fn run(&self, _request: &RunRequest) -> Result<ExitCode, Failure> {
-        self.absent()
+    pub(crate) fn run(&self, request: &RunRequest) -> Result<ExitCode, Failure> {
+        let image = self.image(&request.image)?;
+        let volumes = request.volumes.iter().map(|volume| Volume {
+            host: volume.host.clone(),
+            container: volume.container.clone(),
+            access: match volume.access {
+                Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
+                Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
+            },
+        });
+        let container = ContainerRequest {
+            manifest: image.manifest,
+            config: image.config,
+            entrypoint: request.entrypoint.clone(),
+            command: request.command.clone(),
+            environment: request.environment.clone(),
+            volumes: volumes.collect(),
+            working_directory: request.working_directory.clone(),
+            user: request.user.clone(),
+            network: request.network,
+        };
+        let started = |running: &Running| forward_signals(running);
+        let exit = run_container(&self.engine, &container, started);
+        let status = match exit {
+            Ok(exit) => exit.status,
+            Err(ContainerError::Invalid(message)) => return Err(Failure::usage(message)),
+            Err(ContainerError::Start(error)) => {
+                return Err(Failure::input("run-failed", format!("{}: {error}", request.image)));
+            }
+            Err(ContainerError::Image(error)) => {
+                let nowhere = SourceFile::new(&request.image, "");
+                return Err(build_failure(error, &nowhere));
+            }
+        };
+        self.settle();
+        Ok(match status {
+            ExitStatus::Code(code) => ExitCode::from(code as u8),
+            // As a shell reports it.
+            ExitStatus::Signal(signal) => ExitCode::from((128 + signal) as u8),
+        })
     }
 
     /// All images, by name.
     pub(crate) fn images(&self) -> Result<Vec<StoredImage>, Failure> {
-        self.absent()
+        let listed = self.store.images().list().map_err(|error| store_failure(&error))?;
+        let images = listed.into_iter().map(|(name, descriptor)| self.load(Some(name), descriptor));
+        images.collect()
     }
 
     /// The image that a name, a digest or the start of an image id means.
-    pub(crate) fn image(&self, _name: &str) -> Result<StoredImage, Failure> {
-        self.absent()
+    pub(crate) fn image(&self, name: &str) -> Result<StoredImage, Failure> {
+        if let Ok(reference) = name.parse::<Reference>() {
+            let full = reference.to_string();
+            let found =
+                self.store.images().resolve(&full).map_err(|error| store_failure(&error))?;
+            if let Some(descriptor) = found {
+                return self.load(Some(full), descriptor);
+            }
+        }
+        let images = self.images()?;
+        let start = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_hex = start.len() >= 4 && start.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let by_id = images.iter().find(|image| {
+            let digests = [image.id(), image.descriptor.digest, image.manifest_digest];
+            is_hex && digests.iter().any(|digest| digest.hex().starts_with(start))
+        });
+        if let Some(image) = by_id {
+            return Ok(image.clone());
+        }
+        let failure = Failure::input("no-image", format!("no image `{name}` in the store"));
+        let names: Vec<String> = images
+            .iter()
+            .filter_map(|image| Some(crate::render::summary::familiar(image.name.as_deref()?)))
+            .collect();
+        Err(match did_you_mean(name, names.iter().map(String::as_str)) {
+            Some(near) => failure.with_help(format!("did you mean `{near}`?")),
+            None => failure.with_help("`kiln images` lists them"),
+        })
+    }
+
+    fn load(&self, name: Option<String>, descriptor: Descriptor) -> Result<StoredImage, Failure> {
+        let shown = name.clone().unwrap_or_else(|| descriptor.digest.to_string());
+        let broken = |error: serde_json::Error| {
+            Failure::environment(format!("image {shown} is broken: {error}"))
+        };
+        let read = |digest: &BlobDigest| {
+            self.store.content().read(digest).map_err(|error| store_failure(&error))
+        };
+        let mut manifest_digest = descriptor.digest;
+        let mut bytes = read(&manifest_digest)?;
+        if media_type::is_index(&descriptor.media_type) {
+            let index: Index = serde_json::from_slice(&bytes).map_err(broken)?;
+            let host = Platform::host();
+            let chosen = index.select(&host).or_else(|| index.manifests.first());
+            let chosen = chosen.ok_or_else(|| {
+                Failure::environment(format!("image {shown} is broken: its index is empty"))
+            })?;
+            manifest_digest = chosen.digest;
+            bytes = read(&manifest_digest)?;
+        }
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(broken)?;
+        let config: ImageConfig =
+            serde_json::from_slice(&read(&manifest.config.digest)?).map_err(broken)?;
+        let mut size_bytes = 0;
+        let diff_ids = config.rootfs.diff_ids.iter().flatten();
+        for (diff_id, layer) in diff_ids.zip(&manifest.layers) {
+            let known = self.store.layers().by_diff_id(diff_id);
+            let known = known.map_err(|error| store_failure(&error))?;
+            size_bytes += known.and_then(|known| known.size_bytes).unwrap_or(layer.size);
+        }
+        Ok(StoredImage { name, descriptor, manifest_digest, manifest, config, size_bytes })
     }
 
     /// Takes a name from the image that has it; gives the full name.
-    pub(crate) fn untag(&self, _name: &str) -> Result<String, Failure> {
-        self.absent()
+    pub(crate) fn untag(&self, name: &str) -> Result<String, Failure> {
+        let image = self.image(name)?;
+        let full = image.name.unwrap_or_else(|| name.to_owned());
+        self.store.images().untag(&full).map_err(|error| store_failure(&error))?;
+        Ok(full)
     }
 
     /// Asks a registry's API whether it is there; gives what it said in one line.
-    pub(crate) fn ping_registry(&self, _host: &str) -> Result<String, Failure> {
-        self.absent()
+    pub(crate) fn ping_registry(&self, host: &str) -> Result<String, Failure> {
+        // A name that no registry has: the answer tells that it is there and lets us in.
+        let text = format!("{host}/kiln-doctor/ping:none");
+        let reference: Reference = text
+            .parse()
+            .map_err(|_| Failure::usage(format!("`{host}` is not a registry's host")))?;
+        match self.engine.registry().resolve(&reference) {
+            Ok(_) | Err(kiln_registry::Error::NotFound { .. }) => Ok("it answers".to_owned()),
+            Err(error @ kiln_registry::Error::Unauthorized { .. }) => {
+                Ok(format!("it answers, and asks for a login ({error})"))
+            }
+            Err(error) => {
+                let failure = Failure::environment(error.to_string());
+                Err(match error.hint() {
+                    Some(hint) => failure.with_help(hint),
+                    None => failure,
+                })
+            }
+        }
     }
 
     /// Verifies the store.
-    pub(crate) fn fsck(&self, _repair: Repair) -> Result<StoreReport, Failure> {
-        self.absent()
+    pub(crate) fn fsck(&self, repair: Repair) -> Result<StoreReport, Failure> {
+        let wanted = match repair {
+            Repair::No => fsck::Repair::No,
+            Repair::Yes => fsck::Repair::Yes,
+        };
+        let report = fsck::fsck(&self.store, wanted).map_err(|error| store_failure(&error))?;
+        let usage = self.store.usage().map_err(|error| store_failure(&error))?;
+        let problems = report.problems.iter().map(|problem| StoreProblem {
+            message: problem.to_string(),
+            repaired: repair == Repair::Yes,
+        });
+        Ok(StoreReport {
+            blobs: report.blobs,
+            layers: report.layers,
+            // All blobs were read.
+            size_bytes: usage.blobs_bytes,
+            problems: problems.collect(),
+        })
     }
+}
+
+/// What the registry client needs of the environment.
+fn registry_config(config: &Config) -> RegistryConfig {
+    let path = |name: &str| config.variable(name).map(PathBuf::from);
+    let any = |names: [&str; 2]| names.iter().find_map(|name| config.variable(name));
+    RegistryConfig {
+        ca_files: path("SSL_CERT_FILE").into_iter().collect(),
+        ca_directories: config
+            .variable("SSL_CERT_DIR")
+            .map(|list| list.split(':').map(PathBuf::from).collect())
+            .unwrap_or_default(),
+        docker_config: config.docker_config(),
+        proxies: Proxies {
+            http: any(["http_proxy", "HTTP_PROXY"]).map(str::to_owned),
+            https: any(["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
+            no_proxy: any(["no_proxy", "NO_PROXY"]).unwrap_or_default().to_owned(),
+        },
+        ..RegistryConfig::default()
+    }
+}
+
+/// Hands the signals that ask kiln to end on to a container's command; the second of them ends
+/// it, as a command that is process 1 of its container ignores what it has no handler for.
+fn forward_signals(running: &Running) {
+    let killer = running.killer();
+    let Ok(pidfd) = running.pidfd().try_clone_to_owned() else { return };
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]) else { return };
+    let watch = move || {
+        for (count, signal) in signals.forever().enumerate() {
+            if count > 0 {
+                let _ = killer.kill();
+            } else if let Some(signal) = Signal::from_named_raw(signal) {
+                let _ = pidfd_send_signal(&pidfd, signal);
+            }
+        }
+    };
+    // Without the thread the container still runs; it just is not told.
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
 }

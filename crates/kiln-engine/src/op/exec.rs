@@ -20,7 +20,8 @@ use crate::solve::{HOST_NAME, Solver, StepInputs};
 use crate::user::ProcessUser;
 
 /// `PATH` when the image has none.
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How many lines of output a failure shows.
 const LAST_LINES: usize = 12;

@@ -22,7 +22,7 @@ use crate::interrupt;
 use crate::render;
 use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
-use crate::session::Session;
+use crate::session::{Session, build_failure};
 use options::{
     Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
 };
@@ -199,5 +199,7 @@ fn build(
     }
     let result = session.build(request, display.sink(), &cancelled);
     display.finish();
-    result.map_err(|error| error.into_failure(&request.dockerfile))
+    let result = result.map_err(|error| build_failure(error, &request.dockerfile));
+    session.settle();
+    result
 }
