@@ -124,16 +124,10 @@ impl LayerError {
     }
 
     pub(crate) fn member(path: &[u8], reason: &'static str) -> Self {
-        Self::InvalidMember {
-            path: String::from_utf8_lossy(path).into_owned(),
-            reason,
-        }
+        Self::InvalidMember { path: String::from_utf8_lossy(path).into_owned(), reason }
     }
 
     pub(crate) fn entry(path: &[u8], reason: &'static str) -> Self {
-        Self::InvalidEntry {
-            path: String::from_utf8_lossy(path).into_owned(),
-            reason,
-        }
+        Self::InvalidEntry { path: String::from_utf8_lossy(path).into_owned(), reason }
     }
 }

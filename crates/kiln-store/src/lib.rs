@@ -1,4 +1,30 @@
 //! Everything of kiln that lives on disk: blobs, layers, cache index, context index.
 
+mod boot;
+pub mod cache_index;
+pub mod cache_mounts;
+pub mod content;
+pub mod context_index;
+mod database;
+pub mod error;
+pub mod fsck;
+pub mod gc;
+pub mod images;
 pub mod layer;
 pub mod layer_error;
+pub mod layers;
+pub mod lock;
+mod process_dir;
+pub mod store;
+pub mod trash;
+pub mod walk;
+
+pub use cache_index::{CacheRecord, StepResult};
+pub use cache_mounts::{CacheMount, MountAttributes, Seeding, Sharing};
+pub use content::{BlobWriter, UnhashedBlobWriter};
+pub use context_index::ContextIndex;
+pub use error::Error;
+pub use layers::{Layer, LayerId, WorkingLayer};
+pub use lock::Guard;
+pub use store::{BackgroundTask, ScratchDir, Store};
+pub use walk::{ContextEntry, EntryKind, Filter, walk};

@@ -14,18 +14,13 @@ use support::{Raw, apply, archive, dir, file, is_root, link, raw};
 fn apply_in(outer: &Path, members: &[Raw]) -> Result<LayerIndex, LayerError> {
     std::fs::write(outer.join("victim"), b"untouched").unwrap();
     let result = apply(members, &outer.join("dest"));
-    let mut names: Vec<_> = std::fs::read_dir(outer)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(outer).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["dest", "victim"]);
     assert_eq!(std::fs::read(outer.join("victim")).unwrap(), b"untouched");
     if let Ok(index) = &result {
-        assert_eq!(
-            index.entries(),
-            scan(&outer.join("dest")).unwrap().entries()
-        );
+        assert_eq!(index.entries(), scan(&outer.join("dest")).unwrap().entries());
     }
     result
 }
@@ -61,15 +56,9 @@ fn names_stay_beneath_the_root() {
     let through = |target: &str| paths(&[link(b'2', "out", target), file("out/victim", b"evil")]);
     assert_eq!(through("../../.."), ["out", "victim"]);
     assert_eq!(through("/"), ["out", "victim"]);
-    assert_eq!(
-        through("/usr/lib"),
-        ["out", "usr/", "usr/lib/", "usr/lib/victim"]
-    );
+    assert_eq!(through("/usr/lib"), ["out", "usr/", "usr/lib/", "usr/lib/victim"]);
     assert_eq!(through("./x/../y"), ["out", "y/", "y/victim"]);
-    assert_eq!(
-        paths(&[dir("a"), link(b'2', "a/b", ".."), file("a/b/c", b"")]),
-        ["a/", "a/b", "c"]
-    );
+    assert_eq!(paths(&[dir("a"), link(b'2', "a/b", ".."), file("a/b/c", b"")]), ["a/", "a/b", "c"]);
 }
 
 #[test]
@@ -79,18 +68,9 @@ fn a_link_itself_is_replaced_and_not_written_through() {
     }
     let outer = tempfile::tempdir().unwrap();
     let victim = outer.path().join("victim").to_str().unwrap().to_owned();
-    let members = [
-        link(b'2', "f", &victim),
-        Raw {
-            mode: 0o777,
-            ..file("f", b"evil")
-        },
-    ];
+    let members = [link(b'2', "f", &victim), Raw { mode: 0o777, ..file("f", b"evil") }];
     let index = apply_in(outer.path(), &members).unwrap();
-    assert!(matches!(
-        index.entries()[1].kind,
-        EntryKind::File { size_bytes: 4, .. }
-    ));
+    assert!(matches!(index.entries()[1].kind, EntryKind::File { size_bytes: 4, .. }));
 }
 
 #[test]
@@ -101,9 +81,8 @@ fn links_that_go_in_circles_end() {
     let members = [link(b'2', "a", "b"), link(b'2', "b", "a"), file("a/x", b"")];
     assert!(matches!(error(&members), LayerError::InvalidMember { .. }));
     // Each name doubles the work of the one before.
-    let mut members: Vec<Raw> = (1..60)
-        .map(|n| link(b'2', format!("l{n}"), format!("l{0}/../l{0}", n - 1)))
-        .collect();
+    let mut members: Vec<Raw> =
+        (1..60).map(|n| link(b'2', format!("l{n}"), format!("l{0}/../l{0}", n - 1))).collect();
     members.push(dir("l0"));
     members.push(file("l59/x", b""));
     assert!(matches!(error(&members), LayerError::InvalidMember { .. }));
@@ -126,10 +105,7 @@ fn hard_links_reach_files_of_the_layer_only() {
         vec![file("d/f", b""), link(b'1', "d", "d/f")],
         vec![link(b'1', "l", "")],
     ] {
-        assert!(
-            matches!(error(&members), LayerError::LinkTarget { .. }),
-            "{members:?}"
-        );
+        assert!(matches!(error(&members), LayerError::LinkTarget { .. }), "{members:?}");
     }
 }
 
@@ -138,19 +114,10 @@ fn later_members_replace_earlier_ones() {
     if !is_root() {
         return;
     }
-    assert_eq!(
-        paths(&[file("a", b"1"), dir("a"), file("a/b", b"")]),
-        ["a/!", "a/b"]
-    );
+    assert_eq!(paths(&[file("a", b"1"), dir("a"), file("a/b", b"")]), ["a/!", "a/b"]);
     assert_eq!(paths(&[file("a/b/c", b""), file("a", b"1")]), ["a"]);
-    assert_eq!(
-        paths(&[dir("a"), file("a/b", b""), dir("a")]),
-        ["a/", "a/b"]
-    );
-    assert_eq!(
-        paths(&[file("a", b"1"), raw(b'6', "a"), link(b'2', "a", "x")]),
-        ["a"]
-    );
+    assert_eq!(paths(&[dir("a"), file("a/b", b""), dir("a")]), ["a/", "a/b"]);
+    assert_eq!(paths(&[file("a", b"1"), raw(b'6', "a"), link(b'2', "a", "x")]), ["a"]);
     let invalid = error(&[file("a", b""), file("a/b", b"")]);
     assert!(matches!(invalid, LayerError::InvalidMember { .. }));
 }
@@ -161,35 +128,19 @@ fn whiteouts_and_opaque_marks() {
         return;
     }
     assert_eq!(paths(&[file("a/.wh.b", b"")]), ["a/", "a/b deleted"]);
-    assert_eq!(
-        paths(&[file("a/b/c", b""), file("a/.wh.b", b"")]),
-        ["a/", "a/b deleted"]
-    );
+    assert_eq!(paths(&[file("a/b/c", b""), file("a/.wh.b", b"")]), ["a/", "a/b deleted"]);
     assert_eq!(paths(&[file(".wh.b", b""), file("b", b"new")]), ["b"]);
     assert_eq!(paths(&[file(".wh.b", b""), dir("b")]), ["b/!"]);
+    assert_eq!(paths(&[file(".wh.b", b""), file("b/c", b"")]), ["b/!", "b/c"]);
     assert_eq!(
-        paths(&[file(".wh.b", b""), file("b/c", b"")]),
-        ["b/!", "b/c"]
-    );
-    assert_eq!(
-        paths(&[
-            file("a/old", b""),
-            file("a/.wh.x", b""),
-            file("a/.wh..wh..opq", b"")
-        ]),
+        paths(&[file("a/old", b""), file("a/.wh.x", b""), file("a/.wh..wh..opq", b"")]),
         ["a/!", "a/old"]
     );
     // What an older union file system left behind is no file.
-    assert_eq!(
-        paths(&[dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", b"")]),
-        [""; 0]
-    );
+    assert_eq!(paths(&[dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", b"")]), [""; 0]);
     assert_eq!(paths(&[raw(b'3', "dev")]), ["dev deleted"]);
     for name in [".wh.", ".wh..", ".wh...", ".wh.a/b"] {
-        assert!(
-            matches!(error(&[file(name, b"")]), LayerError::InvalidMember { .. }),
-            "{name}"
-        );
+        assert!(matches!(error(&[file(name, b"")]), LayerError::InvalidMember { .. }), "{name}");
     }
 }
 
@@ -220,16 +171,9 @@ fn the_root_can_only_be_a_directory() {
         return;
     }
     let outer = tempfile::tempdir().unwrap();
-    let members = [Raw {
-        mode: 0o700,
-        uid: 7,
-        ..dir("./")
-    }];
+    let members = [Raw { mode: 0o700, uid: 7, ..dir("./") }];
     let index = apply_in(outer.path(), &members).unwrap();
-    assert_eq!(
-        (index.entries()[0].mode, index.entries()[0].uid),
-        (0o700, 7)
-    );
+    assert_eq!((index.entries()[0].mode, index.entries()[0].uid), (0o700, 7));
     assert_eq!(index.implied().count(), 0);
     for type_flag in [b'0', b'1', b'2', b'6'] {
         let members = [link(type_flag, "..", "x")];
@@ -246,11 +190,7 @@ fn implied_directories_are_known() {
         return;
     }
     let dest = tempfile::tempdir().unwrap();
-    let index = apply(
-        &[file("a/b/c", b""), dir("a"), file("d/e", b"")],
-        dest.path(),
-    )
-    .unwrap();
+    let index = apply(&[file("a/b/c", b""), dir("a"), file("d/e", b"")], dest.path()).unwrap();
     let implied: Vec<&[u8]> = index.implied().map(|entry| &entry.path[..]).collect();
     assert_eq!(implied, [&b""[..], b"a/b", b"d"]);
     assert_eq!(LayerIndex::decode(&index.encode()).unwrap(), index);
@@ -265,10 +205,7 @@ fn broken_archives() {
     let malformed = |bytes: &[u8]| {
         let dest = tempfile::tempdir().unwrap();
         let result = apply_tar(Cursor::new(bytes), dest.path());
-        assert!(
-            matches!(result, Err(LayerError::MalformedTar { .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(LayerError::MalformedTar { .. })), "{result:?}");
     };
     for cut in [1, 511, 513, 1000, 1024, 1300, 1536, 2000, 3000] {
         malformed(&good[..cut]);
@@ -288,9 +225,7 @@ fn broken_archives() {
     malformed(&archive(&[raw(b'S', "sparse")]));
     malformed(&archive(&[raw(b'x', "nothing follows")]));
     // A size that would overflow, and one that is never there.
-    malformed(&archive(&[
-        file("a", b"").pax("size", "18446744073709551615")
-    ]));
+    malformed(&archive(&[file("a", b"").pax("size", "18446744073709551615")]));
     malformed(&archive(&[file("a", b"").pax("size", "9000000000")]));
     let unknown = archive(&[raw(b'Z', "z")]);
     let dest = tempfile::tempdir().unwrap();
@@ -305,26 +240,14 @@ fn gnu_long_names_and_global_headers() {
     }
     let name = vec![b'g'; 180];
     let members = [
-        Raw {
-            data: b"15 comment=global\n".to_vec(),
-            ..raw(b'g', "pax_global_header")
-        },
-        Raw {
-            data: [&name[..], b"\0"].concat(),
-            ..raw(b'L', "././@LongLink")
-        },
+        Raw { data: b"15 comment=global\n".to_vec(), ..raw(b'g', "pax_global_header") },
+        Raw { data: [&name[..], b"\0"].concat(), ..raw(b'L', "././@LongLink") },
         file("short", b"x"),
-        Raw {
-            data: [&name[..], b"\0"].concat(),
-            ..raw(b'K', "././@LongLink")
-        },
+        Raw { data: [&name[..], b"\0"].concat(), ..raw(b'K', "././@LongLink") },
         link(b'1', "other", "short"),
     ];
     let dest = tempfile::tempdir().unwrap();
     let index = apply(&members, dest.path()).unwrap();
     assert_eq!(index.entries()[1].path, name);
-    assert_eq!(
-        index.entries()[2].kind,
-        EntryKind::HardLink { target: name }
-    );
+    assert_eq!(index.entries()[2].kind, EntryKind::HardLink { target: name });
 }

@@ -94,61 +94,29 @@ fn awkward_names_and_numbers_survive() {
         file(&deep, b"deeper than the kernel's PATH_MAX"),
         link(b'2', "long", vec![b's'; 300]),
         link(b'2', "dangling", "../../nowhere"),
-        Raw {
-            mtime: -86_400,
-            ..file("old", b"7")
-        },
+        Raw { mtime: -86_400, ..file("old", b"7") },
         file("future", b"8").pax("mtime", "8589934592"),
-        Raw {
-            uid: 4_000_000_000,
-            gid: 2_097_152,
-            ..file("owned", b"9")
-        },
-        Raw {
-            mode: 0o6755,
-            uid: 1000,
-            ..file("setuid", b"10")
-        },
+        Raw { uid: 4_000_000_000, gid: 2_097_152, ..file("owned", b"9") },
+        Raw { mode: 0o6755, uid: 1000, ..file("setuid", b"10") },
         file("times", b"").pax("mtime", "1.25"),
-        Raw {
-            device: (1, 3),
-            ..raw(b'3', "null")
-        },
-        Raw {
-            device: (259, 70_000),
-            ..raw(b'4', "disk")
-        },
+        Raw { device: (1, 3), ..raw(b'3', "null") },
+        Raw { device: (259, 70_000), ..raw(b'4', "disk") },
         raw(b'6', "fifo"),
     ];
     let one = tempfile::tempdir().unwrap();
     let applied = apply(&members, one.path()).unwrap();
     assert_eq!(applied.entries(), scan(one.path()).unwrap().entries());
     assert_eq!(applied.find(&deep).map(|e| e.mode), Some(0o644));
-    assert_eq!(
-        applied.find(b"setuid").map(|e| (e.mode, e.uid)),
-        Some((0o6755, 1000))
-    );
+    assert_eq!(applied.find(b"setuid").map(|e| (e.mode, e.uid)), Some((0o6755, 1000)));
     assert_eq!(applied.find(b"old").map(|e| e.mtime.seconds), Some(-86_400));
-    let times = Timestamp {
-        seconds: 1,
-        nanoseconds: 250_000_000,
-    };
+    let times = Timestamp { seconds: 1, nanoseconds: 250_000_000 };
     assert_eq!(applied.find(b"times").map(|e| e.mtime), Some(times));
 
     let two = tempfile::tempdir().unwrap();
     let again = apply_tar(Cursor::new(written(&applied, one.path())), two.path()).unwrap();
     for (old, new) in applied.entries()[1..].iter().zip(&again.entries()[1..]) {
-        let whole = Timestamp {
-            nanoseconds: 0,
-            ..old.mtime
-        };
-        assert_eq!(
-            new,
-            &Entry {
-                mtime: whole,
-                ..old.clone()
-            }
-        );
+        let whole = Timestamp { nanoseconds: 0, ..old.mtime };
+        assert_eq!(new, &Entry { mtime: whole, ..old.clone() });
     }
 }
 
@@ -171,30 +139,10 @@ fn hard_links_are_canonical() {
     let index = apply(&members, dest.path()).unwrap();
     assert_eq!(index.entries(), scan(dest.path()).unwrap().entries());
     let kind = |path: &[u8]| index.find(path).unwrap().kind.clone();
-    assert_eq!(
-        kind(b"b"),
-        EntryKind::File {
-            size_bytes: 6,
-            digest: FileDigest::of(b"shared")
-        }
-    );
-    assert_eq!(
-        kind(b"z"),
-        EntryKind::HardLink {
-            target: b"b".to_vec()
-        }
-    );
-    assert_eq!(
-        kind(b"t"),
-        EntryKind::Symlink {
-            target: b"z".to_vec()
-        }
-    );
-    assert!(
-        [b"b", b"c", b"z"]
-            .iter()
-            .all(|path| index.find(*path).unwrap().mode == 0o600)
-    );
+    assert_eq!(kind(b"b"), EntryKind::File { size_bytes: 6, digest: FileDigest::of(b"shared") });
+    assert_eq!(kind(b"z"), EntryKind::HardLink { target: b"b".to_vec() });
+    assert_eq!(kind(b"t"), EntryKind::Symlink { target: b"z".to_vec() });
+    assert!([b"b", b"c", b"z"].iter().all(|path| index.find(*path).unwrap().mode == 0o600));
     assert_eq!(index.size_bytes(), 6);
 }
 
@@ -216,10 +164,7 @@ fn capabilities_survive_chown() {
     write_tar(&index, one.path(), &TarOptions::default(), &mut tar).unwrap();
     let again = apply_tar(Cursor::new(tar), two.path()).unwrap();
     assert_eq!(&index.entries()[1..], &again.entries()[1..]);
-    assert_eq!(
-        again.entries()[1].xattrs[&b"security.capability"[..]],
-        capability
-    );
+    assert_eq!(again.entries()[1].xattrs[&b"security.capability"[..]], capability);
 }
 
 #[test]
@@ -228,11 +173,7 @@ fn only_capabilities_are_written_by_default() {
         return;
     }
     let dest = tempfile::tempdir().unwrap();
-    let index = apply(
-        &[file("f", b"").pax("SCHILY.xattr.user.x", "1")],
-        dest.path(),
-    )
-    .unwrap();
+    let index = apply(&[file("f", b"").pax("SCHILY.xattr.user.x", "1")], dest.path()).unwrap();
     assert_eq!(index.entries()[1].xattrs.len(), 1);
     let mut tar = Vec::new();
     write_tar(&index, dest.path(), &TarOptions::default(), &mut tar).unwrap();
@@ -246,21 +187,12 @@ fn times_are_clamped_and_truncated() {
     }
     let dest = tempfile::tempdir().unwrap();
     let members = [
-        Raw {
-            mtime: 100,
-            ..file("old", b"")
-        },
-        Raw {
-            mtime: 300,
-            ..file("new", b"")
-        },
+        Raw { mtime: 100, ..file("old", b"") },
+        Raw { mtime: 300, ..file("new", b"") },
         file(".wh.gone", b""),
     ];
     let index = apply(&members, dest.path()).unwrap();
-    let options = TarOptions {
-        clamp_mtime: Some(200),
-        ..TarOptions::default()
-    };
+    let options = TarOptions { clamp_mtime: Some(200), ..TarOptions::default() };
     let mut tar = Vec::new();
     write_tar(&index, dest.path(), &options, &mut tar).unwrap();
     let times: Vec<_> = tar::Archive::new(&tar[..])
@@ -268,28 +200,15 @@ fn times_are_clamped_and_truncated() {
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
-            (
-                entry.path_bytes().into_owned(),
-                entry.header().mtime().unwrap(),
-            )
+            (entry.path_bytes().into_owned(), entry.header().mtime().unwrap())
         })
         .collect();
-    assert_eq!(
-        times,
-        [
-            (b".wh.gone".to_vec(), 0),
-            (b"new".to_vec(), 200),
-            (b"old".to_vec(), 100)
-        ]
-    );
+    assert_eq!(times, [(b".wh.gone".to_vec(), 0), (b"new".to_vec(), 200), (b"old".to_vec(), 100)]);
 }
 
 #[test]
 fn times_outside_the_window_have_a_digest() {
-    let at = |seconds| Timestamp {
-        seconds,
-        nanoseconds: 0,
-    };
+    let at = |seconds| Timestamp { seconds, nanoseconds: 0 };
     let entry = |path: &str, kind, seconds| Entry {
         path: path.into(),
         kind,
@@ -301,26 +220,13 @@ fn times_outside_the_window_have_a_digest() {
     };
     let index = |a, b| {
         let dir = || EntryKind::Directory { opaque: false };
-        let entries = vec![
-            entry("", dir(), 50),
-            entry("a", dir(), a),
-            entry("b", dir(), b),
-        ];
+        let entries = vec![entry("", dir(), 50), entry("a", dir(), a), entry("b", dir(), b)];
         LayerIndex::from_entries(entries).unwrap()
     };
     let window = Some((at(40), at(60)));
-    assert_eq!(
-        index(1, 50).times_digest(window),
-        index(1, 55).times_digest(window)
-    );
-    assert_ne!(
-        index(1, 50).times_digest(window),
-        index(2, 50).times_digest(window)
-    );
-    assert_ne!(
-        index(1, 50).times_digest(None),
-        index(1, 55).times_digest(None)
-    );
+    assert_eq!(index(1, 50).times_digest(window), index(1, 55).times_digest(window));
+    assert_ne!(index(1, 50).times_digest(window), index(2, 50).times_digest(window));
+    assert_ne!(index(1, 50).times_digest(None), index(1, 55).times_digest(None));
     assert_eq!(index(1, 50).content_id(), index(2, 55).content_id());
 }
 
@@ -361,14 +267,9 @@ fn unreadable_files_are_read_by_root_and_big_layers_by_many_threads() {
     let index = scan(dir.path()).unwrap();
     for (n, entry) in (0..600_u32).zip(&index.entries()[1..]) {
         let bytes = n.to_le_bytes().repeat(n as usize * 30);
-        let kind = EntryKind::File {
-            size_bytes: bytes.len() as u64,
-            digest: FileDigest::of(&bytes),
-        };
-        assert_eq!(
-            (&entry.path[..], &entry.kind),
-            (format!("f{n:03}").as_bytes(), &kind)
-        );
+        let kind =
+            EntryKind::File { size_bytes: bytes.len() as u64, digest: FileDigest::of(&bytes) };
+        assert_eq!((&entry.path[..], &entry.kind), (format!("f{n:03}").as_bytes(), &kind));
     }
 }
 
@@ -383,39 +284,23 @@ fn pack_and_unpack_in_every_compression() {
         std::fs::write(dir.path().join(format!("f{size}")), bytes).unwrap();
         let index = scan(dir.path()).unwrap();
         let mut diff_ids = Vec::new();
-        for compression in [
-            Compression::Uncompressed,
-            Compression::GZIP,
-            Compression::ZSTD,
-        ] {
+        for compression in [Compression::Uncompressed, Compression::GZIP, Compression::ZSTD] {
             let mut blob = Vec::new();
             let options = TarOptions::default();
             let packed = pack(&index, dir.path(), compression, &options, &mut blob).unwrap();
             assert_eq!(packed.size_bytes, blob.len() as u64);
             diff_ids.push((packed.diff_id, packed.uncompressed_bytes));
 
-            let expected = Unpack {
-                digest: packed.digest,
-                diff_id: packed.diff_id,
-            };
+            let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
             let dest = tempfile::tempdir().unwrap();
             let unpacked = unpack(&blob[..], expected, dest.path()).unwrap();
-            assert_eq!(
-                unpacked.content_id(),
-                scan(dest.path()).unwrap().content_id()
-            );
+            assert_eq!(unpacked.content_id(), scan(dest.path()).unwrap().content_id());
             assert_eq!(unpacked.entries()[1].kind, index.entries()[1].kind);
 
             let dest = tempfile::tempdir().unwrap();
-            let wrong = Unpack {
-                diff_id: DiffId::from_bytes([7; 32]),
-                ..expected
-            };
+            let wrong = Unpack { diff_id: DiffId::from_bytes([7; 32]), ..expected };
             let error = unpack(&blob[..], wrong, dest.path());
-            assert!(
-                matches!(error, Err(LayerError::DiffIdMismatch { .. })),
-                "{error:?}"
-            );
+            assert!(matches!(error, Err(LayerError::DiffIdMismatch { .. })), "{error:?}");
 
             for damage in [0, 600, blob.len() / 2, blob.len() - 1] {
                 let mut damaged = blob.clone();
@@ -425,10 +310,7 @@ fn pack_and_unpack_in_every_compression() {
                 let dest = tempfile::tempdir().unwrap();
                 let error = unpack(&damaged[..], expected, dest.path());
                 let damaged_blob = matches!(error, Err(LayerError::BlobMismatch { .. }));
-                assert!(
-                    damaged_blob || damage >= blob.len(),
-                    "{compression:?} {error:?}"
-                );
+                assert!(damaged_blob || damage >= blob.len(), "{compression:?} {error:?}");
             }
             let dest = tempfile::tempdir().unwrap();
             let error = unpack(&blob[..blob.len() - 1], expected, dest.path());

@@ -189,9 +189,14 @@ fn mount(
             return planner.fail(diagnostic);
         }
     };
-    let target = parsed.target.as_ref().map(|target| clean_path(state.cwd(), target));
+    // Without a target, files are mounted on the working directory; that may not be the root.
+    let is_file_mount = matches!(parsed.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs);
+    let target = match &parsed.target {
+        Some(target) => Some(clean_path(state.cwd(), target)),
+        None => is_file_mount.then(|| state.cwd().to_owned()),
+    };
     if target.as_deref() == Some("/") {
-        let message = "invalid mount target \"/\"";
+        let message = "invalid mount target \"/\": say where with target=";
         return planner.fail(Diagnostic::error("invalid-mount", flag.span, message));
     }
     let source = clean_path("/", parsed.source.as_deref().unwrap_or(""));
@@ -235,7 +240,8 @@ fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> 
                 Some(MountSharing::Locked) => Sharing::Locked,
             },
             seed: from,
-            mode: parsed.mode.unwrap_or(0o755),
+            // As with BuildKit, a cache mount has neither set-id bits nor a sticky one.
+            mode: parsed.mode.unwrap_or(0o755) & 0o777,
             uid,
             gid,
             access,

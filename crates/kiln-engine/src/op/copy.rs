@@ -1,7 +1,7 @@
 //! COPY and ADD of files: selected nodes into a root file system.
 //!
 //! Rules are those of BuildKit's copy (fsutil): an existing destination directory keeps its mode
-//! and owner; directories made on the way get 0755 (or an octal `--chmod`) and `--chown`; a file
+//! and owner, directories below it take those of the source; directories made on the way get 0755 (or an octal `--chmod`) and `--chown`; a file
 //! replaces a file or link, never a directory; a directory never replaces anything else.
 
 use std::collections::HashMap;
@@ -160,7 +160,7 @@ impl<'a> Copier<'a> {
     ) -> Result<(), CopyError> {
         if node.kind == NodeKind::Directory {
             return match self.root.stat(path)? {
-                Some(stat) if is_directory(&stat) => Ok(()),
+                Some(stat) if is_directory(&stat) => self.finish(node, path),
                 Some(_) => Err(self.not_a_directory(path)),
                 None => {
                     self.root.make_directory(path)?;

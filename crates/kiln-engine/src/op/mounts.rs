@@ -192,11 +192,15 @@ impl MountSet {
                 );
                 return Err(StepError::failed("missing-secret", message).with_help(help));
             }
-            None => return Ok(None),
+            None => {
+                // A variable for a secret that is not there is empty (BuildKit).
+                self.env.extend(env.as_ref().map(|name| (variable(name, id), String::new())));
+                return Ok(None);
+            }
         };
         if let Some(name) = env {
-            let name = if name.is_empty() { id } else { name };
-            self.env.push((name.clone(), String::from_utf8_lossy(&value).into_owned()));
+            let name = variable(name, id);
+            self.env.push((name, String::from_utf8_lossy(&value).into_owned()));
         }
         self.hidden.push(value.clone());
         let Some(target) = &mount.target else { return Ok(None) };
@@ -226,6 +230,11 @@ impl MountSet {
         file.set_permissions(Permissions::from_mode(mode)).at("change the mode of", &path)?;
         Ok(path)
     }
+}
+
+/// The variable that holds a secret: `env=NAME`, or the secret's id for a bare `env`.
+fn variable(name: &str, id: &str) -> String {
+    if name.is_empty() { id.to_owned() } else { name.to_owned() }
 }
 
 /// A read-only bind of one file.

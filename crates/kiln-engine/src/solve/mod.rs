@@ -10,6 +10,7 @@
 //! A result whose content is equal to that of an earlier run of the same instruction keeps the
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
+mod diff;
 mod inputs;
 mod schedule;
 
@@ -24,7 +25,7 @@ use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
 use kiln_core::event::Outcome;
 use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
-use kiln_store::layer::{LayerIndex, Timestamp, Tree, scan};
+use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 
 pub(crate) use inputs::StepInputs;
@@ -39,7 +40,7 @@ use crate::op::exec;
 use crate::op::file::{self, Target};
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
-use crate::source_tree::SourceTree;
+use crate::source_tree::{SourceTree, as_path};
 
 /// Host name that commands see (BuildKit's).
 pub(crate) const HOST_NAME: &str = "buildkitsandbox";
@@ -371,7 +372,7 @@ impl<'a> Solver<'a> {
             }
             Op::Source(_) => unreachable!("sources make no layers"),
         }
-        let index = scan(&working.upper)?;
+        let index = self.drop_unchanged(scan(&working.upper)?, inputs, &working.upper)?;
         // Times that a command set on purpose are part of what it made; those of now are not.
         let window = matches!(step.op, Op::Exec(_)).then(|| (window_start, now()));
         let content = index.content_id();
@@ -398,6 +399,27 @@ impl<'a> Solver<'a> {
         lock(&self.indexes).insert(layer.fs.clone(), Arc::new(index));
         let (outcome, duration) = (Outcome::Done, began.elapsed());
         Ok(NewLayer { layer, created: unix_seconds(), outcome, duration })
+    }
+
+    /// Overlayfs copies a file up when it is opened for writing, linked, or given the attributes
+    /// that it has: such a file is no part of what the step made.
+    fn drop_unchanged(
+        &self,
+        index: LayerIndex,
+        inputs: &StepInputs,
+        upper: &Path,
+    ) -> Result<LayerIndex, StepError> {
+        let has_files = index.entries().iter().any(|e| matches!(e.kind, EntryKind::File { .. }));
+        if !has_files || inputs.root().layers().is_empty() {
+            return Ok(index);
+        }
+        let below = inputs.root_tree(self)?;
+        let (index, unchanged) = diff::without_unchanged(index, &below)?;
+        for path in unchanged {
+            let path = upper.join(as_path(&path));
+            std::fs::remove_file(&path).at("remove", &path)?;
+        }
+        Ok(index)
     }
 
     /// The unpacked layer of a snapshot's layer.

@@ -33,10 +33,7 @@ impl Beneath {
             path: path.to_owned(),
             source: errno.into(),
         })?;
-        Ok(Self {
-            root,
-            path: path.to_owned(),
-        })
+        Ok(Self { root, path: path.to_owned() })
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -45,8 +42,7 @@ impl Beneath {
 
     /// Opens `path`, which is relative to the root and clean; the empty path is the root.
     pub(super) fn open_at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, LayerError> {
-        self.open_pieces(path, flags)
-            .map_err(self.failed("open", path))
+        self.open_pieces(path, flags).map_err(self.failed("open", path))
     }
 
     /// Opens the directory `path` as a place to act in.
@@ -86,11 +82,7 @@ impl Beneath {
 
     /// Where `path` lies on the host, for messages.
     pub(super) fn host_path(&self, path: &[u8]) -> PathBuf {
-        if path.is_empty() {
-            self.path.clone()
-        } else {
-            self.path.join(OsStr::from_bytes(path))
-        }
+        if path.is_empty() { self.path.clone() } else { self.path.join(OsStr::from_bytes(path)) }
     }
 
     /// For `map_err` on a system call about `path`.
@@ -99,10 +91,6 @@ impl Beneath {
         action: &'static str,
         path: &[u8],
     ) -> impl FnOnce(Errno) -> LayerError {
-        move |errno| LayerError::Io {
-            action,
-            path: self.host_path(path),
-            source: errno.into(),
-        }
+        move |errno| LayerError::Io { action, path: self.host_path(path), source: errno.into() }
     }
 }

@@ -63,12 +63,7 @@ impl Compression {
         if (first..=last).contains(&level) {
             Ok(())
         } else {
-            Err(LayerError::CompressionLevel {
-                compression,
-                level,
-                first,
-                last,
-            })
+            Err(LayerError::CompressionLevel { compression, level, first, last })
         }
     }
 }
@@ -144,17 +139,12 @@ impl Pool {
                 }
             });
         }
-        Self {
-            jobs,
-            results: VecDeque::new(),
-        }
+        Self { jobs, results: VecDeque::new() }
     }
 
     fn submit(&mut self, block: Vec<u8>) -> io::Result<()> {
         let (done, result) = sync_channel(1);
-        self.jobs
-            .send(Job { block, done })
-            .map_err(|_| worker_gone())?;
+        self.jobs.send(Job { block, done }).map_err(|_| worker_gone())?;
         self.results.push_back(result);
         Ok(())
     }
@@ -179,9 +169,7 @@ pub struct Compressor<W: Write> {
 
 impl<W: Write> fmt::Debug for Compressor<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compressor")
-            .field("compression", &self.compression)
-            .finish_non_exhaustive()
+        f.debug_struct("Compressor").field("compression", &self.compression).finish_non_exhaustive()
     }
 }
 
@@ -205,22 +193,13 @@ impl<W: Write> Compressor<W> {
         threads: NonZero<usize>,
     ) -> Result<Self, LayerError> {
         compression.check()?;
-        Ok(Self {
-            out,
-            compression,
-            threads,
-            block: Vec::new(),
-            pool: None,
-            wrote: false,
-        })
+        Ok(Self { out, compression, threads, block: Vec::new(), pool: None, wrote: false })
     }
 
     /// Hands the full block to the pool, and writes out what must not wait any longer.
     fn submit(&mut self) -> io::Result<()> {
         let (compression, threads) = (self.compression, self.threads);
-        let pool = self
-            .pool
-            .get_or_insert_with(|| Pool::start(compression, threads));
+        let pool = self.pool.get_or_insert_with(|| Pool::start(compression, threads));
         pool.submit(std::mem::take(&mut self.block))?;
         if pool.results.len() > 2 * threads.get() {
             self.block = self.write_oldest()?;
@@ -231,9 +210,8 @@ impl<W: Write> Compressor<W> {
     /// Writes the oldest block out and returns its emptied input.
     fn write_oldest(&mut self) -> io::Result<Vec<u8>> {
         let oldest = self.pool.as_mut().and_then(|pool| pool.results.pop_front());
-        let (mut block, encoded) = oldest
-            .and_then(|result| result.recv().ok())
-            .ok_or_else(worker_gone)?;
+        let (mut block, encoded) =
+            oldest.and_then(|result| result.recv().ok()).ok_or_else(worker_gone)?;
         self.out.write_all(&encoded?)?;
         self.wrote = true;
         block.clear();
@@ -245,11 +223,7 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// Those of the writer beneath.
     pub fn finish(mut self) -> io::Result<W> {
-        while self
-            .pool
-            .as_ref()
-            .is_some_and(|pool| !pool.results.is_empty())
-        {
+        while self.pool.as_ref().is_some_and(|pool| !pool.results.is_empty()) {
             if !self.block.is_empty() {
                 self.submit()?;
             }
@@ -336,9 +310,7 @@ impl<R: Read> Decompressor<R> {
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Decoder::Start(reader) = &mut self.0 {
-            let reader = reader
-                .take()
-                .ok_or_else(|| io::Error::other("reading has failed"))?;
+            let reader = reader.take().ok_or_else(|| io::Error::other("reading has failed"))?;
             self.0 = Self::detect(reader)?;
         }
         match &mut self.0 {
@@ -361,20 +333,12 @@ pub struct DigestWriter<W> {
 impl<W: Write> DigestWriter<W> {
     /// Passes on to `out`.
     pub fn new(out: W) -> Self {
-        Self {
-            out,
-            hasher: Sha256::new(),
-            size_bytes: 0,
-        }
+        Self { out, hasher: Sha256::new(), size_bytes: 0 }
     }
 
     /// The writer beneath, the digest of all that was written, and its length in bytes.
     pub fn finish(self) -> (W, BlobDigest, u64) {
-        (
-            self.out,
-            BlobDigest::from_bytes(self.hasher.finalize().into()),
-            self.size_bytes,
-        )
+        (self.out, BlobDigest::from_bytes(self.hasher.finalize().into()), self.size_bytes)
     }
 }
 

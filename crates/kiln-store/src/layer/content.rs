@@ -29,9 +29,7 @@ impl ContentHasher {
     /// A hasher that has seen nothing.
     pub fn new(ignored: Ignored) -> Self {
         let mut hasher = FieldHasher::new("kiln files 1");
-        hasher
-            .number(ignored.mode.into())
-            .number(ignored.owner.into());
+        hasher.number(ignored.mode.into()).number(ignored.owner.into());
         Self { hasher, ignored }
     }
 
@@ -56,20 +54,17 @@ impl ContentHasher {
         }
         match &layer.follow_link(entry).kind {
             EntryKind::Directory { .. } => hasher.field("directory"),
-            EntryKind::File { size_bytes, digest } => hasher
-                .field("file")
-                .number(*size_bytes)
-                .field(digest.as_bytes()),
+            EntryKind::File { size_bytes, digest } => {
+                hasher.field("file").number(*size_bytes).field(digest.as_bytes())
+            }
             EntryKind::HardLink { target } => hasher.field("link").field(target),
             EntryKind::Symlink { target } => hasher.field("symlink").field(target),
-            EntryKind::CharDevice { major, minor } => hasher
-                .field("character")
-                .number((*major).into())
-                .number((*minor).into()),
-            EntryKind::BlockDevice { major, minor } => hasher
-                .field("block")
-                .number((*major).into())
-                .number((*minor).into()),
+            EntryKind::CharDevice { major, minor } => {
+                hasher.field("character").number((*major).into()).number((*minor).into())
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                hasher.field("block").number((*major).into()).number((*minor).into())
+            }
             EntryKind::Fifo => hasher.field("fifo"),
             EntryKind::Whiteout => hasher.field("whiteout"),
         };

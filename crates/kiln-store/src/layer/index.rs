@@ -122,16 +122,10 @@ impl LayerIndex {
     ) -> Result<Self, LayerError> {
         entries.sort_by(|left, right| path_order(&left.path, &right.path));
         entries.iter_mut().for_each(normalize);
-        let mut index = Self {
-            entries,
-            implied: Vec::new(),
-        };
+        let mut index = Self { entries, implied: Vec::new() };
         index.check()?;
         implied.sort_by(|left, right| path_order(left, right));
-        index.implied = implied
-            .iter()
-            .filter_map(|path| index.position(path))
-            .collect();
+        index.implied = implied.iter().filter_map(|path| index.position(path)).collect();
         Ok(index)
     }
 
@@ -141,10 +135,7 @@ impl LayerIndex {
             return Err(LayerError::entry(b"", "the root directory is missing"));
         };
         if !root.path.is_empty() || !root.kind.is_directory() {
-            return Err(LayerError::entry(
-                &root.path,
-                "the first entry is not the root directory",
-            ));
+            return Err(LayerError::entry(&root.path, "the first entry is not the root directory"));
         }
         let mut directories: Vec<&[u8]> = vec![b""];
         for pair in self.entries.windows(2) {
@@ -181,10 +172,7 @@ impl LayerIndex {
         if matches!(file, Some(EntryKind::File { .. })) && path_order(target, &entry.path).is_lt() {
             return Ok(());
         }
-        Err(LayerError::entry(
-            &entry.path,
-            "it links to no file that comes before it",
-        ))
+        Err(LayerError::entry(&entry.path, "it links to no file that comes before it"))
     }
 
     /// All entries, by [`path_order`]; the root directory is first.
@@ -198,9 +186,7 @@ impl LayerIndex {
     }
 
     fn position(&self, path: &[u8]) -> Option<usize> {
-        self.entries
-            .binary_search_by(|entry| path_order(&entry.path, path))
-            .ok()
+        self.entries.binary_search_by(|entry| path_order(&entry.path, path)).ok()
     }
 
     /// The regular file that `entry` is another name of, or `entry` itself.

@@ -70,11 +70,7 @@ impl LayerIndex {
         let mut previous: &[u8] = b"";
         put_number(bytes, self.entries.len() as u64);
         for (position, entry) in self.entries.iter().enumerate() {
-            let shared = previous
-                .iter()
-                .zip(&entry.path)
-                .take_while(|(a, b)| a == b)
-                .count();
+            let shared = previous.iter().zip(&entry.path).take_while(|(a, b)| a == b).count();
             put_number(bytes, shared as u64);
             put_bytes(bytes, &entry.path[shared..]);
             let is_implied = implied.next_if_eq(&position).is_some() && form == Form::Whole;
@@ -88,12 +84,9 @@ impl LayerIndex {
     /// # Errors
     /// [`LayerError::DamagedIndex`] or [`LayerError::InvalidEntry`] for anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, LayerError> {
-        let (body, checksum) = bytes
-            .split_last_chunk::<CHECKSUM_BYTES>()
-            .ok_or(damaged("it is too short"))?;
-        let rest = body
-            .strip_prefix(MAGIC)
-            .ok_or(damaged("it does not begin as one"))?;
+        let (body, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(damaged("it is too short"))?;
+        let rest = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
         let (version, rest) = rest.split_first().ok_or(damaged("it is too short"))?;
         if *version != VERSION {
             return Err(damaged("its version is unknown"));
@@ -107,10 +100,7 @@ impl LayerIndex {
         if count > (rest.len() / 8) as u64 {
             return Err(damaged("it counts more entries than it has"));
         }
-        let mut index = Self {
-            entries: Vec::with_capacity(count as usize),
-            implied: Vec::new(),
-        };
+        let mut index = Self { entries: Vec::with_capacity(count as usize), implied: Vec::new() };
         for position in 0..count as usize {
             let previous = index.entries.last().map_or(&b""[..], |entry| &entry.path);
             let (entry, implied) = input.entry(previous)?;
@@ -222,10 +212,8 @@ impl<'a> Input<'a> {
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], LayerError> {
         let length = usize::try_from(length).map_err(|_| damaged("a length is out of range"))?;
-        let (taken, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(damaged("it ends in an entry"))?;
+        let (taken, rest) =
+            self.0.split_at_checked(length).ok_or(damaged("it ends in an entry"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -267,39 +255,21 @@ impl<'a> Input<'a> {
     fn time(&mut self) -> Result<Timestamp, LayerError> {
         let zigzag = self.number()?;
         let seconds = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
-        Ok(Timestamp {
-            seconds,
-            nanoseconds: self.small()?,
-        })
+        Ok(Timestamp { seconds, nanoseconds: self.small()? })
     }
 
     fn kind(&mut self, tag: u8) -> Result<EntryKind, LayerError> {
         Ok(match tag & KIND {
-            DIRECTORY => EntryKind::Directory {
-                opaque: tag & OPAQUE != 0,
-            },
+            DIRECTORY => EntryKind::Directory { opaque: tag & OPAQUE != 0 },
             FILE => {
                 let size_bytes = self.number()?;
                 let digest = self.take(32)?.try_into().expect("32 bytes were taken");
-                EntryKind::File {
-                    size_bytes,
-                    digest: FileDigest::from_bytes(digest),
-                }
+                EntryKind::File { size_bytes, digest: FileDigest::from_bytes(digest) }
             }
-            HARD_LINK => EntryKind::HardLink {
-                target: self.bytes()?.to_vec(),
-            },
-            SYMLINK => EntryKind::Symlink {
-                target: self.bytes()?.to_vec(),
-            },
-            CHAR_DEVICE => EntryKind::CharDevice {
-                major: self.small()?,
-                minor: self.small()?,
-            },
-            BLOCK_DEVICE => EntryKind::BlockDevice {
-                major: self.small()?,
-                minor: self.small()?,
-            },
+            HARD_LINK => EntryKind::HardLink { target: self.bytes()?.to_vec() },
+            SYMLINK => EntryKind::Symlink { target: self.bytes()?.to_vec() },
+            CHAR_DEVICE => EntryKind::CharDevice { major: self.small()?, minor: self.small()? },
+            BLOCK_DEVICE => EntryKind::BlockDevice { major: self.small()?, minor: self.small()? },
             FIFO => EntryKind::Fifo,
             WHITEOUT => EntryKind::Whiteout,
             _ => return Err(damaged("an entry's kind is unknown")),

@@ -26,30 +26,17 @@ pub(super) struct Metadata {
 }
 
 fn mapped(result: Result<(), Errno>) -> Result<(), Errno> {
-    if result == Err(Errno::INVAL) {
-        Ok(())
-    } else {
-        result
-    }
+    if result == Err(Errno::INVAL) { Ok(()) } else { result }
 }
 
 fn owner(metadata: &Metadata) -> (Option<Uid>, Option<Gid>) {
-    (
-        Some(Uid::from_raw(metadata.uid)),
-        Some(Gid::from_raw(metadata.gid)),
-    )
+    (Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)))
 }
 
 fn times(mtime: Timestamp) -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: mtime.seconds,
-            tv_nsec: mtime.nanoseconds.into(),
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
     }
 }
 
@@ -83,25 +70,9 @@ pub(super) fn set_at(
     is_symlink: bool,
 ) -> Result<(), Errno> {
     let (uid, gid) = owner(metadata);
-    mapped(chownat(
-        dir.as_fd(),
-        name,
-        uid,
-        gid,
-        AtFlags::SYMLINK_NOFOLLOW,
-    ))?;
+    mapped(chownat(dir.as_fd(), name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
     if !is_symlink {
-        chmodat(
-            dir.as_fd(),
-            name,
-            Mode::from_raw_mode(metadata.mode),
-            AtFlags::empty(),
-        )?;
+        chmodat(dir.as_fd(), name, Mode::from_raw_mode(metadata.mode), AtFlags::empty())?;
     }
-    utimensat(
-        dir.as_fd(),
-        name,
-        &times(metadata.mtime),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )
+    utimensat(dir.as_fd(), name, &times(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }

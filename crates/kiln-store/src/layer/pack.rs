@@ -64,16 +64,9 @@ impl<W: Write> Sink<W> {
 
     fn finish(self) -> io::Result<Packed> {
         let (_, digest, size_bytes) = self.out.finish()?.finish();
-        let diff = self
-            .diff
-            .map_or(*digest.as_bytes(), |hasher| hasher.finalize().into());
+        let diff = self.diff.map_or(*digest.as_bytes(), |hasher| hasher.finalize().into());
         let diff_id = DiffId::from_bytes(diff);
-        Ok(Packed {
-            diff_id,
-            digest,
-            size_bytes,
-            uncompressed_bytes: self.uncompressed_bytes,
-        })
+        Ok(Packed { diff_id, digest, size_bytes, uncompressed_bytes: self.uncompressed_bytes })
     }
 }
 
@@ -118,9 +111,7 @@ pub fn pack(
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
             write_tar(index, fs, options, &mut writer)?;
-            writer
-                .finish()
-                .map_err(LayerError::stream("write a layer archive"))
+            writer.finish().map_err(LayerError::stream("write a layer archive"))
         });
         let packed = drain(reader, &mut sink).and_then(|()| sink.finish());
         let written = archive.join().expect("the archive's thread does not panic");
@@ -188,30 +179,20 @@ pub fn unpack(
 
 fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
     let expected = expected.digest;
-    if found == expected {
-        Ok(())
-    } else {
-        Err(LayerError::BlobMismatch { expected, found })
-    }
+    if found == expected { Ok(()) } else { Err(LayerError::BlobMismatch { expected, found }) }
 }
 
 /// Applies the archive, reads on to the end, and checks the diff ID.
 fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex, LayerError> {
     // Of an uncompressed layer the blob's digest says it all.
     let hasher = (expected.diff_id.as_blob() != expected.digest).then(Sha256::new);
-    let mut archive = DigestReader {
-        input: archive,
-        hasher,
-    };
+    let mut archive = DigestReader { input: archive, hasher };
     let index = apply_buffered(&mut archive, dest)?;
     io::copy(&mut archive, &mut io::sink()).map_err(LayerError::stream("read a layer archive"))?;
     if let Some(hasher) = archive.hasher {
         let found = DiffId::from_bytes(hasher.finalize().into());
         if found != expected.diff_id {
-            return Err(LayerError::DiffIdMismatch {
-                expected: expected.diff_id,
-                found,
-            });
+            return Err(LayerError::DiffIdMismatch { expected: expected.diff_id, found });
         }
     }
     Ok(index)
@@ -235,28 +216,16 @@ fn unpack_threaded(
             tar_writer.finish()
         });
         let applied = apply(tar_reader, expected, dest);
-        let decompressed = decompressing
-            .join()
-            .expect("the decompressing thread does not panic");
-        (
-            applied,
-            decompressed,
-            reading.join().expect("the reading thread does not panic"),
-        )
+        let decompressed = decompressing.join().expect("the decompressing thread does not panic");
+        (applied, decompressed, reading.join().expect("the reading thread does not panic"))
     });
     if let Err(error) = read {
         if !is_hang_up(&error) {
-            return Err(LayerError::Stream {
-                action: "read a layer blob",
-                source: error,
-            });
+            return Err(LayerError::Stream { action: "read a layer blob", source: error });
         }
         // Something did not like the blob. When it is damaged, that is the thing to say; but
         // a full disk is no reason to download the rest.
-        if !matches!(
-            applied,
-            Err(LayerError::Io { .. } | LayerError::NotEmpty { .. })
-        ) {
+        if !matches!(applied, Err(LayerError::Io { .. } | LayerError::NotEmpty { .. })) {
             io::copy(&mut blob, &mut DigestSink(&mut hasher))
                 .map_err(LayerError::stream("read a layer blob"))?;
             check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
@@ -265,10 +234,9 @@ fn unpack_threaded(
         check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
     }
     match decompressed {
-        Err(source) if !is_hang_up(&source) => Err(LayerError::Stream {
-            action: "decompress a layer",
-            source,
-        }),
+        Err(source) if !is_hang_up(&source) => {
+            Err(LayerError::Stream { action: "decompress a layer", source })
+        }
         _ => applied,
     }
 }

@@ -36,27 +36,14 @@ pub(super) fn pipe() -> (PipeWriter, PipeReader) {
     let (full_in, full_out) = sync_channel(DEPTH);
     let (empty_in, empty_out) = channel();
     (
-        PipeWriter {
-            chunk: Vec::new(),
-            filled: 0,
-            full: full_in,
-            empty: empty_out,
-        },
-        PipeReader {
-            chunk: Vec::new(),
-            offset: 0,
-            ended: false,
-            full: full_out,
-            empty: empty_in,
-        },
+        PipeWriter { chunk: Vec::new(), filled: 0, full: full_in, empty: empty_out },
+        PipeReader { chunk: Vec::new(), offset: 0, ended: false, full: full_out, empty: empty_in },
     )
 }
 
 /// Whether `error` only says that the other end of a pipe gave up; the reason is elsewhere.
 pub(super) fn is_hang_up(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<HangUp>)
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<HangUp>)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,11 +101,7 @@ impl PipeWriter {
 
     fn advance(&mut self, length: usize) -> io::Result<()> {
         self.filled += length;
-        if self.filled == CHUNK_BYTES {
-            self.send()
-        } else {
-            Ok(())
-        }
+        if self.filled == CHUNK_BYTES { self.send() } else { Ok(()) }
     }
 }
 
@@ -195,8 +178,6 @@ mod tests {
 
         let (mut writer, reader) = pipe();
         drop(reader);
-        assert!(is_hang_up(
-            &writer.write_all(&vec![0; CHUNK_BYTES]).unwrap_err()
-        ));
+        assert!(is_hang_up(&writer.write_all(&vec![0; CHUNK_BYTES]).unwrap_err()));
     }
 }

@@ -36,9 +36,7 @@ pub fn scan(dir: &Path) -> Result<LayerIndex, LayerError> {
     let beneath = Beneath::open(dir)?;
     let mut walk = Walk::new(&beneath);
     walk.run()?;
-    let Walk {
-        mut entries, files, ..
-    } = walk;
+    let Walk { mut entries, files, .. } = walk;
     let read = read_files(&beneath, &entries, &files)?;
     for (position, digest, xattrs) in read {
         let entry = &mut entries[position];
@@ -48,10 +46,7 @@ pub fn scan(dir: &Path) -> Result<LayerIndex, LayerError> {
         }
     }
     share_xattrs(&mut entries);
-    Ok(LayerIndex {
-        entries,
-        implied: Vec::new(),
-    })
+    Ok(LayerIndex { entries, implied: Vec::new() })
 }
 
 /// Gives the other names of a file its attributes.
@@ -163,9 +158,7 @@ impl<'a> Walk<'a> {
             FileType::Symlink => {
                 let target = readlinkat(fd, name, Vec::new())
                     .map_err(|errno| self.beneath.failed("read", &join(dir, name))(errno))?;
-                EntryKind::Symlink {
-                    target: target.into_bytes(),
-                }
+                EntryKind::Symlink { target: target.into_bytes() }
             }
             FileType::CharacterDevice if (major, minor) == (0, 0) => EntryKind::Whiteout,
             FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
@@ -188,9 +181,7 @@ impl<'a> Walk<'a> {
             if first == position {
                 self.files.push(position);
             } else {
-                entry.kind = EntryKind::HardLink {
-                    target: self.entries[first].path.clone(),
-                };
+                entry.kind = EntryKind::HardLink { target: self.entries[first].path.clone() };
             }
         }
         self.entries.push(entry);
@@ -199,25 +190,14 @@ impl<'a> Walk<'a> {
 
 fn entry_of(path: Vec<u8>, kind: EntryKind, stat: &Statx) -> Entry {
     let whiteout = kind == EntryKind::Whiteout;
-    let mtime = Timestamp {
-        seconds: stat.stx_mtime.tv_sec,
-        nanoseconds: stat.stx_mtime.tv_nsec,
-    };
+    let mtime = Timestamp { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec };
     Entry {
         path,
         kind,
-        mode: if whiteout {
-            0
-        } else {
-            u32::from(stat.stx_mode) & 0o7777
-        },
+        mode: if whiteout { 0 } else { u32::from(stat.stx_mode) & 0o7777 },
         uid: if whiteout { 0 } else { stat.stx_uid },
         gid: if whiteout { 0 } else { stat.stx_gid },
-        mtime: if whiteout {
-            Timestamp::default()
-        } else {
-            mtime
-        },
+        mtime: if whiteout { Timestamp::default() } else { mtime },
         xattrs: BTreeMap::new(),
     }
 }
@@ -230,15 +210,10 @@ fn read_files(
     entries: &[Entry],
     files: &[usize],
 ) -> Result<Vec<ReadFile>, LayerError> {
-    let bytes: u64 = files
-        .iter()
-        .map(|position| size_of(&entries[*position]))
-        .sum();
+    let bytes: u64 = files.iter().map(|position| size_of(&entries[*position])).sum();
     let parallel = files.len() >= PARALLEL_FILES || (files.len() > 1 && bytes >= PARALLEL_BYTES);
     let threads = if parallel {
-        std::thread::available_parallelism()
-            .map_or(1, NonZero::get)
-            .clamp(1, 16)
+        std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, 16)
     } else {
         1
     };
@@ -253,12 +228,7 @@ fn read_files(
                 return Ok(read);
             }
             for position in &files[first..files.len().min(first + batch)] {
-                read.push(read_file(
-                    beneath,
-                    &entries[*position],
-                    *position,
-                    &mut buffer,
-                )?);
+                read.push(read_file(beneath, &entries[*position], *position, &mut buffer)?);
             }
         }
     };
@@ -314,9 +284,5 @@ fn read_file(
             found_bytes: done,
         });
     }
-    Ok((
-        position,
-        FileDigest::from_bytes(*hasher.finalize().as_bytes()),
-        xattrs.kept,
-    ))
+    Ok((position, FileDigest::from_bytes(*hasher.finalize().as_bytes()), xattrs.kept))
 }

@@ -91,22 +91,11 @@ struct Applier {
 
 impl Applier {
     fn new(dest: &Path) -> Result<Self, LayerError> {
-        let failed = |action| {
-            move |source| LayerError::Io {
-                action,
-                path: dest.to_owned(),
-                source,
-            }
-        };
+        let failed =
+            |action| move |source| LayerError::Io { action, path: dest.to_owned(), source };
         std::fs::create_dir_all(dest).map_err(failed("create"))?;
-        if std::fs::read_dir(dest)
-            .map_err(failed("list"))?
-            .next()
-            .is_some()
-        {
-            return Err(LayerError::NotEmpty {
-                path: dest.to_owned(),
-            });
+        if std::fs::read_dir(dest).map_err(failed("list"))?.next().is_some() {
+            return Err(LayerError::NotEmpty { path: dest.to_owned() });
         }
         // What is made inside must not inherit a group or an access list.
         for name in ["system.posix_acl_default", "system.posix_acl_access"] {
@@ -144,17 +133,11 @@ impl Applier {
             return Ok(());
         }
         if components(dir).any(|name| name.starts_with(WHITEOUT_PREFIX)) {
-            return Err(LayerError::member(
-                &member.path,
-                "it lies in a deletion mark",
-            ));
+            return Err(LayerError::member(&member.path, "it lies in a deletion mark"));
         }
         if let Some(deleted) = name.strip_prefix(WHITEOUT_PREFIX) {
             if matches!(deleted, b"" | b"." | b"..") {
-                return Err(LayerError::member(
-                    &member.path,
-                    "it marks no name as deleted",
-                ));
+                return Err(LayerError::member(&member.path, "it marks no name as deleted"));
             }
             let (dir, fd) = self.parent(dir, &member)?;
             return self.whiteout(&dir, deleted, &fd);
@@ -170,10 +153,7 @@ impl Applier {
     /// The root directory is there already.
     fn root(&mut self, member: Member) -> Result<(), LayerError> {
         if member.kind != MemberKind::Directory {
-            return Err(LayerError::member(
-                &member.path,
-                "only a directory can be the root",
-            ));
+            return Err(LayerError::member(&member.path, "only a directory can be the root"));
         }
         self.inodes[0].metadata = metadata_of(member);
         self.inodes[0].implied = false;
@@ -192,10 +172,7 @@ impl Applier {
             MemberKind::HardLink => Some(self.link_target(&member, &path)?),
             _ => None,
         };
-        let existing = self
-            .paths
-            .get(&path)
-            .map(|position| &self.inodes[*position]);
+        let existing = self.paths.get(&path).map(|position| &self.inodes[*position]);
         let replaces = existing.is_some();
         if replaces {
             let merges = member.kind == MemberKind::Directory;
@@ -213,16 +190,14 @@ impl Applier {
         } else {
             let inode = self.create(member, tar, (&path, name, &fd))?;
             let inode = match inode.kind {
-                EntryKind::Directory { .. } => Inode {
-                    kind: EntryKind::Directory { opaque: replaces },
-                    ..inode
-                },
+                EntryKind::Directory { .. } => {
+                    Inode { kind: EntryKind::Directory { opaque: replaces }, ..inode }
+                }
                 _ => inode,
             };
             self.add(path, inode);
         }
-        self.last_parent
-            .get_or_insert_with(|| (dir.to_vec(), dir.to_vec(), fd));
+        self.last_parent.get_or_insert_with(|| (dir.to_vec(), dir.to_vec(), fd));
         Ok(())
     }
 
@@ -244,18 +219,12 @@ impl Applier {
             MemberKind::Directory => {
                 mkdirat(fd, name, Mode::RWXU).map_err(self.beneath.failed("create", path))?;
                 let kind = EntryKind::Directory { opaque: false };
-                return Ok(Inode {
-                    kind,
-                    metadata: metadata_of(member),
-                    implied: false,
-                });
+                return Ok(Inode { kind, metadata: metadata_of(member), implied: false });
             }
             MemberKind::Symlink => {
                 symlinkat(&member.link[..], fd, name)
                     .map_err(self.beneath.failed("create", path))?;
-                EntryKind::Symlink {
-                    target: member.link.clone(),
-                }
+                EntryKind::Symlink { target: member.link.clone() }
             }
             // What overlayfs would take for a whiteout is one.
             MemberKind::CharDevice if member.device == (0, 0) => {
@@ -276,21 +245,14 @@ impl Applier {
             }
             MemberKind::HardLink => unreachable!("hard links have a way of their own"),
         };
-        let mut metadata = Metadata {
-            xattrs: BTreeMap::new(),
-            ..metadata_of(member)
-        };
+        let mut metadata = Metadata { xattrs: BTreeMap::new(), ..metadata_of(member) };
         let is_symlink = matches!(kind, EntryKind::Symlink { .. });
         if is_symlink {
             metadata.mode = 0o777;
         }
         metadata::set_at(fd, name, &metadata, is_symlink)
             .map_err(self.beneath.failed("set the metadata of", path))?;
-        Ok(Inode {
-            kind,
-            metadata,
-            implied: false,
-        })
+        Ok(Inode { kind, metadata, implied: false })
     }
 
     /// Makes a device node, or an empty file where only root of the machine may make one.
@@ -335,23 +297,13 @@ impl Applier {
             }
         }
         let digest = FileDigest::from_bytes(*hasher.finalize().as_bytes());
-        let kind = EntryKind::File {
-            size_bytes: member.size_bytes,
-            digest,
-        };
+        let kind = EntryKind::File { size_bytes: member.size_bytes, digest };
         let mut metadata = metadata_of(member);
-        let now = if (metadata.uid, metadata.gid) == self.own {
-            Owner::Right
-        } else {
-            Owner::Unset
-        };
+        let now =
+            if (metadata.uid, metadata.gid) == self.own { Owner::Right } else { Owner::Unset };
         metadata::set(file.as_fd(), &mut metadata, now)
             .map_err(self.beneath.failed("set the metadata of", path))?;
-        Ok(Inode {
-            kind,
-            metadata,
-            implied: false,
-        })
+        Ok(Inode { kind, metadata, implied: false })
     }
 
     /// Where a hard link leads, which must not be `path` itself.
@@ -364,23 +316,13 @@ impl Applier {
         let (dir, name) = split(&target);
         let (dir, missing) = self.resolve(dir).ok_or_else(error)?;
         let target = join(&dir, name);
-        let inode = self
-            .paths
-            .get(&target)
-            .map(|position| &self.inodes[*position]);
+        let inode = self.paths.get(&target).map(|position| &self.inodes[*position]);
         let linkable = inode.is_some_and(|inode| {
-            !matches!(
-                inode.kind,
-                EntryKind::Directory { .. } | EntryKind::Whiteout
-            )
+            !matches!(inode.kind, EntryKind::Directory { .. } | EntryKind::Whiteout)
         });
         // To replace a directory by a link to what it holds would remove the target.
         let inside = super::path::is_beneath(&target, path);
-        if missing || !linkable || inside || target == path {
-            Err(error())
-        } else {
-            Ok(target)
-        }
+        if missing || !linkable || inside || target == path { Err(error()) } else { Ok(target) }
     }
 
     /// Makes another name for `target`. As with containerd, what the link's own header says
@@ -401,9 +343,7 @@ impl Applier {
         let mut new = metadata_of(member);
         // Attributes add up, and a link's header need not repeat them.
         for (name, value) in &metadata.xattrs {
-            new.xattrs
-                .entry(name.clone())
-                .or_insert_with(|| value.clone());
+            new.xattrs.entry(name.clone()).or_insert_with(|| value.clone());
         }
         let set = match kind {
             EntryKind::File { .. } if new != *metadata => {
@@ -440,11 +380,8 @@ impl Applier {
     fn remove(&mut self, path: &[u8]) -> Result<(), LayerError> {
         self.last_parent = None;
         let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
-        let mut doomed: Vec<Vec<u8>> = self
-            .paths
-            .range(first..end)
-            .map(|(path, _)| path.clone())
-            .collect();
+        let mut doomed: Vec<Vec<u8>> =
+            self.paths.range(first..end).map(|(path, _)| path.clone()).collect();
         doomed.insert(0, path.to_vec());
         // Children follow their directory, so the way back removes them first.
         for path in doomed.iter().rev() {
@@ -491,11 +428,7 @@ impl Applier {
                 continue;
             }
             let child = join(&path, &name);
-            match self
-                .paths
-                .get(&child)
-                .map(|position| &self.inodes[*position].kind)
-            {
+            match self.paths.get(&child).map(|position| &self.inodes[*position].kind) {
                 Some(EntryKind::Directory { .. }) => path = child,
                 None | Some(EntryKind::Whiteout) => {
                     missing = true;
@@ -518,9 +451,7 @@ impl Applier {
         }
         // A later `..` may have left the missing part again.
         missing &= !matches!(
-            self.paths
-                .get(&path)
-                .map(|position| &self.inodes[*position].kind),
+            self.paths.get(&path).map(|position| &self.inodes[*position].kind),
             Some(EntryKind::Directory { .. })
         );
         Some((path, missing))
@@ -532,10 +463,7 @@ impl Applier {
         let ends: Vec<usize> = ends.map(|(end, _)| end).chain([path.len()]).collect();
         for end in ends {
             let path = &path[..end];
-            let existing = self
-                .paths
-                .get(path)
-                .map(|position| &self.inodes[*position].kind);
+            let existing = self.paths.get(path).map(|position| &self.inodes[*position].kind);
             if existing.is_some_and(EntryKind::is_directory) {
                 continue;
             }
@@ -547,11 +475,7 @@ impl Applier {
             mkdirat(self.beneath.directory(dir)?, name, Mode::RWXU)
                 .map_err(self.beneath.failed("create", path))?;
             let kind = EntryKind::Directory { opaque };
-            let inode = Inode {
-                kind,
-                metadata: implied_metadata(),
-                implied: true,
-            };
+            let inode = Inode { kind, metadata: implied_metadata(), implied: true };
             self.add(path.to_vec(), inode);
         }
         Ok(())
@@ -566,9 +490,7 @@ impl Applier {
             let EntryKind::Directory { opaque } = inode.kind else {
                 continue;
             };
-            let fd = self
-                .beneath
-                .open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let fd = self.beneath.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
             if opaque {
                 xattr::mark_opaque(fd.as_fd()).map_err(self.beneath.failed("mark", path))?;
             }
@@ -586,27 +508,11 @@ impl Applier {
             let Inode { kind, metadata, .. } = &self.inodes[position];
             let mut kind = kind.clone();
             if let (EntryKind::File { .. }, Some(first)) = (&kind, first_names[position]) {
-                kind = EntryKind::HardLink {
-                    target: entries[first].path.clone(),
-                };
+                kind = EntryKind::HardLink { target: entries[first].path.clone() };
             }
             first_names[position].get_or_insert(entries.len());
-            let Metadata {
-                mode,
-                uid,
-                gid,
-                mtime,
-                xattrs,
-            } = metadata.clone();
-            entries.push(Entry {
-                path,
-                kind,
-                mode,
-                uid,
-                gid,
-                mtime,
-                xattrs,
-            });
+            let Metadata { mode, uid, gid, mtime, xattrs } = metadata.clone();
+            entries.push(Entry { path, kind, mode, uid, gid, mtime, xattrs });
         }
         LayerIndex::with_implied(entries, &mut implied)
     }
@@ -640,39 +546,16 @@ impl Applier {
 }
 
 fn metadata_of(member: Member) -> Metadata {
-    let Member {
-        mode,
-        uid,
-        gid,
-        mtime,
-        mut xattrs,
-        ..
-    } = member;
+    let Member { mode, uid, gid, mtime, mut xattrs, .. } = member;
     xattrs.retain(|name, _| xattr::is_kept(name));
-    Metadata {
-        mode,
-        uid,
-        gid,
-        mtime,
-        xattrs,
-    }
+    Metadata { mode, uid, gid, mtime, xattrs }
 }
 
 fn implied_metadata() -> Metadata {
-    Metadata {
-        mode: 0o755,
-        ..Metadata::default()
-    }
+    Metadata { mode: 0o755, ..Metadata::default() }
 }
 
 fn whiteout_inode() -> Inode {
-    let metadata = Metadata {
-        mtime: Timestamp::default(),
-        ..Metadata::default()
-    };
-    Inode {
-        kind: EntryKind::Whiteout,
-        metadata,
-        implied: false,
-    }
+    let metadata = Metadata { mtime: Timestamp::default(), ..Metadata::default() };
+    Inode { kind: EntryKind::Whiteout, metadata, implied: false }
 }

@@ -80,11 +80,7 @@ impl Block {
     /// The sum of the block's bytes with the checksum field as blanks.
     fn sum(&self) -> u64 {
         let all: u64 = self.0.iter().map(|byte| u64::from(*byte)).sum();
-        let own: u64 = self
-            .field(CHECKSUM)
-            .iter()
-            .map(|byte| u64::from(*byte))
-            .sum();
+        let own: u64 = self.field(CHECKSUM).iter().map(|byte| u64::from(*byte)).sum();
         all - own + 8 * u64::from(b' ')
     }
 
@@ -115,17 +111,11 @@ impl Block {
 fn base_256(bytes: &[u8]) -> Option<i64> {
     // The first bit marks the encoding, the second one is the sign.
     let negative = bytes[0] & 0x40 != 0;
-    let first = if negative {
-        bytes[0] | 0x80
-    } else {
-        bytes[0] & 0x7f
-    };
+    let first = if negative { bytes[0] | 0x80 } else { bytes[0] & 0x7f };
     let start = if negative { -1_i64 } else { 0 };
     std::iter::once(&first)
         .chain(&bytes[1..])
-        .try_fold(start, |number, byte| {
-            number.checked_mul(256)?.checked_add(i64::from(*byte))
-        })
+        .try_fold(start, |number, byte| number.checked_mul(256)?.checked_add(i64::from(*byte)))
 }
 
 /// Appends the record `length key=value\n`; its length counts itself.
@@ -146,10 +136,7 @@ pub(super) fn put_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 /// Takes the first record off `records`, as (key, value); `None` when it is malformed.
 pub(super) fn take_record<'a>(records: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let blank = records.iter().take(20).position(|byte| *byte == b' ')?;
-    let length = std::str::from_utf8(&records[..blank])
-        .ok()?
-        .parse::<usize>()
-        .ok()?;
+    let length = std::str::from_utf8(&records[..blank]).ok()?.parse::<usize>().ok()?;
     if length <= blank + 1 || length > records.len() {
         return None;
     }
@@ -175,10 +162,7 @@ mod tests {
             (b"77777777", Some(0o77_777_777)),
             (b"\x80\0\0\0\0\0\x01\0", Some(256)),
             (b"\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
-            (
-                b"\xbf\xff\xff\xff\xff\xff\xff\xff",
-                Some(0x3fff_ffff_ffff_ffff),
-            ),
+            (b"\xbf\xff\xff\xff\xff\xff\xff\xff", Some(0x3fff_ffff_ffff_ffff)),
         ] {
             block.0[UID.0..UID.0 + 8].copy_from_slice(bytes);
             assert_eq!(block.number(UID), expected, "{bytes:?}");
@@ -208,14 +192,8 @@ mod tests {
             assert_eq!(take_record(&mut rest), Some((&b"a"[..], &b"="[..])));
             assert!(rest.is_empty());
         }
-        for damaged in [
-            &b"5 a=b\n"[..],
-            b"7 a=b\n",
-            b"6 a b\n",
-            b"0 a=b\n",
-            b"-6 a=b\n",
-            b"6a=b\n",
-        ] {
+        for damaged in [&b"5 a=b\n"[..], b"7 a=b\n", b"6 a b\n", b"0 a=b\n", b"-6 a=b\n", b"6a=b\n"]
+        {
             assert_eq!(take_record(&mut &*damaged), None);
         }
     }

@@ -64,19 +64,11 @@ pub(super) struct TarReader<R> {
 
 impl<R: Read> TarReader<R> {
     pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            offset: 0,
-            remaining: 0,
-            padding: 0,
-        }
+        Self { input, offset: 0, remaining: 0, padding: 0 }
     }
 
     fn malformed(&self, reason: &'static str) -> LayerError {
-        LayerError::MalformedTar {
-            offset: self.offset,
-            reason,
-        }
+        LayerError::MalformedTar { offset: self.offset, reason }
     }
 
     /// The next member; its bytes are read with [`read`](Self::read). `None` at the end.
@@ -110,9 +102,7 @@ impl<R: Read> TarReader<R> {
 
     /// Reads bytes of the current member; 0 at its end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
-        let most = usize::try_from(self.remaining)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
             return Ok(0);
         }
@@ -133,10 +123,7 @@ impl<R: Read> TarReader<R> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => {
-                    return Err(LayerError::Stream {
-                        action: "read a layer archive",
-                        source,
-                    });
+                    return Err(LayerError::Stream { action: "read a layer archive", source });
                 }
             }
         }
@@ -148,9 +135,7 @@ impl<R: Read> TarReader<R> {
         let mut left = self.remaining + self.padding;
         (self.remaining, self.padding) = (0, 0);
         while left > 0 {
-            let most = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let length = self.read_some(&mut buffer[..most])?;
             if length == 0 {
                 return Err(self.malformed("it ends in a member"));
@@ -181,9 +166,7 @@ impl<R: Read> TarReader<R> {
     }
 
     fn number(&self, block: &Block, field: Field) -> Result<u64, LayerError> {
-        let number = block
-            .number(field)
-            .and_then(|number| u64::try_from(number).ok());
+        let number = block.number(field).and_then(|number| u64::try_from(number).ok());
         number.ok_or_else(|| self.malformed("a header's number is invalid"))
     }
 
@@ -237,15 +220,9 @@ impl<R: Read> TarReader<R> {
     ) -> Result<Member, LayerError> {
         let device = matches!(block.0[TYPE], b'3' | b'4');
         let mut member = Member {
-            path: extensions
-                .long_name
-                .take()
-                .unwrap_or_else(|| header_path(block)),
+            path: extensions.long_name.take().unwrap_or_else(|| header_path(block)),
             kind: MemberKind::File,
-            link: extensions
-                .long_link
-                .take()
-                .unwrap_or_else(|| block.text(LINK).to_vec()),
+            link: extensions.long_link.take().unwrap_or_else(|| block.text(LINK).to_vec()),
             mode: (self.number(block, MODE)? & 0o7777) as u32,
             uid: 0,
             gid: 0,
@@ -274,10 +251,7 @@ impl<R: Read> TarReader<R> {
         if header.contains_key("mtime") {
             let seconds = block.number(MTIME);
             let seconds = seconds.ok_or_else(|| self.malformed("a header's time is invalid"))?;
-            member.mtime = Timestamp {
-                seconds,
-                nanoseconds: 0,
-            };
+            member.mtime = Timestamp { seconds, nanoseconds: 0 };
         }
         if member.uid == u32::MAX || member.gid == u32::MAX {
             return Err(self.malformed("an owner is out of range"));
@@ -349,25 +323,13 @@ fn padding(size: u64) -> u64 {
 fn header_path(block: &Block) -> Vec<u8> {
     let name = block.text(NAME);
     // In GNU's older format the prefix's place holds other things.
-    let prefix = if block.field(MAGIC).starts_with(b"ustar\0") {
-        block.text(PREFIX)
-    } else {
-        b""
-    };
-    if prefix.is_empty() {
-        name.to_vec()
-    } else {
-        [prefix, b"/", name].concat()
-    }
+    let prefix = if block.field(MAGIC).starts_with(b"ustar\0") { block.text(PREFIX) } else { b"" };
+    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }
 
 fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
     let digits = value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|_| digits)?
-        .parse()
-        .ok()
+    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
 /// A decimal time like `-1.25`.
@@ -377,30 +339,17 @@ fn time(value: &[u8]) -> Option<Timestamp> {
         None => (1, value),
     };
     let mut parts = digits.splitn(2, |byte| *byte == b'.');
-    let whole: i64 = parts
-        .next()
-        .filter(|part| !part.is_empty())
-        .and_then(parse)?;
+    let whole: i64 = parts.next().filter(|part| !part.is_empty()).and_then(parse)?;
     let fraction = parts.next().unwrap_or(b"");
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let digit = |position: usize| {
-        fraction
-            .get(position)
-            .map_or(0, |digit| u32::from(digit - b'0'))
-    };
+    let digit = |position: usize| fraction.get(position).map_or(0, |digit| u32::from(digit - b'0'));
     let nanoseconds = (0..9).fold(0, |number, position| number * 10 + digit(position));
     if sign > 0 || nanoseconds == 0 {
-        return Some(Timestamp {
-            seconds: sign * whole,
-            nanoseconds,
-        });
+        return Some(Timestamp { seconds: sign * whole, nanoseconds });
     }
-    Some(Timestamp {
-        seconds: (-whole).checked_sub(1)?,
-        nanoseconds: 1_000_000_000 - nanoseconds,
-    })
+    Some(Timestamp { seconds: (-whole).checked_sub(1)?, nanoseconds: 1_000_000_000 - nanoseconds })
 }
 
 #[cfg(test)]
@@ -409,27 +358,14 @@ mod tests {
 
     #[test]
     fn times_with_sign_and_fraction() {
-        let at = |seconds, nanoseconds| {
-            Some(Timestamp {
-                seconds,
-                nanoseconds,
-            })
-        };
+        let at = |seconds, nanoseconds| Some(Timestamp { seconds, nanoseconds });
         assert_eq!(time(b"1700000000"), at(1_700_000_000, 0));
         assert_eq!(time(b"1.5"), at(1, 500_000_000));
         assert_eq!(time(b"1.0123456789"), at(1, 12_345_678));
         assert_eq!(time(b"-1"), at(-1, 0));
         assert_eq!(time(b"-0.5"), at(-1, 500_000_000));
         assert_eq!(time(b"-1.25"), at(-2, 750_000_000));
-        for invalid in [
-            &b""[..],
-            b"-",
-            b"1.x",
-            b"x",
-            b".5",
-            b"+1",
-            b"99999999999999999999",
-        ] {
+        for invalid in [&b""[..], b"-", b"1.x", b"x", b".5", b"+1", b"99999999999999999999"] {
             assert_eq!(time(invalid), None);
         }
     }

@@ -60,12 +60,8 @@ pub fn write_tar(
     options: &TarOptions,
     out: &mut impl Write,
 ) -> Result<(), LayerError> {
-    let mut writer = TarWriter {
-        beneath: Beneath::open(fs)?,
-        options,
-        out,
-        buffer: vec![0; READ_BYTES],
-    };
+    let mut writer =
+        TarWriter { beneath: Beneath::open(fs)?, options, out, buffer: vec![0; READ_BYTES] };
     let mut implied = index.implied.iter().copied().peekable();
     for (position, entry) in index.entries.iter().enumerate() {
         let implied = implied.next_if_eq(&position).is_some();
@@ -97,9 +93,7 @@ struct TarWriter<'a, W> {
 
 impl<W: Write> TarWriter<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
-        self.out
-            .write_all(bytes)
-            .map_err(LayerError::stream("write a layer archive"))
+        self.out.write_all(bytes).map_err(LayerError::stream("write a layer archive"))
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
@@ -109,13 +103,8 @@ impl<W: Write> TarWriter<'_, W> {
                 path: String::from_utf8_lossy(&entry.path).into_owned(),
             });
         }
-        let mut header = Header {
-            type_flag: b'0',
-            path: &entry.path,
-            link: b"",
-            size_bytes: 0,
-            device: (0, 0),
-        };
+        let mut header =
+            Header { type_flag: b'0', path: &entry.path, link: b"", size_bytes: 0, device: (0, 0) };
         let mut with_slash = Vec::new();
         match &entry.kind {
             EntryKind::Whiteout => {
@@ -153,13 +142,7 @@ impl<W: Write> TarWriter<'_, W> {
 
     /// Writes the empty file that is a whiteout or an opaque marker.
     fn mark(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        let header = Header {
-            type_flag: b'0',
-            path,
-            link: b"",
-            size_bytes: 0,
-            device: (0, 0),
-        };
+        let header = Header { type_flag: b'0', path, link: b"", size_bytes: 0, device: (0, 0) };
         let header = encode_header(&header, None, self.options);
         self.put(&header)
     }
@@ -215,9 +198,7 @@ fn encode_header(header: &Header<'_>, entry: Option<&Entry>, options: &TarOption
     number(GID, b"gid", gid.into());
     number(SIZE, b"size", header.size_bytes);
     let mtime = entry.map_or(0, |entry| entry.mtime.seconds);
-    let mtime = options
-        .clamp_mtime
-        .map_or(mtime, |latest| mtime.min(latest));
+    let mtime = options.clamp_mtime.map_or(mtime, |latest| mtime.min(latest));
     if !block.put_number(MTIME, u64::try_from(mtime).unwrap_or(u64::MAX)) {
         records.insert(b"mtime".to_vec(), mtime.to_string().into_bytes());
     }
@@ -243,9 +224,7 @@ fn put_path(block: &mut Block, path: &[u8], records: &mut BTreeMap<Vec<u8>, Vec<
         }
         // The slash that ends a directory's path is no place to split.
         let inner = &path[..path.len() - 1];
-        let slash = inner[..inner.len().min(PREFIX.1 + 1)]
-            .iter()
-            .rposition(|b| *b == b'/');
+        let slash = inner[..inner.len().min(PREFIX.1 + 1)].iter().rposition(|b| *b == b'/');
         if let Some(slash) = slash.filter(|slash| *slash > 0 && path.len() - slash - 1 <= NAME.1) {
             block.put(PREFIX, &path[..slash]);
             return block.put(NAME, &path[slash + 1..]);

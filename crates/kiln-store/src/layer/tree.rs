@@ -28,10 +28,7 @@ pub enum ResolveError {
         path: Vec<u8>,
     },
     /// It leads through too many symbolic links.
-    #[error(
-        "`/{}` leads through too many symbolic links",
-        String::from_utf8_lossy(path)
-    )]
+    #[error("`/{}` leads through too many symbolic links", String::from_utf8_lossy(path))]
     Loop {
         /// The path as given.
         path: Vec<u8>,
@@ -84,15 +81,8 @@ impl Tree {
         let mut root: Option<Node<'_>> = None;
         for (layer, index) in self.layers.iter().enumerate().rev() {
             let entry = index.entries.first()?;
-            let part = Part {
-                layer,
-                range: 1..index.entries.len(),
-            };
-            let node = root.get_or_insert_with(|| Node {
-                entry,
-                layer,
-                parts: Vec::new(),
-            });
+            let part = Part { layer, range: 1..index.entries.len() };
+            let node = root.get_or_insert_with(|| Node { entry, layer, parts: Vec::new() });
             node.parts.push(part);
             if entry.kind == (EntryKind::Directory { opaque: true }) {
                 break;
@@ -111,14 +101,7 @@ impl Tree {
             let Ok(found) = found else { continue };
             let position = part.range.start + found;
             let end = subtree_end(entries, position, part.range.end);
-            if merge(
-                &mut child,
-                &entries[position],
-                part.layer,
-                position + 1..end,
-            )
-            .is_break()
-            {
+            if merge(&mut child, &entries[position], part.layer, position + 1..end).is_break() {
                 break;
             }
         }
@@ -175,9 +158,7 @@ impl Tree {
     /// The regular file that holds the bytes of `entry` of the layer at `layer`: another entry
     /// for a hard link, `entry` itself for anything else.
     pub fn file<'a>(&'a self, entry: &'a Entry, layer: usize) -> &'a Entry {
-        self.layers
-            .get(layer)
-            .map_or(entry, |index| index.follow_link(entry))
+        self.layers.get(layer).map_or(entry, |index| index.follow_link(entry))
     }
 
     /// Where `path` leads when symbolic links are followed inside the tree; `..` stops at its
@@ -186,9 +167,7 @@ impl Tree {
     /// # Errors
     /// [`ResolveError::NotFound`] and [`ResolveError::Loop`].
     pub fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, ResolveError> {
-        let lost = || ResolveError::NotFound {
-            path: super::path::clean(path),
-        };
+        let lost = || ResolveError::NotFound { path: super::path::clean(path) };
         let mut nodes = vec![self.root().ok_or_else(lost)?];
         let mut resolved: Vec<u8> = Vec::new();
         let mut todo: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
@@ -202,11 +181,8 @@ impl Tree {
             let depth = depth_of(&resolved);
             let Some(child) = self.child(&nodes[nodes.len() - 1], depth, &name) else {
                 todo.push(name);
-                let rest: Vec<u8> = todo
-                    .iter()
-                    .rev()
-                    .flat_map(|n| [&n[..], b"/"].concat())
-                    .collect();
+                let rest: Vec<u8> =
+                    todo.iter().rev().flat_map(|n| [&n[..], b"/"].concat()).collect();
                 let path = super::path::clean(&join(&resolved, &rest));
                 return Err(ResolveError::NotFound { path });
             };
@@ -216,9 +192,7 @@ impl Tree {
                 {
                     links += 1;
                     if links > SYMLINKS_MAX {
-                        return Err(ResolveError::Loop {
-                            path: path.to_vec(),
-                        });
+                        return Err(ResolveError::Loop { path: path.to_vec() });
                     }
                     if target.starts_with(b"/") {
                         resolved.clear();
@@ -241,10 +215,7 @@ impl Tree {
             return Vec::new();
         };
         let depth = depth_of(&node.entry.path);
-        self.children_of(&node, depth)
-            .iter()
-            .map(|child| &child.entry.path[depth..])
-            .collect()
+        self.children_of(&node, depth).iter().map(|child| &child.entry.path[depth..]).collect()
     }
 
     /// The file at `path` and, if it is a directory, all that lies beneath it, by
@@ -252,12 +223,7 @@ impl Tree {
     pub fn walk(&self, path: &[u8]) -> Walk<'_> {
         let stack: Vec<Node<'_>> = self.node(path).into_iter().collect();
         let depth = stack.first().map_or(0, |start| depth_of(&start.entry.path));
-        Walk {
-            tree: self,
-            depth,
-            stack,
-            plain: None,
-        }
+        Walk { tree: self, depth, stack, plain: None }
     }
 
     /// The content digest of the files and whole subtrees at `paths`, whose own names do not
@@ -275,9 +241,7 @@ impl Tree {
         for path in paths {
             let mut walk = self.walk(path.as_ref()).peekable();
             if walk.peek().is_none() {
-                return Err(ResolveError::NotFound {
-                    path: path.as_ref().to_vec(),
-                });
+                return Err(ResolveError::NotFound { path: path.as_ref().to_vec() });
             }
             for (relative, entry, layer) in walk {
                 hasher.add(relative, entry, &self.layers[layer]);
@@ -296,15 +260,11 @@ impl Tree {
         let is_meta = |name: &&[u8]| name.iter().any(|byte| b"*?[\\".contains(byte));
         let literal = names.iter().position(is_meta).unwrap_or(names.len());
         if literal == names.len() {
-            return self
-                .resolve(pattern, LastSymlink::Keep)
-                .into_iter()
-                .collect();
+            return self.resolve(pattern, LastSymlink::Keep).into_iter().collect();
         }
         let base = self.resolve(&names[..literal].join(&b'/'), LastSymlink::Follow);
-        let Some((base, node)) = base
-            .ok()
-            .and_then(|base| self.node(&base).map(|node| (base, node)))
+        let Some((base, node)) =
+            base.ok().and_then(|base| self.node(&base).map(|node| (base, node)))
         else {
             return Vec::new();
         };
@@ -359,20 +319,12 @@ fn merge<'a>(
     match (&entry.kind, &mut *node) {
         (EntryKind::Whiteout, _) => Break(()),
         (EntryKind::Directory { opaque }, _) => {
-            let node = node.get_or_insert_with(|| Node {
-                entry,
-                layer,
-                parts: Vec::new(),
-            });
+            let node = node.get_or_insert_with(|| Node { entry, layer, parts: Vec::new() });
             node.parts.push(Part { layer, range });
             if *opaque { Break(()) } else { Continue(()) }
         }
         (_, None) => {
-            *node = Some(Node {
-                entry,
-                layer,
-                parts: Vec::new(),
-            });
+            *node = Some(Node { entry, layer, parts: Vec::new() });
             Break(())
         }
         (_, Some(_)) => Break(()),
@@ -411,8 +363,7 @@ impl<'a> Iterator for Walk<'a> {
             self.plain = Some(part.clone());
         } else {
             let depth = depth_of(&node.entry.path);
-            self.stack
-                .extend(self.tree.children_of(&node, depth).into_iter().rev());
+            self.stack.extend(self.tree.children_of(&node, depth).into_iter().rev());
         }
         Some((relative(node.entry), node.entry, node.layer))
     }

@@ -48,10 +48,7 @@ pub(super) fn read(fd: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
         }
         Err(error) => return Err(error),
     };
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if name == OPAQUE {
             xattrs.opaque = value(fd, name)? == b"y";
         } else if is_kept(name) {

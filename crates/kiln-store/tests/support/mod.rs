@@ -44,11 +44,7 @@ pub(crate) fn raw(type_flag: u8, name: impl AsRef<[u8]>) -> Raw {
 }
 
 pub(crate) fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Raw {
-    Raw {
-        data: data.as_ref().to_vec(),
-        mode: 0o644,
-        ..raw(b'0', name)
-    }
+    Raw { data: data.as_ref().to_vec(), mode: 0o644, ..raw(b'0', name) }
 }
 
 pub(crate) fn dir(name: impl AsRef<[u8]>) -> Raw {
@@ -56,25 +52,20 @@ pub(crate) fn dir(name: impl AsRef<[u8]>) -> Raw {
 }
 
 pub(crate) fn link(type_flag: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Raw {
-    Raw {
-        link: target.as_ref().to_vec(),
-        ..raw(type_flag, name)
-    }
+    Raw { link: target.as_ref().to_vec(), ..raw(type_flag, name) }
 }
 
 impl Raw {
     pub(crate) fn pax(mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.pax
-            .push((key.as_ref().to_vec(), value.as_ref().to_vec()));
+        self.pax.push((key.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 }
 
 pub(crate) fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
-    let length = (rest..rest + 20)
-        .find(|length| length.to_string().len() + rest == *length)
-        .unwrap();
+    let length =
+        (rest..rest + 20).find(|length| length.to_string().len() + rest == *length).unwrap();
     [format!("{length} ").as_bytes(), key, b"=", value, b"\n"].concat()
 }
 
@@ -140,10 +131,7 @@ pub(crate) fn apply(members: &[Raw], dest: &Path) -> Result<LayerIndex, LayerErr
 
 /// The archive that kiln writes for a layer, with all attributes.
 pub(crate) fn written(index: &LayerIndex, fs: &Path) -> Vec<u8> {
-    let options = TarOptions {
-        xattrs: TarXattrs::All,
-        ..TarOptions::default()
-    };
+    let options = TarOptions { xattrs: TarXattrs::All, ..TarOptions::default() };
     let mut bytes = Vec::new();
     write_tar(index, fs, &options, &mut bytes).unwrap();
     bytes
@@ -186,37 +174,25 @@ pub(crate) fn member() -> impl Strategy<Value = Raw> {
     let owner = prop_oneof![3 => Just(0_u64), 1 => Just(1000), 1 => Just(3_000_000_000)];
     let mode = proptest::sample::select(vec![0o644_u32, 0o755, 0o4755, 0o2775, 0o1777, 0, 0o111]);
     let xattr = prop_oneof![4 => Just(None), 1 => Just(Some(b"v\nalue=\0".to_vec()))];
-    (
-        path(),
-        kind,
-        target,
-        owner,
-        mode,
-        -5_i64..2_000_000_000,
-        xattr,
+    (path(), kind, target, owner, mode, -5_i64..2_000_000_000, xattr).prop_map(
+        |(path, (type_flag, data), target, uid, mode, mtime, xattr)| {
+            let slash = path.iter().rposition(|byte| *byte == b'/');
+            let (dir, base) = slash.map_or((&b""[..], &path[..]), |at| path.split_at(at + 1));
+            let mut raw = match type_flag {
+                // A name of 255 bytes leaves no room for the prefix.
+                b'w' => file([dir, b".wh.", &base[..base.len().min(250)]].concat(), b""),
+                b'o' => file([dir, b".wh..wh..opq"].concat(), b""),
+                b'1' | b'2' => link(type_flag, path, target),
+                _ => Raw { data, ..raw(type_flag, path) },
+            };
+            (raw.uid, raw.gid, raw.mode, raw.mtime) = (uid, uid / 2, mode, mtime);
+            raw.device = (1, 3);
+            if let Some(value) = xattr {
+                raw = raw.pax("SCHILY.xattr.user.x", value);
+            }
+            raw
+        },
     )
-        .prop_map(
-            |(path, (type_flag, data), target, uid, mode, mtime, xattr)| {
-                let slash = path.iter().rposition(|byte| *byte == b'/');
-                let (dir, base) = slash.map_or((&b""[..], &path[..]), |at| path.split_at(at + 1));
-                let mut raw = match type_flag {
-                    // A name of 255 bytes leaves no room for the prefix.
-                    b'w' => file([dir, b".wh.", &base[..base.len().min(250)]].concat(), b""),
-                    b'o' => file([dir, b".wh..wh..opq"].concat(), b""),
-                    b'1' | b'2' => link(type_flag, path, target),
-                    _ => Raw {
-                        data,
-                        ..raw(type_flag, path)
-                    },
-                };
-                (raw.uid, raw.gid, raw.mode, raw.mtime) = (uid, uid / 2, mode, mtime);
-                raw.device = (1, 3);
-                if let Some(value) = xattr {
-                    raw = raw.pax("SCHILY.xattr.user.x", value);
-                }
-                raw
-            },
-        )
 }
 
 /// The members of `members` that can be unpacked one after another.

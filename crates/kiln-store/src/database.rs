@@ -1,0 +1,225 @@
+//! The SQLite database of a store: one connection for all threads of a process.
+//!
+//! Format: `db.sqlite`, WAL mode, so that many processes may use it at once. `layers.boot` is the
+//! boot in which a layer was written, NULL once it is known to be on the disk (see `boot`);
+//! `blobs` lists the blobs that are known to be on the disk. Digests are 32-byte BLOBs, layer ids
+//! 16-byte BLOBs, times whole seconds since 1970.
+//!
+//! Nothing here waits for the disk: commits go to the WAL without fsync (`synchronous=NORMAL`),
+//! the WAL is copied back by [`Database::checkpoint`] behind a build. A power cut can lose the
+//! last commits but never the database's consistency.
+//!
+//! It does not know what the tables mean; the modules that own them do.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::Error;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    content BLOB NOT NULL,
+    times BLOB,
+    diff_id BLOB,
+    size_bytes INTEGER,
+    boot TEXT,
+    created INTEGER NOT NULL,
+    used INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS layers_diff_id ON layers (diff_id) WHERE diff_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS layers_boot ON layers (boot) WHERE boot IS NOT NULL;
+CREATE TABLE IF NOT EXISTS records (
+    seq INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    layer BLOB NOT NULL,
+    content BLOB NOT NULL,
+    recipe BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    parts TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS records_recipe ON records (recipe);
+CREATE INDEX IF NOT EXISTS records_layer ON records (layer);
+CREATE TABLE IF NOT EXISTS packed (
+    diff_id BLOB NOT NULL,
+    codec TEXT NOT NULL,
+    blob BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (diff_id, codec)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    name TEXT PRIMARY KEY,
+    descriptor TEXT NOT NULL,
+    updated INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bases (
+    reference TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    descriptor TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (reference, platform)
+) WITHOUT ROWID;
+";
+
+/// How long a write waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Pages of the WAL after which a commit copies it back itself; a safety valve only.
+const AUTOCHECKPOINT_PAGES: u32 = 8192;
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+/// Why a transaction was rolled back: the database's fault or that of work done within it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Sql(rusqlite::Error),
+    Store(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Database {
+    /// Makes the database at `path` if it is not there, and its tables.
+    pub(crate) fn create(path: &Path) -> Result<(), Error> {
+        let create = || -> rusqlite::Result<()> {
+            let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.commit()
+        };
+        create().map_err(|source| Error::Database {
+            operation: "create tables",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Opens the database at `path`, which exists.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let connection = connect(path, OpenFlags::empty()).map_err(|source| Error::Database {
+            operation: "open the index",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    /// Replaces the connection by one to the file that is at the path now.
+    pub(crate) fn reopen(&self) -> Result<(), Error> {
+        let fresh = Self::open(&self.path)?;
+        let fresh = fresh.connection.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.connection() = fresh;
+        Ok(())
+    }
+
+    /// Reads from one state of the database.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let mut connection = self.connection();
+        let read = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            work(&transaction)
+        };
+        read().map_err(self.error(operation))
+    }
+
+    /// One statement, or a few that need no common state: saves the transaction.
+    pub(crate) fn query<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        work(&self.connection()).map_err(self.error(operation))
+    }
+
+    /// Writes all or nothing. No other process writes meanwhile.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let mut connection = self.connection();
+        let write = || -> Result<T, Failure> {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        write().map_err(|failure| match failure {
+            Failure::Sql(source) => self.error(operation)(source),
+            Failure::Store(error) => error,
+        })
+    }
+
+    /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+        // A connection of its own: the fsyncs must not hold up the other threads.
+        let checkpoint = || -> rusqlite::Result<()> {
+            let connection = connect(&self.path, OpenFlags::empty())?;
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        };
+        checkpoint().map_err(self.error("copy the log back"))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic within a transaction has rolled it back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
+        let path = self.path.clone();
+        move |source| Error::Database { operation, path, source }
+    }
+}
+
+fn connect(path: &Path, create: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Closing must not wait for the disk.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
+    Ok(connection)
+}
+
+/// Whether an error says that the database file is no database any more.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let Error::Database { source, .. } = error else {
+        return false;
+    };
+    let missing_table = source.to_string().contains("no such table");
+    missing_table || matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}

@@ -1,0 +1,418 @@
+//! Unpacked layers: `layers/ID/fs`, one diff each in overlayfs's upper format, and
+//! `layers/ID/index`, the encoded index of what is in it (opaque here).
+//!
+//! A layer is made in `tmp/`, renamed as a whole and then entered in the database, within one
+//! write transaction: whoever holds the database's write lock sees either both or none, except
+//! after a crash between the two, which the sweeping of the dead process's directory mends.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use kiln_core::digest::{BlobDigest, ContentId, DiffId};
+use rusqlite::{Connection, OptionalExtension, Row};
+use rustix::fs::Mode;
+
+use crate::database::Failure;
+use crate::error::Error;
+use crate::store::{Store, now_unix};
+
+/// Names a layer in this store only; random, so it says nothing about what is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId([u8; 16]);
+
+impl LayerId {
+    /// From the raw 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The raw 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LayerId({self})")
+    }
+}
+
+/// A text is no layer id: it should be 32 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no layer id")]
+pub struct LayerIdError(String);
+
+impl FromStr for LayerId {
+    type Err = LayerIdError;
+
+    fn from_str(text: &str) -> Result<Self, LayerIdError> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 32 && text.bytes().all(is_hex) {
+            let number = u128::from_str_radix(text, 16).expect("hex digits of the right number");
+            return Ok(Self(number.to_be_bytes()));
+        }
+        Err(LayerIdError(text.to_owned()))
+    }
+}
+
+/// A layer of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name.
+    pub id: LayerId,
+    /// Its root directory.
+    pub fs: PathBuf,
+    /// Its encoded index.
+    pub index_path: PathBuf,
+    /// What it holds.
+    pub content: ContentId,
+    /// Its diff ID, once it is known.
+    pub diff_id: Option<DiffId>,
+    /// Bytes on the disk, if whoever made the layer told; else `usage` and `prune` measure it.
+    pub size_bytes: Option<u64>,
+}
+
+/// A layer in the making. Dropping it without a commit moves it to the trash.
+#[derive(Debug)]
+pub struct WorkingLayer {
+    /// The name that it will have.
+    pub id: LayerId,
+    /// Its root directory, empty and of mode 0755 at first: overlayfs's upper directory.
+    pub upper: PathBuf,
+    /// An empty directory beside it: overlayfs's work directory.
+    pub work: PathBuf,
+    /// What [`Layer::size_bytes`] shall say.
+    pub size_bytes: Option<u64>,
+    directory: PathBuf,
+    store: Store,
+}
+
+impl Drop for WorkingLayer {
+    fn drop(&mut self) {
+        // Best effort: what stays is swept when this process is gone.
+        let _ = self.store.discard(&self.directory);
+    }
+}
+
+/// The layers of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// The layers.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers { store: self }
+    }
+}
+
+/// What identifies a layer's files.
+struct Identity {
+    content: ContentId,
+    times: Option<ContentId>,
+    diff_id: Option<DiffId>,
+}
+
+const COLUMNS: &str = "id, content, diff_id, size_bytes";
+
+impl Layers<'_> {
+    /// Starts a layer.
+    pub fn begin(self) -> Result<WorkingLayer, Error> {
+        let id = LayerId(self.store.random());
+        let directory = self.store.tmp_path()?.with_file_name(id.to_string());
+        let layer = directory.join("layer");
+        let working = WorkingLayer {
+            id,
+            upper: layer.join("fs"),
+            work: directory.join("work"),
+            size_bytes: None,
+            directory,
+            store: self.store.clone(),
+        };
+        for path in [&working.directory, &layer, &working.upper, &working.work] {
+            rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::io("create directory", path))?;
+        }
+        // Whatever the umask: this is the mode of `/`.
+        rustix::fs::chmod(&working.upper, Mode::from_raw_mode(0o755))
+            .map_err(Error::io("change the mode of", &working.upper))?;
+        Ok(working)
+    }
+
+    /// Makes a layer of what is in `working.upper`. `index_bytes` is its encoded index, `content`
+    /// its identity without times, `times` that of its times.
+    pub fn commit(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        content: ContentId,
+        times: ContentId,
+    ) -> Result<Layer, Error> {
+        let identity = Identity { content, times: Some(times), diff_id: None };
+        self.enter(working, index_bytes, &identity)
+    }
+
+    /// Makes a layer of an unpacked base layer. When another process has unpacked the same diff ID
+    /// meanwhile, its layer is returned and `working` goes to the trash.
+    pub fn commit_base(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        content: ContentId,
+        diff_id: DiffId,
+    ) -> Result<Layer, Error> {
+        let identity = Identity { content, times: None, diff_id: Some(diff_id) };
+        self.enter(working, index_bytes, &identity)
+    }
+
+    fn enter(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        identity: &Identity,
+    ) -> Result<Layer, Error> {
+        let made = working.directory.join("layer");
+        let index_path = made.join("index");
+        std::fs::write(&index_path, index_bytes).map_err(Error::io("write", index_path))?;
+        let target = self.directory(&working.id);
+        let is_base = identity.times.is_none();
+        let entered = self.store.database().write("enter a layer", |transaction| {
+            if let Some(diff_id) = identity.diff_id.filter(|_| is_base)
+                && let Some(theirs) = self.find_by_diff_id(transaction, &diff_id)?
+            {
+                return Ok(theirs);
+            }
+            std::fs::rename(&made, &target).map_err(Error::io("rename to", &target))?;
+            self.insert(transaction, &working, identity)?;
+            Ok(self.layer_at(&working, identity))
+        });
+        if entered.is_err() {
+            // The row is not there; the directory may be.
+            self.store.discard(&target)?;
+        }
+        // What is left of it, or all of it if another was first.
+        drop(working);
+        entered
+    }
+
+    fn insert(
+        self,
+        connection: &Connection,
+        working: &WorkingLayer,
+        identity: &Identity,
+    ) -> rusqlite::Result<()> {
+        let now = now_unix();
+        connection
+            .prepare_cached(
+                "INSERT INTO layers (id, content, times, diff_id, size_bytes, boot, created, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+            )?
+            .execute((
+                working.id.as_bytes(),
+                identity.content.as_bytes(),
+                identity.times.as_ref().map(ContentId::as_bytes),
+                identity.diff_id.as_ref().map(DiffId::as_bytes),
+                working.size_bytes,
+                self.store.boot(),
+                now,
+            ))?;
+        Ok(())
+    }
+
+    fn layer_at(self, working: &WorkingLayer, identity: &Identity) -> Layer {
+        let directory = self.directory(&working.id);
+        Layer {
+            id: working.id,
+            fs: directory.join("fs"),
+            index_path: directory.join("index"),
+            content: identity.content,
+            diff_id: identity.diff_id,
+            size_bytes: working.size_bytes,
+        }
+    }
+
+    /// The layer of this name.
+    pub fn by_id(self, id: &LayerId) -> Result<Option<Layer>, Error> {
+        let found = self.store.database().query("find a layer", |connection| {
+            connection
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id = ?"))?
+                .query_row([id.as_bytes()], |row| self.layer_of(row))
+                .optional()
+        })?;
+        Ok(self.using(found.filter(|layer| layer.fs.is_dir())))
+    }
+
+    fn using(self, layer: Option<Layer>) -> Option<Layer> {
+        self.store.used().extend(layer.as_ref().map(|layer| layer.id));
+        layer
+    }
+
+    /// The oldest layer of this diff ID.
+    pub fn by_diff_id(self, diff_id: &DiffId) -> Result<Option<Layer>, Error> {
+        let found = self
+            .store
+            .database()
+            .query("find a layer", |connection| self.find_by_diff_id(connection, diff_id))?;
+        Ok(self.using(found))
+    }
+
+    fn find_by_diff_id(
+        self,
+        connection: &Connection,
+        diff_id: &DiffId,
+    ) -> rusqlite::Result<Option<Layer>> {
+        let mut select = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM layers WHERE diff_id = ? ORDER BY seq"
+        ))?;
+        let rows = select.query_map([diff_id.as_bytes()], |row| self.layer_of(row))?;
+        for layer in rows {
+            let layer = layer?;
+            if layer.fs.is_dir() {
+                return Ok(Some(layer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn layer_of(self, row: &Row<'_>) -> rusqlite::Result<Layer> {
+        let id = LayerId(row.get(0)?);
+        let directory = self.directory(&id);
+        Ok(Layer {
+            id,
+            fs: directory.join("fs"),
+            index_path: directory.join("index"),
+            content: ContentId::from_bytes(row.get(1)?),
+            diff_id: row.get::<_, Option<_>>(2)?.map(DiffId::from_bytes),
+            size_bytes: row.get(3)?,
+        })
+    }
+
+    /// Notes a layer's diff ID, known once its tar was made.
+    ///
+    /// # Errors
+    /// [`Error::MissingLayer`].
+    pub fn set_diff_id(self, id: &LayerId, diff_id: &DiffId) -> Result<(), Error> {
+        let changed = self.store.database().query("note a diff ID", |connection| {
+            connection
+                .prepare_cached("UPDATE layers SET diff_id = ? WHERE id = ?")?
+                .execute((diff_id.as_bytes(), id.as_bytes()))
+        })?;
+        if changed == 0 {
+            return Err(Error::MissingLayer { id: *id });
+        }
+        Ok(())
+    }
+
+    /// The blob that a layer of this diff ID was packed into by `codec` (`gzip-6`, `zstd-3`,
+    /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone.
+    pub fn packed(self, diff_id: &DiffId, codec: &str) -> Result<Option<(BlobDigest, u64)>, Error> {
+        let key = (diff_id.as_bytes(), codec);
+        let database = self.store.database();
+        let found = database.query("find a packed layer", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT blob, size_bytes FROM packed WHERE diff_id = ? AND codec = ?",
+                )?
+                .query_row(key, |row| Ok((BlobDigest::from_bytes(row.get(0)?), row.get(1)?)))
+                .optional()
+        })?;
+        let Some((digest, size_bytes)) = found else {
+            return Ok(None);
+        };
+        if self.store.content().size(&digest)? == Some(size_bytes) {
+            return Ok(Some((digest, size_bytes)));
+        }
+        database.query("forget a packed layer", |connection| {
+            connection.execute("DELETE FROM packed WHERE diff_id = ? AND codec = ?", key)
+        })?;
+        Ok(None)
+    }
+
+    /// Notes that packing a layer of this diff ID by `codec` gives this blob.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`].
+    pub fn remember_packed(
+        self,
+        diff_id: &DiffId,
+        codec: &str,
+        digest: &BlobDigest,
+    ) -> Result<(), Error> {
+        let missing = || Error::MissingBlob { digest: *digest };
+        let size_bytes = self.store.content().size(digest)?.ok_or_else(missing)?;
+        self.store.database().query("note a packed layer", |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?)")?
+                .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
+        })?;
+        Ok(())
+    }
+
+    /// Where the layer of this name is, or would be.
+    pub(crate) fn directory(self, id: &LayerId) -> PathBuf {
+        self.store.path("layers").join(id.to_string())
+    }
+
+    /// Forgets layers with the cache records that point at them, then moves them to the trash.
+    pub(crate) fn remove(self, ids: &[LayerId]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.store.database().write("forget layers", |transaction| {
+            for id in ids {
+                transaction.execute("DELETE FROM records WHERE layer = ?", [id.as_bytes()])?;
+                transaction.execute("DELETE FROM layers WHERE id = ?", [id.as_bytes()])?;
+            }
+            Ok(())
+        })?;
+        ids.iter().try_for_each(|id| self.store.discard(&self.directory(id)))
+    }
+
+    /// Moves a layer's directory to the trash if no row names it.
+    pub(crate) fn discard_unrecorded(self, id: LayerId) -> Result<bool, Error> {
+        let directory = self.directory(&id);
+        if !directory.exists() {
+            return Ok(false);
+        }
+        self.store.database().write("look for a layer", |transaction| {
+            let is_recorded = transaction
+                .query_row("SELECT 1 FROM layers WHERE id = ?", [id.as_bytes()], |_| Ok(()))
+                .optional()?
+                .is_some();
+            if !is_recorded {
+                self.store.discard(&directory).map_err(Failure::Store)?;
+            }
+            Ok(!is_recorded)
+        })
+    }
+
+    /// The names in `layers/`; those that are no ids as `Err`.
+    pub(crate) fn list_directories(self) -> Result<Vec<Result<LayerId, PathBuf>>, Error> {
+        let directory = self.store.path("layers");
+        let entries =
+            std::fs::read_dir(&directory).map_err(Error::io("read directory", &directory))?;
+        entries
+            .map(|entry| {
+                let entry = entry.map_err(Error::io("read directory", &directory))?;
+                Ok(entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse().ok())
+                    .ok_or_else(|| entry.path()))
+            })
+            .collect()
+    }
+}
+
+/// Whether a layer's directory has what it must have.
+pub(crate) fn is_whole(directory: &Path) -> bool {
+    directory.join("fs").is_dir() && directory.join("index").is_file()
+}
