@@ -468,7 +468,9 @@ impl<'a> Planner<'a> {
             ImageSource::Reference(reference) => reference.to_string(),
             ImageSource::Layout { context } => format!("oci-layout of context {context}"),
         };
-        let image: ImageConfig = fact.config.clone();
+        let mut image: ImageConfig = fact.config.clone();
+        // The image that is built has its own time.
+        image.created = None;
         let root = if fact.diff_ids.is_empty() {
             Input::Scratch
         } else {
