@@ -103,15 +103,6 @@ impl StoredImage {
     }
 }
 
-/// One thing that is wrong in the store.
-#[derive(Clone, Debug)]
-pub(crate) struct StoreProblem {
-    /// What and where, in one line.
-    pub(crate) message: String,
-    /// Whether it was put right.
-    pub(crate) repaired: bool,
-}
-
 /// What `kiln fsck` found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreReport {
@@ -119,10 +110,12 @@ pub(crate) struct StoreReport {
     pub(crate) blobs: usize,
     /// Layers that were looked at.
     pub(crate) layers: usize,
-    /// Bytes that were read.
-    pub(crate) size_bytes: u64,
-    /// What is wrong.
-    pub(crate) problems: Vec<StoreProblem>,
+    /// Records of the build cache.
+    pub(crate) records: usize,
+    /// Names of images.
+    pub(crate) images: usize,
+    /// What is wrong, or was before it was repaired; one line each.
+    pub(crate) problems: Vec<String>,
 }
 
 /// Whether `kiln fsck` may change the store.

@@ -76,10 +76,7 @@ fn run(
         }
     };
     let mut config = config.clone();
-    if let Some(root) = cli.root.as_ref().and_then(|root| root.to_str()) {
-        let name = "KILN_ROOT".to_owned();
-        config.variables.insert(name, root.to_owned());
-    }
+    config.named_root = cli.root.or(config.named_root);
     let config = &config;
     match cli.command {
         Command::Build(build) => build.run(config)?,
