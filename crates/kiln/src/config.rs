@@ -95,8 +95,10 @@ mod tests {
 
     #[test]
     fn the_root_is_named_or_follows_from_the_user() {
-        let mut config = Config::default();
-        config.named_root = Some("/x".into());
+        let mut config = Config {
+            named_root: Some("/x".into()),
+            ..Config::default()
+        };
         assert_eq!(config.root(), PathBuf::from("/x"));
         config.named_root = None;
         assert_eq!(config.root(), PathBuf::from("/var/lib/kiln"));

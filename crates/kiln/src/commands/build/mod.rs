@@ -199,5 +199,9 @@ fn build(
     }
     let result = session.build(request, display.sink(), &cancelled);
     display.finish();
+    if matches!(mode, Mode::Tty | Mode::Plain) {
+        // What comes next, a summary or an error, stands apart.
+        render::note_lines(&[String::new()]);
+    }
     result.map_err(|error| error.into_failure(&request.dockerfile))
 }
