@@ -95,7 +95,7 @@ impl<'a> Copier<'a> {
             match existing {
                 None => self.root.make_directories(&target, &self.made())?,
                 Some(stat) if is_directory(&stat) => {}
-                Some(_) => return Err(self.not_a_directory(&target)),
+                Some(_) => return Err(Self::not_a_directory(&target)),
             }
             return self.copy_contents(selected, &target);
         }
@@ -104,7 +104,7 @@ impl<'a> Copier<'a> {
         } else {
             self.root.make_directories(parent(&target), &self.made())?;
         }
-        self.copy_node(&selected.root, &target, &mut HashMap::new()).map(|_| ())
+        self.copy_node(&selected.root, &target, &mut HashMap::new())
     }
 
     /// Writes an inline file to the destination of the instruction.
@@ -161,7 +161,7 @@ impl<'a> Copier<'a> {
         if node.kind == NodeKind::Directory {
             return match self.root.stat(path)? {
                 Some(stat) if is_directory(&stat) => self.finish(node, path),
-                Some(_) => Err(self.not_a_directory(path)),
+                Some(_) => Err(Self::not_a_directory(path)),
                 None => {
                     self.root.make_directory(path)?;
                     self.finish(node, path)
@@ -286,7 +286,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn not_a_directory(&self, path: &[u8]) -> CopyError {
+    fn not_a_directory(path: &[u8]) -> CopyError {
         CopyError::Kind {
             what: "a directory",
             path: format!("/{}", lossy(path)),
