@@ -166,7 +166,7 @@ pub fn spawn(spec: &Spec) -> Result<Running, Error> {
     let sources = open_sources(spec, &plan)?;
     let mut mount_points = MountPoints::new(&spec.rootfs.upper);
     let made = make_mount_points(spec, &plan, &sources, &mut mount_points);
-    let started = made.and_then(|()| start(spec, &plan, &sources, &maps));
+    let started = made.and_then(|()| start(spec, &plan, &sources, maps));
     drop(sources);
     match started {
         Ok(started) => Ok(Running {

@@ -331,7 +331,7 @@ pub(crate) fn set_groups(groups: &[u32]) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// Moves the calling process, which has one thread, into new namespaces (`CLONE_NEW*`).
+/// Moves the calling thread into new namespaces (`CLONE_NEW*`); a user namespace only when it is the only one.
 pub(crate) fn unshare(namespaces: c_int) -> io::Result<()> {
     // SAFETY: unshare takes an integer. It does not unshare descriptors here, which is what could break I/O safety.
     check(c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
