@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -374,12 +374,16 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
     if spec.network == Network::None {
         namespaces |= libc::CLONE_NEWNET;
     }
+    let mut kept: Vec<_> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.push(parent.as_raw_fd());
+    kept.sort_unstable();
     let mut child = Child {
         ops: &plan.ops,
         sources,
         made: &mut made,
         streams: streams.as_ref().map(Streams::ends_of_child),
         filter: filter(),
+        kept: &kept,
         parent: parent.as_fd(),
         groups_settable: maps.groups_settable,
         outcome: &outcome,

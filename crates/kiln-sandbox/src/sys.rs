@@ -221,17 +221,11 @@ pub(crate) fn duplicate_to(source: RawFd, target: RawFd) -> io::Result<()> {
     check(c_long::from(unsafe { libc::dup2(source, target) })).map(drop)
 }
 
-/// Marks every descriptor from `first` on to be closed by exec.
-pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: close_range takes three integers; with this flag it closes nothing now.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+/// Closes the descriptors from `first` to `last` of the calling process' table, as far as they are open.
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: close_range takes three integers. It is called in the child, whose table is a copy: the parent's owned
+    // descriptors stay open, and the child has no use for its copies of them.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check(result).map(drop)
 }
 

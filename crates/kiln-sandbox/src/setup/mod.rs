@@ -74,6 +74,8 @@ pub enum SetupOp {
     NewSession,
     /// Standard input, output and error.
     ConnectStreams,
+    /// Whatever else was open in the parent is closed.
+    CloseDescriptors,
     /// The mask of permission bits that new files don't get.
     Umask(u32),
     /// Nothing that is mounted from here on reaches the host.
@@ -185,6 +187,7 @@ impl fmt::Display for SetupOp {
             Self::DieWithParent => write!(out, "tie its life to kiln's"),
             Self::NewSession => write!(out, "start a session"),
             Self::ConnectStreams => write!(out, "connect the standard streams"),
+            Self::CloseDescriptors => write!(out, "close all other descriptors"),
             Self::Umask(mask) => write!(out, "set umask {mask:03o}"),
             Self::PrivateMounts => write!(out, "make mounts private"),
             Self::SetHostname(name) => write!(out, "set host name {}", text(name)),

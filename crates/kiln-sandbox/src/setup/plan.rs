@@ -172,6 +172,7 @@ impl<'a> Builder<'a> {
             self.ops.push(SetupOp::NewSession);
             self.ops.push(SetupOp::ConnectStreams);
         }
+        self.ops.push(SetupOp::CloseDescriptors);
         // Modes of what is made below are exact.
         self.ops.push(SetupOp::Umask(0));
         self.ops.push(SetupOp::PrivateMounts);

@@ -39,6 +39,7 @@ fn as_root() {
     tie its life to kiln's
     start a session
     connect the standard streams
+    close all other descriptors
     set umask 000
     make mounts private
     set host name buildkitsandbox
