@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode as FileMode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal};
@@ -46,7 +47,7 @@ impl Killer {
     /// Whatever the kernel says besides that it has ended.
     pub fn kill(&self) -> Result<(), Error> {
         match rustix::process::pidfd_send_signal(&self.0, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::system("kill the sandbox")(errno)),
         }
     }
@@ -271,13 +272,14 @@ fn open_inside(at: BorrowedFd<'_>, directory: &Path, selector: &Path) -> io::Res
 fn open_in_root(root: BorrowedFd<'_>, selector: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(
-        root,
-        selector,
-        flags,
-        FileMode::empty(),
-        resolve,
-    )?)
+    loop {
+        match rustix::fs::openat2(root, selector, flags, FileMode::empty(), resolve) {
+            // Something was mounted or renamed, anywhere, while a ".." was resolved: the kernel can't tell whether it led
+            // out, and asks to try again.
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// A detached copy of a mount, private, and read-only when asked for.
