@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount_bind, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind,
+    move_mount, open_tree, unmount,
 };
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet as ThreadCapabilities, CapabilitySets, Gid, Uid};
@@ -87,6 +87,8 @@ pub(crate) struct Child<'a> {
     pub(crate) filter: &'a [Instruction],
     /// The descriptors to keep besides the standard streams, ascending.
     pub(crate) kept: &'a [RawFd],
+    /// The mount namespace to start from.
+    pub(crate) mount_namespace: BorrowedFd<'a>,
     /// A pidfd of the parent.
     pub(crate) parent: BorrowedFd<'a>,
     /// Whether setgroups(2) is allowed in this user namespace.
@@ -116,9 +118,9 @@ impl Child<'_> {
             SetupOp::ConnectStreams => self.connect_streams()?,
             SetupOp::CloseDescriptors => self.close_descriptors()?,
             SetupOp::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
-            SetupOp::PrivateMounts => {
-                let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                mount_change(c"/", flags)?;
+            SetupOp::EnterMountNamespace => {
+                sys::join_mount_namespace(self.mount_namespace).map_err(errno)?;
+                sys::unshare(libc::CLONE_NEWNS).map_err(errno)?;
             }
             SetupOp::SetHostname(name) => sys::set_hostname(name).map_err(errno)?,
             SetupOp::LoopbackUp => sys::loopback_up().map_err(errno)?,
@@ -134,9 +136,7 @@ impl Child<'_> {
             } => {
                 self.select(tree, subtree, scratch, into)?;
             }
-            SetupOp::EnterRoot { rootfs, scratch } => {
-                enter_root(self.descriptor(rootfs)?, scratch)?;
-            }
+            SetupOp::EnterRoot { rootfs } => enter_root(self.descriptor(rootfs)?)?,
             SetupOp::MakeMountPoint { prefixes, kind } => self.make_mount_point(prefixes, kind)?,
             SetupOp::Attach { handle, at } => attach(self.descriptor(handle)?, at)?,
             SetupOp::Mount { filesystem, at } => attach(create(filesystem)?.as_fd(), at)?,
@@ -425,13 +425,12 @@ fn attach(mount: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
     move_mount(mount, c"", place.as_fd(), c"", flags)
 }
 
-/// Attaches `rootfs`, makes it `/` and lets the old root go: with "." as both arguments, the old root is stacked on the new
-/// one, where it can be unmounted without a directory for it.
-fn enter_root(rootfs: BorrowedFd<'_>, scratch: &CStr) -> Result<(), Errno> {
-    attach(rootfs, scratch)?;
+/// Stacks `rootfs` on the empty root of the mount namespace and makes it `/`. There is nothing else in that namespace, so
+/// this is as good as unmounting the old root; the kernel does not count it as a chroot either.
+fn enter_root(rootfs: BorrowedFd<'_>) -> Result<(), Errno> {
+    attach(rootfs, c"/")?;
     rustix::process::fchdir(rootfs)?;
-    rustix::process::pivot_root(c".", c".")?;
-    unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")
 }
 

@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, PidfdFlags, Signal};
 
 use crate::child::{Child, Failure, Outcome};
 use crate::error::Error;
+use crate::mount_namespace;
 use crate::mount_points::{Entry, MountPoints};
 use crate::overlay::mount_attachable;
 use crate::seccomp::{self, Instruction};
@@ -369,15 +370,15 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
     let own_pid = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(own_pid, PidfdFlags::empty())
         .map_err(Error::system("pidfd_open"))?;
+    let mount_namespace = mount_namespace::empty()?;
     let outcome = Outcome::new();
     let mut made: Vec<Option<OwnedFd>> = (0..plan.made).map(|_| None).collect();
-    let mut namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     if spec.network == Network::None {
         namespaces |= libc::CLONE_NEWNET;
     }
     let mut kept: Vec<_> = sources.iter().map(AsRawFd::as_raw_fd).collect();
-    kept.push(parent.as_raw_fd());
+    kept.extend([parent.as_raw_fd(), mount_namespace.as_raw_fd()]);
     kept.sort_unstable();
     let mut child = Child {
         ops: &plan.ops,
@@ -386,6 +387,7 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
         streams: streams.as_ref().map(Streams::ends_of_child),
         filter: filter(),
         kept: &kept,
+        mount_namespace,
         parent: parent.as_fd(),
         groups_settable: maps.groups_settable,
         outcome: &outcome,

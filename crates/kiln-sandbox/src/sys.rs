@@ -331,6 +331,13 @@ pub(crate) fn unshare(namespaces: c_int) -> io::Result<()> {
     check(c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
 }
 
+/// Moves the calling thread, which shares its root and working directory with no other, into a mount namespace.
+pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: setns takes two integers, of which the descriptor is open.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    check(c_long::from(result)).map(drop)
+}
+
 /// Brings the loopback device of the network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
     // SAFETY: socket takes integers.

@@ -147,6 +147,28 @@ fn the_kernels_links_do_not_lead_to_kilns_own_files() {
 }
 
 #[test]
+fn nothing_of_the_host_is_mounted() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let mounts = output(
+        &fixture.sh("while read -r _ _ _ _ place _; do echo $place; done < /proc/self/mountinfo"),
+    );
+    let (special, other): (Vec<_>, Vec<_>) = mounts.lines().partition(|place| {
+        ["/proc", "/dev", "/sys"]
+            .iter()
+            .any(|special| place.starts_with(special))
+    });
+    assert_eq!(other, ["/"]);
+    assert!(special.len() < 30, "{special:?}");
+    assert_eq!(
+        output(&fixture.sh("cd /../..; pwd; ls")),
+        "/\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n"
+    );
+}
+
+#[test]
 fn forbidden_calls_are_refused() {
     if !is_root() {
         return;
