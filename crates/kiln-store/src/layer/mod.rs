@@ -16,6 +16,7 @@
 //!
 //! Nothing here calls fsync, renames into place or locks: durability is the store's.
 
+mod adopt;
 mod beneath;
 mod compress;
 mod content;
@@ -33,6 +34,7 @@ mod tar_write;
 mod tree;
 mod xattr;
 
+pub use adopt::adopt;
 pub use compress::{Compression, Compressor, Decompressor, DigestWriter, decompressor};
 pub use content::{ContentHasher, Ignored};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
