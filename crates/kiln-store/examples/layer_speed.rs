@@ -6,6 +6,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::cast_precision_loss,
     reason = "a measurement, not the product"
 )]
 
@@ -65,7 +66,7 @@ fn measure(name: &str, root: &Path, tree: &Path) {
     time("content id", files, bytes, |_| index.content_id());
     let view = Tree::new(vec![Arc::new(index.clone())]);
     time("content of the tree", files, bytes, |_| {
-        view.content_of(&[b""], Ignored::default())
+        view.content_of(&[b""], Ignored::default()).unwrap()
     });
     let options = TarOptions::default();
     let mut tar = Vec::with_capacity(bytes as usize + files * 1024);

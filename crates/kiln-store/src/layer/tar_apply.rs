@@ -38,6 +38,9 @@ use crate::layer_error::LayerError;
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 /// How many symbolic links a name may lead through.
 const SYMLINKS_MAX: usize = 255;
+/// Longer paths are refused: to make each of their directories would take quadratic time. The
+/// kernel takes 4096 bytes at once.
+const PATH_BYTES_MAX: usize = 16 << 10;
 const COPY_BYTES: usize = 256 << 10;
 const READ_BYTES: usize = 128 << 10;
 
@@ -134,6 +137,9 @@ impl Applier {
 
     fn apply(&mut self, member: Member, tar: &mut TarReader<impl Read>) -> Result<(), LayerError> {
         let path = clean(&member.path);
+        if path.len() > PATH_BYTES_MAX {
+            return Err(LayerError::member(&member.path, "its path is too long"));
+        }
         let (dir, name) = split(&path);
         if name == OPAQUE_MARKER {
             let (dir, _) = self.parent(dir, &member)?;
@@ -471,6 +477,9 @@ impl Applier {
         }
         let invalid = || LayerError::member(&member.path, "its parent is no directory");
         let (path, missing) = self.resolve(dir).ok_or_else(invalid)?;
+        if path.len() > PATH_BYTES_MAX {
+            return Err(LayerError::member(&member.path, "its path is too long"));
+        }
         if missing {
             self.make_directories(&path)?;
         }
@@ -530,6 +539,8 @@ impl Applier {
     fn make_directories(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let ends: Vec<usize> = ends.map(|(end, _)| end).chain([path.len()]).collect();
+        // The directory made last: a path of many new ones is not walked again for each.
+        let mut made: Option<OwnedFd> = None;
         for end in ends {
             let path = &path[..end];
             let existing = self
@@ -544,8 +555,14 @@ impl Applier {
                 self.remove(path)?;
             }
             let (dir, name) = split(path);
-            mkdirat(self.beneath.directory(dir)?, name, Mode::RWXU)
-                .map_err(self.beneath.failed("create", path))?;
+            let parent = match made.take() {
+                Some(parent) => parent,
+                None => self.beneath.directory(dir)?,
+            };
+            mkdirat(&parent, name, Mode::RWXU).map_err(self.beneath.failed("create", path))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = openat(&parent, name, flags, Mode::empty());
+            made = Some(opened.map_err(self.beneath.failed("open", path))?);
             let kind = EntryKind::Directory { opaque };
             let inode = Inode {
                 kind,

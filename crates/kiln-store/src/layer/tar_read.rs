@@ -279,6 +279,10 @@ impl<R: Read> TarReader<R> {
                 nanoseconds: 0,
             };
         }
+        // The kernel's device numbers have 12 and 20 bits.
+        if member.device.0 >> 12 != 0 || member.device.1 >> 20 != 0 {
+            return Err(self.malformed("a device number is out of range"));
+        }
         if member.uid == u32::MAX || member.gid == u32::MAX {
             return Err(self.malformed("an owner is out of range"));
         }
@@ -314,7 +318,11 @@ impl<R: Read> TarReader<R> {
             }
             b"path" => member.path = value.to_vec(),
             b"linkpath" => member.link = value.to_vec(),
-            b"size" => member.size_bytes = number()?,
+            b"size" => {
+                let size = number()?;
+                // Room for padding, and the limit of every file system.
+                member.size_bytes = i64::try_from(size).map_err(|_| invalid()).map(|_| size)?;
+            }
             b"uid" => member.uid = small()?,
             b"gid" => member.gid = small()?,
             b"mtime" => member.mtime = time(value).ok_or_else(invalid)?,
