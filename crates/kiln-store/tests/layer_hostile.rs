@@ -215,8 +215,9 @@ fn whiteouts_and_opaque_marks() {
         paths(&[dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", b"")]),
         [""; 0]
     );
+    assert_eq!(paths(&[file("a/.wh..wh.plnk/.wh..wh..opq", b"")]), [""; 0]);
     assert_eq!(paths(&[raw(b'3', "dev")]), ["dev deleted"]);
-    for name in [".wh.", ".wh..", ".wh...", ".wh.a/b"] {
+    for name in [".wh.", ".wh..", ".wh...", ".wh.a/b", ".wh.a/.wh..wh..opq"] {
         assert!(
             matches!(error(&[file(name, b"")]), LayerError::InvalidMember { .. }),
             "{name}"

@@ -32,6 +32,7 @@ mod tar_header;
 mod tar_read;
 mod tar_write;
 mod tree;
+mod unpacked;
 mod xattr;
 
 pub use adopt::adopt;
