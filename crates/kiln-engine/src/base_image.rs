@@ -43,6 +43,8 @@ struct Found {
     bytes: Vec<u8>,
     descriptor: Descriptor,
     origin: Origin,
+    /// The registry was asked: the answer is to be remembered.
+    is_new: bool,
 }
 
 /// Finds the image of a need: config and layers, no layer's bytes.
@@ -71,6 +73,10 @@ pub(crate) fn resolve(
     let manifest: Manifest = parse(&found.bytes, &shown)?;
     let config_bytes = blob_bytes(engine, &found.origin, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, &shown)?;
+    if let (ImageSource::Reference(reference), true) = (&need.source, found.is_new) {
+        let images = engine.store.images();
+        images.remember_base(&reference.to_string(), &need.platform, &found.descriptor)?;
+    }
     let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
     if diff_ids.len() != manifest.layers.len() {
         return Err(BuildError::Image {
@@ -113,14 +119,15 @@ fn from_reference(
         && let Some(descriptor) = in_store(engine, descriptor, platform)?
     {
         let bytes = engine.store.content().read(&descriptor.digest)?;
-        return Ok(Found { bytes, descriptor, origin: Origin::Store });
+        return Ok(Found { bytes, descriptor, origin: Origin::Store, is_new: false });
     }
     let repository = Repository::from(reference);
     if pull == Pull::IfMissing || reference.digest.is_some() {
         let known = engine.store.images().base(&name, &platform.to_string())?;
         if let Some(descriptor) = known.filter(|known| engine.store.content().has(&known.digest)) {
             let bytes = engine.store.content().read(&descriptor.digest)?;
-            return Ok(Found { bytes, descriptor, origin: Origin::Registry(repository) });
+            let origin = Origin::Registry(repository);
+            return Ok(Found { bytes, descriptor, origin, is_new: false });
         }
     }
     let activity = activities.start(format!("[internal] load metadata for {name}"));
@@ -128,8 +135,7 @@ fn from_reference(
     activity.finish(&result);
     let (bytes, descriptor) = result?;
     engine.store.content().put(&bytes)?;
-    engine.store.images().remember_base(&name, &platform.to_string(), &descriptor)?;
-    Ok(Found { bytes, descriptor, origin: Origin::Registry(repository) })
+    Ok(Found { bytes, descriptor, origin: Origin::Registry(repository), is_new: true })
 }
 
 /// The manifest for a platform of an image in the store; `None` if it has none for it.
@@ -222,7 +228,7 @@ fn from_layout(
     for _ in 0..4 {
         if !media_type::is_index(&descriptor.media_type) {
             let origin = Origin::Layout(path.to_owned());
-            return Ok(Found { bytes, descriptor, origin });
+            return Ok(Found { bytes, descriptor, origin, is_new: false });
         }
         let index: Index = parse(&bytes, &path.display().to_string())?;
         descriptor = index

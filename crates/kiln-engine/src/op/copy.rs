@@ -38,6 +38,16 @@ pub(crate) struct Copier<'a> {
     copy: &'a CopyOp,
     /// `--chown`, resolved.
     owner: Option<(u32, u32)>,
+    devices: Devices,
+}
+
+/// What happens to device nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// They are made; if that is not allowed, the copy fails.
+    Make,
+    /// They are left out where only real root may make them.
+    MakeIfAllowed,
 }
 
 /// Why a copy failed.
@@ -71,7 +81,12 @@ pub(crate) enum CopyError {
 
 impl<'a> Copier<'a> {
     pub(crate) fn new(root: &'a Root, copy: &'a CopyOp, owner: Option<(u32, u32)>) -> Self {
-        Self { root, copy, owner }
+        Self { root, copy, owner, devices: Devices::Make }
+    }
+
+    /// The same with another rule for device nodes.
+    pub(crate) fn with_devices(self, devices: Devices) -> Self {
+        Self { devices, ..self }
     }
 
     /// What directories made on the way get.
@@ -204,7 +219,15 @@ impl<'a> Copier<'a> {
                 } else {
                     rustix::fs::FileType::BlockDevice
                 };
-                self.make_special(path, file_type, rustix::fs::makedev(*major, *minor))?;
+                let device = rustix::fs::makedev(*major, *minor);
+                match self.make_special(path, file_type, device) {
+                    Err(CopyError::Root(RootError::Io { source: Errno::PERM, .. }))
+                        if self.devices == Devices::MakeIfAllowed =>
+                    {
+                        return Ok(());
+                    }
+                    made => made?,
+                }
             }
             NodeKind::Fifo => self.make_special(path, rustix::fs::FileType::Fifo, 0)?,
             NodeKind::Directory => {}
