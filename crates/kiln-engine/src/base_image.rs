@@ -6,17 +6,19 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use kiln_core::digest::{BlobDigest, DiffId};
+use kiln_core::cache_key::{KeyPart, KeyParts};
+use kiln_core::digest::{BlobDigest, ChainId, DiffId};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::plan::{ImageFact, ImageNeed, ImageSource};
 use kiln_registry::Repository;
-use kiln_store::Layer;
-use kiln_store::layer::{Unpack, unpack};
+use kiln_store::layer::{LayerIndex, Tree, Unpack, adopt, unpack};
+use kiln_store::{Layer, WorkingLayer};
 
 use crate::activity::{Activities, Running};
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext};
 use crate::request::{NamedContext, Pull};
+use crate::solve::record_of;
 
 /// An image that steps stand on.
 #[derive(Debug)]
@@ -364,6 +366,41 @@ impl BaseImage {
         Ok(layer)
     }
 
+    /// An archive may name a file without the directories above it. Those have the attributes of
+    /// the layers below, so that such a layer belongs to its chain and not to its diff ID alone.
+    fn adopt(
+        &self,
+        engine: &Engine,
+        position: usize,
+        (working, index): (WorkingLayer, &LayerIndex),
+        activities: &Activities,
+    ) -> Result<Layer, BuildError> {
+        let mut below = Vec::new();
+        for lower in 0..position {
+            let layer = self.unpacked(engine, lower, activities)?;
+            let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
+            below.push(Arc::new(LayerIndex::decode(&bytes)?));
+        }
+        let index = adopt(index, &working.upper, &Tree::new(below))?;
+        let content = index.content_id();
+        let layers = engine.store.layers();
+        let layer = layers.commit(working, &index.encode(), content, content)?;
+        let parts = self.adopted_parts(position);
+        let (key, recipe) = (parts.key(), *parts.key().as_bytes());
+        let record = record_of(&layer, (recipe, parts), "layer of a base image");
+        engine.store.cache_index().record(key, &record)?;
+        Ok(layer)
+    }
+
+    /// Under what such a layer is remembered.
+    fn adopted_parts(&self, position: usize) -> KeyParts {
+        let chain = ChainId::of(&self.diff_ids[..=position]);
+        KeyParts(vec![KeyPart {
+            name: "base layer with the directories of its chain".to_owned(),
+            value: chain.map_or_else(String::new, |chain| chain.to_string()),
+        }])
+    }
+
     fn unpack(
         &self,
         engine: &Engine,
@@ -373,6 +410,12 @@ impl BaseImage {
         let diff_id = self.diff_ids[position];
         let layers = engine.store.layers();
         if let Some(layer) = layers.by_diff_id(&diff_id)? {
+            return Ok(layer);
+        }
+        let adopted = self.adopted_parts(position).key();
+        if let Some(record) = engine.store.cache_index().lookup(&adopted)?
+            && let Some(layer) = layers.by_id(&record.result.layer)?
+        {
             return Ok(layer);
         }
         let descriptor = &self.layers[position];
@@ -385,6 +428,9 @@ impl BaseImage {
             let working = layers.begin()?;
             let expected = Unpack { digest: descriptor.digest, diff_id };
             let index = unpack(blob, expected, &working.upper)?;
+            if position > 0 && index.implied().any(|entry| !entry.path.is_empty()) {
+                return self.adopt(engine, position, (working, &index), activities);
+            }
             Ok(layers.commit_base(working, &index.encode(), index.content_id(), diff_id)?)
         })();
         activity.finish::<_, BuildError>(&result);

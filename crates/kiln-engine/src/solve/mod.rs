@@ -332,8 +332,7 @@ impl<'a> Solver<'a> {
 
     /// What is remembered of a key.
     pub(crate) fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
-        let found = self.engine.store.cache_index().lookup_many(std::slice::from_ref(key))?;
-        Ok(found.into_iter().next().flatten())
+        Ok(self.engine.store.cache_index().lookup(key)?)
     }
 
     /// Remembers that a key by whole inputs has the result of the key by selected files.
