@@ -187,12 +187,15 @@ impl Database {
         })
     }
 
-    /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes.
+    /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes. When
+    /// nobody is using it, empties it: whoever opens the database alone reads all of it.
     pub(crate) fn checkpoint(&self) -> Result<(), Error> {
         // A connection of its own: the fsyncs must not hold up the other threads.
         let checkpoint = || -> rusqlite::Result<()> {
             let connection = connect(&self.path, OpenFlags::empty())?;
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };
         checkpoint().map_err(self.error("copy the log back"))
     }
