@@ -98,12 +98,12 @@ fn main() {
     }
     let again = record(&store, 5);
     median("record", || {
-        store.cache_index().record(key(5), &again).unwrap()
+        store.cache_index().record(key(5), &again).unwrap();
     });
     store.mark_durable().unwrap();
 
     median("open (another connection is open)", || {
-        drop(Store::open(&root).unwrap())
+        drop(Store::open(&root).unwrap());
     });
     drop(store);
     median("open (nobody else)", || drop(Store::open(&root).unwrap()));
@@ -132,7 +132,7 @@ fn main() {
         let context = base.join(format!("context{count}"));
         make_context(&context, count);
         median(&format!("walk {count}"), || {
-            drop(walk(&context, &Everything).unwrap())
+            drop(walk(&context, &Everything).unwrap());
         });
         let entries = walk(&context, &Everything).unwrap();
         let mut index = store.context_index(&context);
@@ -143,7 +143,7 @@ fn main() {
         println!("{name:50} {:9.3} ms", start.elapsed().as_secs_f64() * 1e3);
         drop(index);
         median(&format!("load index of {count}"), || {
-            drop(store.context_index(&context))
+            drop(store.context_index(&context));
         });
         median(&format!("load index of {count} + look up all"), || {
             let mut index = store.context_index(&context);

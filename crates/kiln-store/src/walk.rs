@@ -183,10 +183,13 @@ struct Found {
     entries: Vec<FoundEntry>,
 }
 
+const NOT_ENTERED: u32 = u32::MAX;
+
 struct FoundEntry {
     entry: ContextEntry,
-    /// Where its own entries are, if it was entered.
-    slot: Option<usize>,
+    /// Where its own entries are, if it was entered; else [`NOT_ENTERED`]. (There are as many of
+    /// these as entries: 4 bytes matter.)
+    slot: u32,
     is_included: bool,
 }
 
@@ -415,7 +418,7 @@ impl Walker<'_> {
             for (number, position) in descents.into_iter().enumerate() {
                 let slot = first + number;
                 let directory = &mut entries[position];
-                directory.slot = Some(slot);
+                directory.slot = slot as u32;
                 tasks.push(Task::Directory(Subdirectory {
                     slot,
                     path: directory.entry.path.clone(),
@@ -474,7 +477,7 @@ impl Walker<'_> {
         };
         let found = FoundEntry {
             entry: entry_of(path.to_vec(), kind, &stat),
-            slot: None,
+            slot: NOT_ENTERED,
             is_included,
         };
         Ok(Some((found, descends)))
@@ -577,8 +580,8 @@ fn flatten(mut found: Vec<Found>, slots: usize) -> Vec<ContextEntry> {
         if !is_all_included {
             included.push(next.is_included);
         }
-        if let Some(slot) = next.slot {
-            open.push(std::mem::take(&mut by_slot[slot]).into_iter());
+        if next.slot != NOT_ENTERED {
+            open.push(std::mem::take(&mut by_slot[next.slot as usize]).into_iter());
         }
     }
     if !is_all_included {

@@ -479,7 +479,7 @@ fn a_look_up_counts_as_use() {
     sql(&store, "UPDATE layers SET used = 1");
     assert!(has_record(&store, "a"));
     let day = Prune {
-        older_than: Some(Duration::from_secs(86_400)),
+        older_than: Some(Duration::from_hours(24)),
         ..Prune::default()
     };
     assert_eq!(store.prune(&day).unwrap().layers, 0);
