@@ -8,26 +8,23 @@
 //! Format of `contexts/HASH` (HASH of the root's path; all numbers little-endian): magic, number
 //! of records u64, then in columns, sorted by path hash: path hashes u64; device u64, inode u64,
 //! size u64, mtime i64 ns, ctime i64 ns and blake3 of the content; ages, one byte each; at last the
-//! blake3 of all before. (Hashes stand apart so that a search stays within a few cache lines.) Paths are kept as 64-bit hashes: two files that collide would still have
-//! to agree in inode and times, which only two names of one file do. A file that is not exactly
-//! this counts as empty. It is replaced by rename, and only when a digest is new; of two processes
-//! the later one wins, and what the other had learnt is learnt again.
+//! blake3 of all before. (Hashes stand apart so that a search stays within a few cache lines.)
+//! Paths are kept as 64-bit hashes: two files that collide would still have to agree in inode and
+//! times, which only two names of one file do. A file that is not exactly this counts as empty. It
+//! is replaced by rename, and only when a digest is new; of two processes the later one wins, and
+//! what the other had learnt is learnt again.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_core::digest::FileDigest;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, openat, statx};
-use rustix::io::Errno;
 
+use crate::context_entry::{ContextEntry, EntryKind, full_path};
+use crate::context_read::{Stamp, read_files};
 use crate::error::Error;
 use crate::store::Store;
-use crate::walk::{ContextEntry, EntryKind, device, full_path, nanoseconds, open_beneath};
 
 const MAGIC: &[u8; 16] = b"kiln-context-1\n\0";
 const HEADER_BYTES: usize = 24;
@@ -36,23 +33,8 @@ const RECORD_BYTES: usize = 72;
 const CHECKSUM_BYTES: usize = 32;
 /// After so many saves that did not use it, a record is dropped.
 const OLDEST_AGE: u8 = 8;
-/// Kernels stamp files with the time of the last tick, at least 100 times a second.
-const FINE_GRANULARITY_NS: i64 = 20_000_000;
-/// File systems without nanoseconds; FAT's seconds are even.
-const COARSE_GRANULARITY_NS: i64 = 2_000_000_000;
-const MOST_THREADS: usize = 8;
 const BUFFER_BYTES: usize = 256 << 10;
 const BATCH_FILES: usize = 32 << 10;
-
-/// What identifies a version of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size_bytes: u64,
-    mtime_ns: i64,
-    ctime_ns: i64,
-}
 
 /// What was learnt since the index was loaded.
 #[derive(Debug)]
@@ -226,10 +208,9 @@ impl ContextIndex {
         None
     }
 
-    /// Of two versions of a file the later read one stays.
+    /// Of two versions of a file any one stays: the wrong one is no more than a miss.
     fn sort_fresh(&mut self) {
-        self.fresh.reverse();
-        self.fresh.sort_by_key(Fresh::key);
+        self.fresh.sort_unstable_by_key(Fresh::key);
         self.fresh.dedup_by_key(|fresh| fresh.key());
     }
 
@@ -405,161 +386,4 @@ fn encode(stamp: &Stamp, digest: &FileDigest) -> [u8; RECORD_BYTES] {
     }
     record[40..].copy_from_slice(digest.as_bytes());
     record
-}
-
-/// A file that was read.
-struct ReadFile {
-    position: usize,
-    digest: FileDigest,
-    stamp: Stamp,
-    is_trusted: bool,
-}
-
-/// Reads the files at the positions `unknown` of `entries`.
-fn read_files(
-    root: &Path,
-    entries: &[&ContextEntry],
-    unknown: &[usize],
-) -> Result<Vec<ReadFile>, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        openat(CWD, root, flags, Mode::empty()).map_err(Error::io("open directory", root))?;
-    let next = AtomicUsize::new(0);
-    let is_over = AtomicBool::new(false);
-    let work = || {
-        let mut read = Vec::new();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        while !is_over.load(Ordering::Relaxed) {
-            let Some(position) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                break;
-            };
-            let path = &entries[*position].path;
-            match read_stable(&directory, root, path, &mut buffer) {
-                Ok((digest, stamp, is_trusted)) => read.push(ReadFile {
-                    position: *position,
-                    digest,
-                    stamp,
-                    is_trusted,
-                }),
-                Err(error) => {
-                    is_over.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(read)
-    };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(MOST_THREADS)
-        .min(unknown.len());
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
-        for helper in helpers {
-            match (helper.join(), &mut result) {
-                (Ok(Ok(more)), Ok(read)) => read.extend(more),
-                (Ok(Err(error)), Ok(_)) => result = Err(error),
-                (Ok(_), Err(_)) => {}
-                (Err(panic), _) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
-    })
-}
-
-/// Reads one file; a second time if it changed meanwhile.
-fn read_stable(
-    directory: &OwnedFd,
-    root: &Path,
-    path: &[u8],
-    buffer: &mut [u8],
-) -> Result<(FileDigest, Stamp, bool), Error> {
-    for _ in 0..2 {
-        if let Some(read) = read_once(directory, root, path, buffer)? {
-            return Ok(read);
-        }
-    }
-    Err(Error::FileChanged {
-        path: full_path(root, path),
-    })
-}
-
-fn read_once(
-    directory: &OwnedFd,
-    root: &Path,
-    path: &[u8],
-    buffer: &mut [u8],
-) -> Result<Option<(FileDigest, Stamp, bool)>, Error> {
-    let fail = |operation| Error::io::<Errno>(operation, full_path(root, path));
-    // Not blocking: it may have become a pipe.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open_beneath(directory, path, flags) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
-            return Err(Error::FileChanged {
-                path: full_path(root, path),
-            });
-        }
-        Err(errno) => return Err(fail("open")(errno)),
-    };
-    let before = stat(&file).map_err(fail("stat"))?;
-    if FileType::from_raw_mode(u32::from(before.stx_mode)) != FileType::RegularFile {
-        return Err(Error::FileChanged {
-            path: full_path(root, path),
-        });
-    }
-    let now = SystemTime::now();
-    let size_bytes = before.stx_size;
-    let mut hasher = blake3::Hasher::new();
-    let mut total = 0;
-    let mut reader = &file;
-    loop {
-        let count = reader
-            .read(buffer)
-            .map_err(Error::io("read", full_path(root, path)))?;
-        hasher.update(&buffer[..count]);
-        total += count as u64;
-        // At the promised size nothing is left; if there is, the size has changed below.
-        if count == 0 || total >= size_bytes {
-            break;
-        }
-    }
-    let after = stamp_of(&stat(&file).map_err(fail("stat"))?);
-    if after != stamp_of(&before) || total != size_bytes {
-        return Ok(None);
-    }
-    let digest = FileDigest::from_bytes(*hasher.finalize().as_bytes());
-    Ok(Some((digest, after, is_older(&after, now))))
-}
-
-fn stat(file: impl AsFd) -> Result<Statx, Errno> {
-    statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-}
-
-fn stamp_of(stat: &Statx) -> Stamp {
-    Stamp {
-        device: device(stat),
-        inode: stat.stx_ino,
-        size_bytes: stat.stx_size,
-        mtime_ns: nanoseconds(stat.stx_mtime),
-        ctime_ns: nanoseconds(stat.stx_ctime),
-    }
-}
-
-/// The racy-clean rule: whether a write after `now` would surely have given other times.
-fn is_older(stamp: &Stamp, now: SystemTime) -> bool {
-    let Ok(now) = now.duration_since(UNIX_EPOCH) else {
-        return false;
-    };
-    let is_coarse = [stamp.mtime_ns, stamp.ctime_ns]
-        .iter()
-        .all(|time| time.rem_euclid(1_000_000_000) == 0);
-    let granularity = if is_coarse {
-        COARSE_GRANULARITY_NS
-    } else {
-        FINE_GRANULARITY_NS
-    };
-    let limit = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX) - granularity;
-    stamp.mtime_ns < limit && stamp.ctime_ns < limit
 }

@@ -74,7 +74,8 @@ CREATE TABLE IF NOT EXISTS bases (
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pages of the WAL after which a commit copies it back itself; a safety valve only.
-const AUTOCHECKPOINT_PAGES: u32 = 8192;
+/// Without a checkpoint, whoever opens the database alone has to read so much of the WAL.
+const AUTOCHECKPOINT_PAGES: u32 = 2000;
 
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -193,7 +194,14 @@ impl Database {
         // A connection of its own: the fsyncs must not hold up the other threads.
         let checkpoint = || -> rusqlite::Result<()> {
             let connection = connect(&self.path, OpenFlags::empty())?;
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            let is_all: bool =
+                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                    Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+                })?;
+            if !is_all {
+                return Ok(());
+            }
+            // Nothing is left to copy, so others are not kept from writing for long.
             connection.busy_timeout(Duration::ZERO)?;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };

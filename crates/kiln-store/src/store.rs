@@ -127,8 +127,11 @@ impl Store {
             }),
         };
         boot::check(&store)?;
-        process_dir::sweep(&store)?;
-        Ok(store)
+        match process_dir::sweep(&store) {
+            // A store must open on a full disk: it has to be pruned.
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(store),
+        }
     }
 
     /// Where the store is, absolute.

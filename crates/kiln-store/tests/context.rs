@@ -179,6 +179,32 @@ fn rejected_directories_are_not_entered_and_parents_are_kept() {
     assert_eq!(paths(&entries), ["src", "src/deep", "src/deep/main.rs"]);
 }
 
+struct Panics(AtomicUsize);
+
+impl Filter for Panics {
+    fn may_descend(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    fn includes(&self, _: &[u8], _: bool) -> bool {
+        assert!(
+            self.0.fetch_add(1, Ordering::Relaxed) < 4000,
+            "the filter's own fault"
+        );
+        true
+    }
+}
+
+#[test]
+fn a_filter_that_panics_ends_the_walk() {
+    let directory = tempfile::tempdir().unwrap();
+    large_tree(directory.path());
+    let result = std::panic::catch_unwind(|| {
+        let _ = walk(directory.path(), &Panics(AtomicUsize::new(0)));
+    });
+    assert!(result.is_err());
+}
+
 #[test]
 fn a_root_that_is_missing_is_named() {
     let error = walk(Path::new("/no/such/context"), &Everything).unwrap_err();

@@ -334,6 +334,26 @@ fn leftovers_of_the_dead_are_told_from_those_of_the_living() {
 }
 
 #[test]
+fn a_layer_whose_maker_died_before_its_row_was_written_is_swept() {
+    let (_directory, store) = new_store();
+    let entered = recorded(&store, "entered");
+    let root = store.root().to_owned();
+    drop(store);
+    // Between the rename and the commit; the other died after it.
+    let half = kiln_store::LayerId::from_bytes([7; 16]);
+    std::fs::create_dir_all(root.join(format!("layers/{half}/fs"))).unwrap();
+    for id in [half, entered.id] {
+        std::fs::create_dir_all(root.join(format!("tmp/dead/{id}/work/work"))).unwrap();
+    }
+    std::fs::write(root.join("tmp/dead.lock"), "").unwrap();
+    let store = Store::open(&root).unwrap();
+    assert!(!root.join(format!("layers/{half}")).exists());
+    assert!(entered.fs.exists() && has_record(&store, "entered"));
+    assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+    assert_eq!(problems(&store), []);
+}
+
+#[test]
 fn prune_removes_what_nothing_can_use() {
     let (_directory, store) = new_store();
     let tagged = image(&store, "tagged");
