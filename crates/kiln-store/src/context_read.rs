@@ -63,7 +63,7 @@ pub(crate) fn read_files(
             let path = &entries[*position].path;
             match read_stable(&directory, root, path, &mut buffer) {
                 Ok((digest, stamp, is_trusted)) => {
-                    read.push(ReadFile { position: *position, digest, stamp, is_trusted })
+                    read.push(ReadFile { position: *position, digest, stamp, is_trusted });
                 }
                 Err(error) => {
                     is_over.store(true, Ordering::Relaxed);

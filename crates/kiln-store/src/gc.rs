@@ -227,7 +227,7 @@ fn remove(store: &Store, chosen: Vec<Candidate>, pruned: &mut Pruned) -> Result<
         match candidate.kind {
             CandidateKind::Layer(id) => layers.push(id),
             CandidateKind::Base { reference, platform } => {
-                images::forget_base(store, &reference, &platform)?
+                images::forget_base(store, &reference, &platform)?;
             }
             CandidateKind::CacheMount(id) => match store.cache_mounts().remove(&id) {
                 Ok(was_there) => pruned.cache_mounts += usize::from(was_there),

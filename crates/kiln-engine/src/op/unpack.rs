@@ -41,7 +41,7 @@ type Archive = TarReader<Box<dyn Read>>;
 pub(crate) fn open(path: &Path) -> Option<(Archive, Member)> {
     let file = File::open(path).ok()?;
     let mut archive = TarReader::new(decompress(file)?);
-    let first = archive.next().ok()??;
+    let first = archive.next_member().ok()??;
     Some((archive, first))
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn extract(
         let name = clean(&member.path);
         if name.is_empty() && member.kind == MemberKind::Directory {
             // The archive's own root: the destination keeps what it is.
-            next = archive.next().map_err(broken)?;
+            next = archive.next_member().map_err(broken)?;
             continue;
         }
         let above = root.canonical_below(directory, parent(&name))?;
@@ -100,7 +100,7 @@ pub(crate) fn extract(
         if member.kind == MemberKind::Directory {
             directories.push((target, member.mtime));
         }
-        next = archive.next().map_err(broken)?;
+        next = archive.next_member().map_err(broken)?;
     }
     for (directory, mtime) in directories.iter().rev() {
         // A later member may have replaced it.

@@ -58,7 +58,7 @@ pub fn apply_tar(reader: impl Read, dest: &Path) -> Result<LayerIndex, LayerErro
 pub(super) fn apply_buffered(reader: impl Read, dest: &Path) -> Result<LayerIndex, LayerError> {
     let mut applier = Applier::new(dest)?;
     let mut tar = TarReader::new(reader);
-    while let Some(member) = tar.next()? {
+    while let Some(member) = tar.next_member()? {
         applier.apply(member, &mut tar)?;
     }
     applier.unpacked.finish()

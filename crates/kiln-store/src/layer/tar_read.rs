@@ -92,7 +92,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next member; its bytes are read with [`read`](Self::read). `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Member>, LayerError> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, LayerError> {
         let mut extensions = Extensions::default();
         let mut extended = false;
         loop {

@@ -291,7 +291,7 @@ mod tests {
                             Header { type_flag: b'0', path, link, size_bytes, device: (4095, 7) };
                         let bytes = encode_header(&header, Some(&entry), &TarOptions::default());
                         assert_eq!(bytes.len() % BLOCK_BYTES, 0);
-                        let member = TarReader::new(&bytes[..]).next().unwrap().unwrap();
+                        let member = TarReader::new(&bytes[..]).next_member().unwrap().unwrap();
                         assert_eq!((&member.path[..], &member.link[..]), (path, link));
                         assert_eq!((member.uid, member.gid), (uid, gid));
                         assert_eq!((member.mode, member.size_bytes), (0o6755, size_bytes));
