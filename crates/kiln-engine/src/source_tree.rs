@@ -106,7 +106,7 @@ impl SourceTree {
             Self::Context(context) => context.resolve(path, last),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
-                _ => Unresolved::Loop,
+                ResolveError::Loop { .. } => Unresolved::Loop,
             }),
         }
     }
@@ -128,7 +128,7 @@ impl SourceTree {
         match self {
             Self::Context(context) => context.children(directory),
             Self::Snapshot { tree, .. } => {
-                tree.children(directory).into_iter().map(|name| name.to_vec()).collect()
+                tree.children(directory).into_iter().map(<[u8]>::to_vec).collect()
             }
         }
     }

@@ -7,16 +7,16 @@
 use std::borrow::Borrow;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount_bind, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind,
+    move_mount, open_tree, unmount,
 };
 use rustix::process::Signal;
 use rustix::thread::{CapabilitySet as ThreadCapabilities, CapabilitySets, Gid, Uid};
@@ -27,6 +27,10 @@ use crate::sys::{self, Depth};
 
 /// More than the highest capability of any kernel so far.
 const CAPABILITIES: u32 = 64;
+
+/// The kernel reads this much of a script to find its interpreter, and follows this many scripts.
+const SHEBANG_BYTES: usize = 256;
+const SHEBANG_DEPTH: usize = 5;
 
 /// How the child fared, written by it into memory that the parent reads once the child is gone from it.
 #[derive(Debug)]
@@ -81,6 +85,10 @@ pub(crate) struct Child<'a> {
     /// Standard input, output and error.
     pub(crate) streams: Option<[BorrowedFd<'a>; 3]>,
     pub(crate) filter: &'a [Instruction],
+    /// The descriptors to keep besides the standard streams, ascending.
+    pub(crate) kept: &'a [RawFd],
+    /// The mount namespace to start from.
+    pub(crate) mount_namespace: BorrowedFd<'a>,
     /// A pidfd of the parent.
     pub(crate) parent: BorrowedFd<'a>,
     /// Whether setgroups(2) is allowed in this user namespace.
@@ -106,10 +114,11 @@ impl Child<'_> {
             SetupOp::DieWithParent => self.die_with_parent()?,
             SetupOp::NewSession => drop(rustix::process::setsid()?),
             SetupOp::ConnectStreams => self.connect_streams()?,
+            SetupOp::CloseDescriptors => self.close_descriptors()?,
             SetupOp::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
-            SetupOp::PrivateMounts => {
-                let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                mount_change(c"/", flags)?;
+            SetupOp::EnterMountNamespace => {
+                sys::join_mount_namespace(self.mount_namespace).map_err(errno)?;
+                sys::unshare(libc::CLONE_NEWNS).map_err(errno)?;
             }
             SetupOp::SetHostname(name) => sys::set_hostname(name).map_err(errno)?,
             SetupOp::LoopbackUp => sys::loopback_up().map_err(errno)?,
@@ -120,9 +129,7 @@ impl Child<'_> {
             SetupOp::Select { tree, subtree, scratch, into } => {
                 self.select(tree, subtree, scratch, into)?;
             }
-            SetupOp::EnterRoot { rootfs, scratch } => {
-                enter_root(self.descriptor(rootfs)?, scratch)?;
-            }
+            SetupOp::EnterRoot { rootfs } => enter_root(self.descriptor(rootfs)?)?,
             SetupOp::MakeMountPoint { prefixes, kind } => self.make_mount_point(prefixes, kind)?,
             SetupOp::Attach { handle, at } => attach(self.descriptor(handle)?, at)?,
             SetupOp::Mount { filesystem, at } => attach(create(filesystem)?.as_fd(), at)?,
@@ -140,7 +147,9 @@ impl Child<'_> {
             }
             SetupOp::MaskDirectory(path) => mask_directory(path)?,
             SetupOp::MakeReadOnly(path) => make_read_only(path)?,
-            SetupOp::ChangeDirectory(path) => rustix::process::chdir(path.as_c_str())?,
+            SetupOp::ChangeDirectory(path) => {
+                rustix::process::fchdir(resolve(path, OFlags::DIRECTORY)?)?;
+            }
             SetupOp::LimitCapabilities(set) => {
                 limit_capabilities(|capability| set.contains(capability))?;
             }
@@ -203,6 +212,19 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Closes what the parent had open for itself: directories of the host among it, to which `/proc/self/fd` leads.
+    fn close_descriptors(&self) -> Result<(), Errno> {
+        let mut first = 3;
+        for kept in self.kept {
+            let kept = *kept as u32;
+            if kept > first {
+                sys::close_range(first, kept - 1).map_err(errno)?;
+            }
+            first = first.max(kept + 1);
+        }
+        sys::close_range(first, u32::MAX).map_err(errno)
+    }
+
     /// A detached mount can't be copied in part on all kernels, so it is attached for a moment.
     fn select(
         &mut self,
@@ -226,13 +248,6 @@ impl Child<'_> {
         prefixes: &[std::ffi::CString],
         kind: &MountPointKind,
     ) -> Result<(), Errno> {
-        let Some((last, parents)) = prefixes.split_last() else {
-            return Ok(());
-        };
-        let mode = Mode::from_raw_mode(0o755);
-        for parent in parents {
-            let _ = rustix::fs::mkdirat(CWD, parent.as_c_str(), mode);
-        }
         let directory = match kind {
             MountPointKind::Directory => true,
             MountPointKind::File => false,
@@ -241,24 +256,31 @@ impl Child<'_> {
                 FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             }
         };
-        if directory {
-            let _ = rustix::fs::mkdirat(CWD, last.as_c_str(), mode);
-        } else {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let _ = rustix::fs::openat(CWD, last.as_c_str(), flags, Mode::from_raw_mode(0o644));
+        for (index, prefix) in prefixes.iter().enumerate() {
+            let parent = index.checked_sub(1).map_or(c"/", |above| prefixes[above].as_c_str());
+            let Ok(parent) = resolve(parent, OFlags::DIRECTORY) else {
+                break;
+            };
+            let name = last_name(prefix);
+            if directory || index + 1 < prefixes.len() {
+                let _ = rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755));
+            } else {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                let _ = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644));
+            }
         }
         Ok(())
     }
 
     /// Returns only when no candidate could be executed.
     fn execute(&self, program: &Program) -> Errno {
-        if let Err(error) = sys::close_on_exec_from(3) {
-            return errno(error);
-        }
         sys::unblock_signals();
         let mut result = Errno::NOENT;
         for (index, candidate) in program.candidates.iter().enumerate() {
-            let error = errno(sys::execute(candidate, &program.args, &program.env));
+            let error = match refuse_magic_links(candidate, 0) {
+                Err(refused) => refused,
+                Ok(()) => errno(sys::execute(candidate, &program.args, &program.env)),
+            };
             match error {
                 Errno::NOENT => {
                     if rustix::fs::statat(CWD, candidate.as_c_str(), AtFlags::empty()).is_ok() {
@@ -309,18 +331,65 @@ fn create(filesystem: &Filesystem) -> Result<OwnedFd, Errno> {
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, filesystem.attributes)
 }
 
-fn attach(mount: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    move_mount(mount, c"", CWD, at, flags)
+/// Opens a path (`O_PATH`) whose components may be links of the file system, but none of the kernel's own as in
+/// `/proc/self/fd` and `/proc/self/exe`: until exec, those lead to what the parent has open.
+fn resolve(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
 }
 
-/// Attaches `rootfs`, makes it `/` and lets the old root go: with "." as both arguments, the old root is stacked on the new
-/// one, where it can be unmounted without a directory for it.
-fn enter_root(rootfs: BorrowedFd<'_>, scratch: &CStr) -> Result<(), Errno> {
-    attach(rootfs, scratch)?;
+/// What follows the last slash.
+fn last_name(path: &CStr) -> &CStr {
+    let bytes = path.to_bytes_with_nul();
+    let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    CStr::from_bytes_with_nul(&bytes[start..]).unwrap_or(path)
+}
+
+/// Refuses a program that is a link of the kernel's own, or whose `#!` line names one. Until exec, `/proc/self/exe` is
+/// kiln's own binary: executed in there, it could be overwritten by a command that is root.
+///
+/// What can't be opened or read is left to the kernel: only root could write to kiln, and root can read everything.
+fn refuse_magic_links(program: &CStr, depth: usize) -> Result<(), Errno> {
+    match resolve(program, OFlags::empty()) {
+        Err(Errno::LOOP) => return Err(Errno::LOOP),
+        Err(_) => return Ok(()),
+        Ok(_) => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = openat2(CWD, program, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let Ok(opened) = opened else {
+        return Ok(());
+    };
+    // One byte more than the kernel reads, which stays zero.
+    let mut line = [0_u8; SHEBANG_BYTES + 1];
+    let length = rustix::io::read(&opened, &mut line[..SHEBANG_BYTES]).unwrap_or(0);
+    drop(opened);
+    if depth > SHEBANG_DEPTH || !line[..length].starts_with(b"#!") {
+        return Ok(());
+    }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = 2 + line[2..length].iter().take_while(|byte| is_blank(byte)).count();
+    let is_end = |byte: &u8| is_blank(byte) || matches!(byte, b'\n' | 0);
+    let end = start + line[start..length].iter().take_while(|byte| !is_end(byte)).count();
+    line[end] = 0;
+    match CStr::from_bytes_until_nul(&line[start..]) {
+        Ok(interpreter) => refuse_magic_links(interpreter, depth + 1),
+        Err(_) => Ok(()),
+    }
+}
+
+fn attach(mount: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
+    let place = resolve(at, OFlags::empty())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place.as_fd(), c"", flags)
+}
+
+/// Stacks `rootfs` on the empty root of the mount namespace and makes it `/`. There is nothing else in that namespace, so
+/// this is as good as unmounting the old root; the kernel does not count it as a chroot either.
+fn enter_root(rootfs: BorrowedFd<'_>) -> Result<(), Errno> {
+    attach(rootfs, c"/")?;
     rustix::process::fchdir(rootfs)?;
-    rustix::process::pivot_root(c".", c".")?;
-    unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")
 }
 

@@ -23,6 +23,7 @@
 pub mod capability;
 mod child;
 mod error;
+mod mount_namespace;
 mod mount_points;
 mod overlay;
 pub mod probe;

@@ -19,10 +19,10 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The oldest kernel that kiln's mounts work on: overlayfs takes its layers one by one since 6.7.
-    pub const OLDEST: (u32, u32) = (6, 7);
+    /// The oldest kernel that has what a sandbox needs: `mount_setattr(2)`, after `userxattr` (5.11) and `volatile` (5.10).
+    pub const OLDEST: (u32, u32) = (5, 12);
 
-    /// Whether kiln's mounts work on it.
+    /// Whether a sandbox can be set up on it.
     pub fn is_supported(&self) -> bool {
         (self.major, self.minor) >= Self::OLDEST
     }
@@ -147,8 +147,8 @@ mod tests {
         let version = |release| KernelVersion::parse(release).expect("a release");
         assert!(version("6.18.44-fc").is_supported());
         assert!(version("10.0").is_supported());
-        assert!(!version("6.6.9").is_supported());
-        assert!(!version("5.15.0-91-generic").is_supported());
+        assert!(version("5.15.0-91-generic").is_supported());
+        assert!(!version("5.10.0-28-amd64").is_supported());
         assert_eq!(KernelVersion::parse("unknown"), None);
     }
 

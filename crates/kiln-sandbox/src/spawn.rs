@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode as FileMode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal};
 
 use crate::child::{Child, Failure, Outcome};
 use crate::error::Error;
+use crate::mount_namespace;
 use crate::mount_points::{Entry, MountPoints};
 use crate::overlay::mount_attachable;
 use crate::seccomp::{self, Instruction};
@@ -46,7 +48,7 @@ impl Killer {
     /// Whatever the kernel says besides that it has ended.
     pub fn kill(&self) -> Result<(), Error> {
         match rustix::process::pidfd_send_signal(&self.0, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::system("kill the sandbox")(errno)),
         }
     }
@@ -166,7 +168,7 @@ pub fn spawn(spec: &Spec) -> Result<Running, Error> {
     let sources = open_sources(spec, &plan)?;
     let mut mount_points = MountPoints::new(&spec.rootfs.upper);
     let made = make_mount_points(spec, &plan, &sources, &mut mount_points);
-    let started = made.and_then(|()| start(spec, &plan, &sources, &maps));
+    let started = made.and_then(|()| start(spec, &plan, &sources, maps));
     drop(sources);
     match started {
         Ok(started) => Ok(Running {
@@ -257,7 +259,14 @@ fn open_inside(at: BorrowedFd<'_>, directory: &Path, selector: &Path) -> io::Res
 fn open_in_root(root: BorrowedFd<'_>, selector: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, selector, flags, FileMode::empty(), resolve)?)
+    loop {
+        match rustix::fs::openat2(root, selector, flags, FileMode::empty(), resolve) {
+            // Something was mounted or renamed, anywhere, while a ".." was resolved: the kernel can't tell whether it led
+            // out, and asks to try again.
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// A detached copy of a mount, private, and read-only when asked for.
@@ -340,19 +349,24 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
     let own_pid = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(own_pid, PidfdFlags::empty())
         .map_err(Error::system("pidfd_open"))?;
+    let mount_namespace = mount_namespace::empty()?;
     let outcome = Outcome::new();
     let mut made: Vec<Option<OwnedFd>> = (0..plan.made).map(|_| None).collect();
-    let mut namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     if spec.network == Network::None {
         namespaces |= libc::CLONE_NEWNET;
     }
+    let mut kept: Vec<_> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.extend([parent.as_raw_fd(), mount_namespace.as_raw_fd()]);
+    kept.sort_unstable();
     let mut child = Child {
         ops: &plan.ops,
         sources,
         made: &mut made,
         streams: streams.as_ref().map(Streams::ends_of_child),
         filter: filter(),
+        kept: &kept,
+        mount_namespace,
         parent: parent.as_fd(),
         groups_settable: maps.groups_settable,
         outcome: &outcome,

@@ -201,11 +201,11 @@ pub(crate) fn duplicate_to(source: RawFd, target: RawFd) -> io::Result<()> {
     check(c_long::from(unsafe { libc::dup2(source, target) })).map(drop)
 }
 
-/// Marks every descriptor from `first` on to be closed by exec.
-pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: close_range takes three integers; with this flag it closes nothing now.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+/// Closes the descriptors from `first` to `last` of the calling process' table, as far as they are open.
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: close_range takes three integers. It is called in the child, whose table is a copy: the parent's owned
+    // descriptors stay open, and the child has no use for its copies of them.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check(result).map(drop)
 }
 
@@ -298,10 +298,17 @@ pub(crate) fn set_groups(groups: &[u32]) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// Moves the calling process, which has one thread, into new namespaces (`CLONE_NEW*`).
+/// Moves the calling thread into new namespaces (`CLONE_NEW*`); a user namespace only when it is the only one.
 pub(crate) fn unshare(namespaces: c_int) -> io::Result<()> {
     // SAFETY: unshare takes an integer. It does not unshare descriptors here, which is what could break I/O safety.
     check(c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
+}
+
+/// Moves the calling thread, which shares its root and working directory with no other, into a mount namespace.
+pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: setns takes two integers, of which the descriptor is open.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    check(c_long::from(result)).map(drop)
 }
 
 /// Brings the loopback device of the network namespace up.

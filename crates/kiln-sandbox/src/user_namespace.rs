@@ -16,6 +16,7 @@ use std::io::Read as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::error::Error;
 use crate::setup::Mode;
@@ -174,7 +175,7 @@ fn map_from_outside(target: &str, ids: [u32; 2], ranges: [Range; 2]) -> String {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr);
-                return format!("{tool}: {}", said.trim().trim_start_matches("newuidmap: "));
+                return format!("{tool}: {}", said.trim().trim_start_matches(&format!("{tool}: ")));
             }
             Err(error) => return format!("{tool}: {error}"),
         }
@@ -257,8 +258,17 @@ impl IdMaps {
     }
 }
 
-/// Reads the maps of the namespace that the process is in.
-pub(crate) fn current_id_maps() -> Result<IdMaps, Error> {
+/// The maps of the namespace that the process is in. Read once: [`enter`] comes before the first sandbox.
+pub(crate) fn current_id_maps() -> Result<&'static IdMaps, Error> {
+    static MAPS: OnceLock<IdMaps> = OnceLock::new();
+    if let Some(maps) = MAPS.get() {
+        return Ok(maps);
+    }
+    let maps = read_id_maps()?;
+    Ok(MAPS.get_or_init(|| maps))
+}
+
+fn read_id_maps() -> Result<IdMaps, Error> {
     let read = |file: &'static str| {
         std::fs::read_to_string(file).map_err(Error::system("read the user namespace's maps"))
     };

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use fixture::{Fixture, bind, output, run, tmpfs, tree};
 use kiln_sandbox::user_namespace::{self, Identity, SingleIdReason};
-use kiln_sandbox::{Access, Error, ExitStatus, Mount, MountKind, Network};
+use kiln_sandbox::{Access, Error, ExitStatus, Mount, MountKind, Network, mount_detached, probe};
 
 /// The user that the tests become: one that every system has.
 const NOBODY: u32 = 65534;
@@ -73,6 +73,8 @@ fn as_nobody(directory: &Path) {
     assert_eq!(user_namespace::enter().unwrap(), Identity::NamespaceRoot);
 
     let fixture = Fixture::in_directory(tempfile::tempdir_in(directory).unwrap());
+    probe::overlay(fixture.path()).unwrap();
+    detached_overlays_work(&fixture);
     commands_run(&fixture);
     confinement_holds(&fixture);
     mounts_work(&fixture);
@@ -82,6 +84,16 @@ fn as_nobody(directory: &Path) {
         other_users_are_refused(&fixture);
     }
     println!("rootless: {identity:?}: ok");
+}
+
+fn detached_overlays_work(fixture: &Fixture) {
+    use rustix::fs::{AtFlags, Mode};
+    let (upper, work) = (fixture.directory("copy/upper"), fixture.directory("copy/work"));
+    let root = mount_detached(&[fixture.image()], Some((&upper, &work))).unwrap();
+    rustix::fs::mkdirat(&root, "opt", Mode::from_raw_mode(0o755)).unwrap();
+    rustix::fs::unlinkat(&root, "bin/wc", AtFlags::empty()).unwrap();
+    drop(root);
+    assert_eq!(tree(&upper), ["bin/", "bin/wc", "opt/"]);
 }
 
 fn commands_run(fixture: &Fixture) {

@@ -13,6 +13,10 @@ pub(crate) struct Config {
     /// All variables whose name and value are UTF-8: `--build-arg NAME`, `--secret env=` and
     /// `kiln run -e NAME` look here.
     pub(crate) variables: BTreeMap<String, String>,
+    /// `KILN_ROOT` or `--root`, when given.
+    pub(crate) named_root: Option<PathBuf>,
+    /// The user who started kiln. Read once, because inside a user namespace everyone is root.
+    pub(crate) user_id: u32,
     /// `PATH`, for `kiln doctor`.
     pub(crate) path: OsString,
     /// Where programs are started from.
@@ -27,6 +31,10 @@ impl Config {
             .collect();
         Self {
             variables,
+            named_root: std::env::var_os("KILN_ROOT")
+                .filter(|root| !root.is_empty())
+                .map(PathBuf::from),
+            user_id: rustix::process::geteuid().as_raw(),
             path: std::env::var_os("PATH").unwrap_or_default(),
             working_directory: std::env::current_dir().unwrap_or_default(),
         }
@@ -38,13 +46,18 @@ impl Config {
         (!value.is_empty()).then_some(value)
     }
 
-    /// Where the store is: `KILN_ROOT`, else `/var/lib/kiln` for root, else the user's data
+    /// Whether kiln was started by root.
+    pub(crate) fn is_root(&self) -> bool {
+        self.user_id == 0
+    }
+
+    /// Where the store is: what was named, else `/var/lib/kiln` for root, else the user's data
     /// directory (XDG base directory specification).
     pub(crate) fn root(&self) -> PathBuf {
-        if let Some(root) = self.variable("KILN_ROOT") {
-            return PathBuf::from(root);
+        if let Some(root) = &self.named_root {
+            return root.clone();
         }
-        if rustix::process::geteuid().is_root() {
+        if self.is_root() {
             return PathBuf::from("/var/lib/kiln");
         }
         let data = self.variable("XDG_DATA_HOME").map(PathBuf::from);
@@ -79,11 +92,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_root_follows_its_variable() {
-        let mut config = Config::default();
-        config.variables.insert("KILN_ROOT".into(), "/x".into());
+    fn the_root_is_named_or_follows_from_the_user() {
+        let mut config = Config { named_root: Some("/x".into()), ..Config::default() };
         assert_eq!(config.root(), PathBuf::from("/x"));
-        config.variables.insert("KILN_ROOT".into(), String::new());
-        assert_ne!(config.root(), PathBuf::new());
+        config.named_root = None;
+        assert_eq!(config.root(), PathBuf::from("/var/lib/kiln"));
+        config.user_id = 1000;
+        config.variables.insert("HOME".into(), "/home/u".into());
+        assert_eq!(config.root(), PathBuf::from("/home/u/.local/share/kiln"));
+        // The specification says that a relative path is to be ignored.
+        config.variables.insert("XDG_DATA_HOME".into(), "data".into());
+        assert_eq!(config.root(), PathBuf::from("/home/u/.local/share/kiln"));
+        config.variables.insert("XDG_DATA_HOME".into(), "/data".into());
+        assert_eq!(config.root(), PathBuf::from("/data/kiln"));
     }
 }

@@ -19,6 +19,7 @@ use kiln_engine::{
 };
 use kiln_registry::{Client, Config as RegistryConfig, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
+pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::{Store, fsck};
 use rustix::process::{Signal, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -126,15 +127,6 @@ impl StoredImage {
     }
 }
 
-/// One thing that is wrong in the store.
-#[derive(Clone, Debug)]
-pub(crate) struct StoreProblem {
-    /// What and where, in one line.
-    pub(crate) message: String,
-    /// Whether it was put right.
-    pub(crate) repaired: bool,
-}
-
 /// What `kiln fsck` found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreReport {
@@ -142,19 +134,12 @@ pub(crate) struct StoreReport {
     pub(crate) blobs: usize,
     /// Layers that were looked at.
     pub(crate) layers: usize,
-    /// Bytes that were read.
-    pub(crate) size_bytes: u64,
-    /// What is wrong.
-    pub(crate) problems: Vec<StoreProblem>,
-}
-
-/// Whether `kiln fsck` may change the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repair {
-    /// Only look.
-    No,
-    /// Drop what is not whole.
-    Yes,
+    /// Records of the build cache.
+    pub(crate) records: usize,
+    /// Names of images.
+    pub(crate) images: usize,
+    /// What is wrong, or was before it was repaired; one line each.
+    pub(crate) problems: Vec<String>,
 }
 
 /// The store and the engine on top of it.
@@ -337,22 +322,13 @@ impl Session {
 
     /// Verifies the store.
     pub(crate) fn fsck(&self, repair: Repair) -> Result<StoreReport, Failure> {
-        let wanted = match repair {
-            Repair::No => fsck::Repair::No,
-            Repair::Yes => fsck::Repair::Yes,
-        };
-        let report = fsck::fsck(&self.store, wanted).map_err(|error| store_failure(&error))?;
-        let usage = self.store.usage().map_err(|error| store_failure(&error))?;
-        let problems = report.problems.iter().map(|problem| StoreProblem {
-            message: problem.to_string(),
-            repaired: repair == Repair::Yes,
-        });
+        let report = fsck::fsck(&self.store, repair).map_err(|error| store_failure(&error))?;
         Ok(StoreReport {
             blobs: report.blobs,
             layers: report.layers,
-            // All blobs were read.
-            size_bytes: usage.blobs_bytes,
-            problems: problems.collect(),
+            records: report.records,
+            images: report.images,
+            problems: report.problems.iter().map(ToString::to_string).collect(),
         })
     }
 }

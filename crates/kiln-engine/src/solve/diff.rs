@@ -34,12 +34,11 @@ pub(super) fn without_unchanged(
         if let EntryKind::HardLink { target } = &entry.kind
             && unchanged.contains(target)
         {
-            entry.kind = match heirs.get(target) {
-                Some(heir) => EntryKind::HardLink { target: heir.clone() },
-                None => {
-                    heirs.insert(target.clone(), entry.path.clone());
-                    index.follow_link(&entry).kind.clone()
-                }
+            entry.kind = if let Some(heir) = heirs.get(target) {
+                EntryKind::HardLink { target: heir.clone() }
+            } else {
+                heirs.insert(target.clone(), entry.path.clone());
+                index.follow_link(&entry).kind.clone()
             };
         }
         kept.push(entry);

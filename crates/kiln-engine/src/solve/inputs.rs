@@ -141,8 +141,8 @@ impl StepInputs {
     ) -> Result<(), StepError> {
         for (index, mount) in exec.mounts.iter().enumerate() {
             let (input, source) = match &mount.kind {
-                MountKind::Bind { input, source, .. } => (*input, source.as_str()),
-                MountKind::Cache { seed: Some((input, source)), .. } => (*input, source.as_str()),
+                MountKind::Bind { input, source, .. }
+                | MountKind::Cache { seed: Some((input, source)), .. } => (*input, source.as_str()),
                 _ => continue,
             };
             if let (Depth::Whole, Solved::Snapshot(snapshot)) = (depth, &self.solved[input]) {
@@ -306,7 +306,7 @@ fn write_to(directory: &Path, selected: &Selected) -> Result<(), StepError> {
         .map_err(|error| StepError::failed("mount-failed", error.to_string()))?;
     let mut copy = plain_copy();
     if selected.root.kind != NodeKind::Directory {
-        copy.destination = "/file".to_owned();
+        "/file".clone_into(&mut copy.destination);
     }
     Ok(Copier::new(&root, &copy, None).copy(selected)?)
 }

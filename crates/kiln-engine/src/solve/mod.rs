@@ -70,10 +70,13 @@ pub(crate) struct Solver<'a> {
     /// Cache mounts that were emptied by this build (`--no-cache`).
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
-    network_files: Mutex<Option<(ScratchDir, Vec<(&'static str, PathBuf)>)>>,
+    network_files: Mutex<Option<(ScratchDir, NetworkFiles)>>,
     next: AtomicU64,
     start: Instant,
 }
+
+/// Files by their names in `/etc`.
+pub(crate) type NetworkFiles = Vec<(&'static str, PathBuf)>;
 
 /// A result and how it came about.
 struct Made {
@@ -191,7 +194,7 @@ impl<'a> Solver<'a> {
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf` as commands see them.
-    pub(crate) fn network_files(&self) -> Result<Vec<(&'static str, PathBuf)>, StepError> {
+    pub(crate) fn network_files(&self) -> Result<NetworkFiles, StepError> {
         let mut known = lock(&self.network_files);
         if let Some((_, files)) = known.as_ref() {
             return Ok(files.clone());
@@ -224,13 +227,14 @@ impl<'a> Solver<'a> {
     fn context(&self, name: Option<&str>, step: &Step) -> Result<Arc<Context>, StepError> {
         let (root, ignore_file) = match name {
             None => (&self.request.context, self.request.ignore_file.as_deref()),
-            Some(name) => match self.request.named_contexts.get(name) {
-                Some(NamedContext::Directory(path)) => (path, None),
-                _ => {
+            Some(name) => {
+                let known = self.request.named_contexts.get(name);
+                let Some(NamedContext::Directory(path)) = known else {
                     let message = format!("named context `{name}` is no directory");
                     return Err(StepError::failed("context-failed", message));
-                }
-            },
+                };
+                (path, None)
+            }
         };
         let activity = self.activities.start_step(&step.name, Some(step.id), (None, Vec::new()));
         let result = Context::load(&self.engine.store, root, ignore_file).map(Arc::new);
@@ -273,7 +277,7 @@ impl<'a> Solver<'a> {
             Some(record) => exact.differences(&record.parts),
         };
         let line = self.line(step);
-        let activity = self.activities.start_step(&step.name, Some(step.id), (line, causes));
+        let activity = self.activities.start_step(&step.name, Some(step.id), (Some(line), causes));
         let result = self.make(step, inputs, (&activity, recipe));
         match &result {
             Ok(NewLayer { layer, created, outcome, duration }) => {
@@ -298,8 +302,9 @@ impl<'a> Solver<'a> {
         Ok(Made { snapshot: inputs.root().with_layer(layer, created), outcome })
     }
 
-    fn line(&self, step: &Step) -> Option<usize> {
-        Some(self.request.dockerfile.position(step.span.start).line)
+    /// The line of the Dockerfile that a step comes from.
+    fn line(&self, step: &Step) -> usize {
+        self.request.dockerfile.position(step.span.start).line
     }
 
     /// The result that the cache has for a key.
@@ -317,7 +322,8 @@ impl<'a> Solver<'a> {
             return Ok(None);
         };
         let line = self.line(step);
-        let activity = self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
+        let activity =
+            self.activities.start_step(&step.name, Some(step.id), (Some(line), Vec::new()));
         activity.complete(Outcome::Cached);
         let created = record.created_unix as i64;
         let snapshot = inputs.root().with_layer(Arc::new(layer), created);
@@ -326,8 +332,7 @@ impl<'a> Solver<'a> {
 
     /// What is remembered of a key.
     pub(crate) fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
-        let found = self.engine.store.cache_index().lookup_many(std::slice::from_ref(key))?;
-        Ok(found.into_iter().next().flatten())
+        Ok(self.engine.store.cache_index().lookup(key)?)
     }
 
     /// Remembers that a key by whole inputs has the result of the key by selected files.
@@ -469,10 +474,7 @@ impl<'a> Solver<'a> {
 
 /// Writes `hosts` and `resolv.conf` for a command into a directory. The host's network is the
 /// command's too, so its name servers are right.
-pub(crate) fn network_files(
-    directory: &Path,
-    host_name: &str,
-) -> Result<Vec<(&'static str, PathBuf)>, BuildError> {
+pub(crate) fn network_files(directory: &Path, host_name: &str) -> Result<NetworkFiles, BuildError> {
     let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let hosts =
         format!("127.0.0.1\tlocalhost {host_name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");

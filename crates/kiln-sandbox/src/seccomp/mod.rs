@@ -14,6 +14,9 @@
 mod bpf;
 mod table;
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("there is no table of system calls for this architecture");
+
 pub(crate) use bpf::Instruction;
 
 use table::{ALLOWED, NONE, Row};

@@ -152,3 +152,25 @@ fn numbers_agree_with_the_c_library() {
     assert_eq!(i64::from(X86_64.personality), libc::SYS_personality);
     assert_eq!(i64::from(CLONE3), libc::SYS_clone3);
 }
+
+proptest::proptest! {
+    /// Whatever the ranges are: also when there are so many that jumps get longer than a byte.
+    #[test]
+    fn the_search_finds_every_range(
+        starts in proptest::collection::btree_map(1..5000_u32, 0..3_usize, 0..600),
+        probes in proptest::collection::vec(0..6000_u32, 50),
+    ) {
+        let verdicts = [Verdict::Allow, Verdict::Deny, Verdict::Missing];
+        let answers = [RETURN_ALLOW, RETURN_EPERM, RETURN_ENOSYS];
+        let mut ranges = vec![(0, Verdict::Deny)];
+        ranges.extend(starts.iter().map(|(start, index)| (*start, verdicts[*index])));
+        let profile = Profile { audit_arch: AUDIT_ARCH_X86_64, ranges };
+        let program = bpf::compile(std::slice::from_ref(&profile));
+        for number in probes.into_iter().chain(starts.keys().copied()) {
+            let verdict = profile.verdict(number);
+            let index = verdicts.iter().position(|other| *other == verdict).unwrap();
+            let (answer, _) = interpret(&program, AUDIT_ARCH_X86_64, number, 0);
+            proptest::prop_assert_eq!(answer, answers[index], "number {}", number);
+        }
+    }
+}

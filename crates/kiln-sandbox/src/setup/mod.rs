@@ -4,8 +4,8 @@
 //! that the child plays in order ([`SetupOp`]); all strings are built here, so that the child allocates nothing. Printed
 //! (`Display`), an operation reads as "can't …" continues, which is how errors name it.
 //!
-//! Order matters in four places: `/proc` is created before the old root goes (inside a user namespace the kernel demands
-//! that another one be visible); sub-trees of overlays are picked while there is a place to attach them; the system call
+//! Order matters in four places: `/proc` is created before the mount namespace is left (inside a user namespace the kernel
+//! demands that another one be visible); sub-trees of overlays are picked while there is a place to attach them; the system call
 //! filter goes in while `CAP_SYS_ADMIN` is held, so that `no_new_privs` stays off and setuid programs work; the death
 //! signal is set again after the user has changed, which clears it.
 
@@ -71,20 +71,22 @@ pub enum SetupOp {
     NewSession,
     /// Standard input, output and error.
     ConnectStreams,
+    /// Whatever else was open in the parent is closed.
+    CloseDescriptors,
     /// The mask of permission bits that new files don't get.
     Umask(u32),
-    /// Nothing that is mounted from here on reaches the host.
-    PrivateMounts,
+    /// A mount namespace with nothing in it.
+    EnterMountNamespace,
     /// The host name.
     SetHostname(CString),
     /// The loopback device.
     LoopbackUp,
     /// A file system is created, and attached later.
     CreateFilesystem { filesystem: Filesystem, into: Handle },
-    /// A part of a detached overlay is picked. `scratch` is any directory that is there.
+    /// A part of a detached overlay is picked. `scratch` is a directory to attach it to for a moment.
     Select { tree: Handle, subtree: Handle, scratch: CString, into: Handle },
-    /// The root file system becomes `/`; the host's tree is gone from here on. `scratch` is any directory that is there.
-    EnterRoot { rootfs: Handle, scratch: CString },
+    /// The root file system becomes `/`.
+    EnterRoot { rootfs: Handle },
     /// A mount point below an earlier mount is made when it is missing; prefixes from the top down.
     MakeMountPoint { prefixes: Vec<CString>, kind: MountPointKind },
     /// A detached mount is attached.
@@ -167,15 +169,16 @@ impl fmt::Display for SetupOp {
             Self::DieWithParent => write!(out, "tie its life to kiln's"),
             Self::NewSession => write!(out, "start a session"),
             Self::ConnectStreams => write!(out, "connect the standard streams"),
+            Self::CloseDescriptors => write!(out, "close all other descriptors"),
             Self::Umask(mask) => write!(out, "set umask {mask:03o}"),
-            Self::PrivateMounts => write!(out, "make mounts private"),
+            Self::EnterMountNamespace => write!(out, "enter an empty mount namespace"),
             Self::SetHostname(name) => write!(out, "set host name {}", text(name)),
             Self::LoopbackUp => write!(out, "bring the loopback device up"),
             Self::CreateFilesystem { filesystem, .. } => {
                 write!(out, "create {filesystem} ({})", filesystem.details())
             }
             Self::Select { subtree, .. } => write!(out, "select {}", subtree.label),
-            Self::EnterRoot { rootfs, .. } => write!(out, "enter {}", rootfs.label),
+            Self::EnterRoot { rootfs } => write!(out, "enter {}", rootfs.label),
             Self::MakeMountPoint { prefixes, kind } => {
                 let kind = match kind {
                     MountPointKind::Directory => "directory",

@@ -9,6 +9,7 @@ use rustix::mount::MountAttrFlags;
 use super::{Filesystem, Handle, Mode, MountPointKind, Program, SetupOp};
 use crate::capability::{self, CapabilitySet};
 use crate::error::Error;
+use crate::mount_namespace::SCRATCH;
 use crate::spec::{Access, Mount, MountKind, Network, Privileges, Spec, Stdio};
 use crate::sys::StringArray;
 
@@ -37,7 +38,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan(spec: &Spec, mode: Mode) -> Result<Plan, Error> {
     let mut builder = Builder::new(spec, mode);
     builder.process_basics()?;
-    builder.enter_root()?;
+    builder.enter_root();
     builder.devices()?;
     builder.sys();
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -62,13 +63,12 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 ];
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
     ("/dev/ptmx", "pts/ptmx"),
-    ("/dev/core", "/proc/kcore"),
 ];
 const MASKED_FILES: [&str; 7] = [
     "/proc/interrupts",
@@ -96,7 +96,6 @@ struct Builder<'a> {
     ops: Vec<SetupOp>,
     /// Handles of `spec.mounts`, as they are attached; none for a tmpfs.
     mounts: Vec<Option<Handle>>,
-    proc: Option<Handle>,
 }
 
 impl<'a> Builder<'a> {
@@ -131,7 +130,6 @@ impl<'a> Builder<'a> {
             made: 0,
             ops: Vec::new(),
             mounts: Vec::new(),
-            proc: None,
         }
     }
 
@@ -152,9 +150,9 @@ impl<'a> Builder<'a> {
             self.ops.push(SetupOp::NewSession);
             self.ops.push(SetupOp::ConnectStreams);
         }
+        self.ops.push(SetupOp::CloseDescriptors);
         // Modes of what is made below are exact.
         self.ops.push(SetupOp::Umask(0));
-        self.ops.push(SetupOp::PrivateMounts);
         self.ops.push(SetupOp::SetHostname(c_string(&self.spec.hostname, "the host name")?));
         if self.spec.network == Network::None {
             self.ops.push(SetupOp::LoopbackUp);
@@ -162,26 +160,24 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn enter_root(&mut self) -> Result<(), Error> {
-        let scratch = c_string(&self.spec.rootfs.upper, "the upper directory")?;
+    fn enter_root(&mut self) {
         let proc = self.make_handle("proc".to_owned());
         let filesystem = filesystem("proc", &[], NOSUID | NODEV | NOEXEC);
         self.ops.push(SetupOp::CreateFilesystem { filesystem, into: proc.clone() });
+        self.ops.push(SetupOp::EnterMountNamespace);
         for (index, mount) in self.spec.mounts.iter().enumerate() {
-            let handle = self.open_mount(index, mount, &scratch);
+            let handle = self.open_mount(index, mount);
             self.mounts.push(handle);
         }
         let rootfs = self.handle(
             &Source::Rootfs,
             format!("root file system of {} layers", self.spec.rootfs.lowers.len()),
         );
-        self.ops.push(SetupOp::EnterRoot { rootfs, scratch });
-        self.ops.push(SetupOp::Attach { handle: proc.clone(), at: constant("/proc") });
-        self.proc = Some(proc);
-        Ok(())
+        self.ops.push(SetupOp::EnterRoot { rootfs });
+        self.ops.push(SetupOp::Attach { handle: proc, at: constant("/proc") });
     }
 
-    fn open_mount(&mut self, index: usize, mount: &Mount, scratch: &CString) -> Option<Handle> {
+    fn open_mount(&mut self, index: usize, mount: &Mount) -> Option<Handle> {
         match &mount.kind {
             MountKind::Bind { source, selector, access, .. } => {
                 let label = format!("{}{}", inside(source, selector).display(), read_only(*access));
@@ -200,7 +196,7 @@ impl<'a> Builder<'a> {
                 self.ops.push(SetupOp::Select {
                     tree,
                     subtree,
-                    scratch: scratch.clone(),
+                    scratch: constant(SCRATCH),
                     into: into.clone(),
                 });
                 Some(into)

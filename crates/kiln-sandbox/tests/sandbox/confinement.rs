@@ -1,8 +1,8 @@
 //! What a command sees of the machine and may do to it.
 
-use kiln_sandbox::{Access, Network, Privileges};
+use kiln_sandbox::{Access, Error, Network, Privileges};
 
-use crate::fixture::{Fixture, bind, is_root, output, run};
+use crate::fixture::{Fixture, bind, is_root, output, run, tmpfs, tree};
 
 #[test]
 fn the_command_is_pid_1_with_its_own_host_name() {
@@ -87,6 +87,65 @@ fn setuid_programs_work() {
     let status = output(&spec);
     assert!(status.contains("Uid:\t1000\t0\t0\t0\n"), "{status}");
     assert!(status.contains("CapEff:\t00000000a80425fb\n"), "{status}");
+}
+
+#[test]
+fn the_kernels_links_do_not_lead_to_kilns_own_files() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let outside = fixture.directory("outside");
+    // A directory that the process has open, as a store would.
+    let open = std::fs::File::open(&outside).unwrap();
+    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+
+    let mut spec = fixture.sh("pwd -P; ls");
+    spec.process.cwd = link.clone().into();
+    let error = run(&spec).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Setup { .. }), "{error}");
+    let mut spec = fixture.sh("true");
+    spec.mounts = vec![tmpfs(&format!("{link}/made"))];
+    assert!(matches!(run(&spec), Err(Error::Setup { .. })));
+    assert!(tree(&outside).is_empty());
+
+    // Kiln's own binary (the test's, here) can't be what runs.
+    let script = fixture.image().join("bin/script");
+    std::fs::write(&script, "#! /proc/self/exe --list\n").unwrap();
+    let nested = fixture.image().join("bin/nested");
+    std::fs::write(&nested, "#!/bin/script").unwrap();
+    for path in [&script, &nested] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    std::os::unix::fs::symlink("/proc/1/exe", fixture.image().join("bin/link")).unwrap();
+    for program in ["/proc/self/exe", "script", "nested", "link"] {
+        let error = run(&fixture.command(&[program])).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Execute { .. }), "{program}: {error}");
+    }
+    std::fs::write(&script, "#!\t /bin/echo  hi there\n").unwrap();
+    assert_eq!(output(&fixture.command(&["script"])), "hi there /bin/script\n");
+    assert_eq!(output(&fixture.command(&["nested"])), "hi there /bin/script /bin/nested\n");
+}
+
+#[test]
+fn nothing_of_the_host_is_mounted() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let mounts = output(
+        &fixture.sh("while read -r _ _ _ _ place _; do echo $place; done < /proc/self/mountinfo"),
+    );
+    let (special, other): (Vec<_>, Vec<_>) = mounts.lines().partition(|place| {
+        ["/proc", "/dev", "/sys"].iter().any(|special| place.starts_with(special))
+    });
+    assert_eq!(other, ["/"]);
+    assert!(special.len() < 30, "{special:?}");
+    assert_eq!(
+        output(&fixture.sh("cd /../..; pwd; ls")),
+        "/\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n"
+    );
 }
 
 #[test]

@@ -64,6 +64,35 @@ fn a_dropped_command_is_killed() {
 }
 
 #[test]
+fn the_end_of_the_starting_thread_is_the_end_of_the_command() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    for uid in [0, 1000] {
+        let mut spec = fixture.command(&["sleep", "1000"]);
+        spec.process.uid = uid;
+        let running = std::thread::spawn(move || spawn(&spec).unwrap()).join().unwrap();
+        assert_eq!(running.wait().unwrap().status, ExitStatus::Signal(9), "uid {uid}");
+    }
+}
+
+#[test]
+fn the_environment_is_exactly_what_was_given() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let mut spec = fixture.command(&["/bin/env"]);
+    spec.process.env = vec![("B".into(), "two words".into()), ("A".into(), String::new().into())];
+    assert_eq!(output(&spec), "B=two words\nA=\n");
+    // The test's own process ignores SIGPIPE, as every Rust program does.
+    let set = "0000000000000000";
+    let spec = fixture.command(&["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]);
+    assert_eq!(output(&spec), format!("SigBlk:\t{set}\nSigIgn:\t{set}\n"));
+}
+
+#[test]
 fn what_was_used_is_measured() {
     if !is_root() {
         return;

@@ -36,11 +36,12 @@ fn as_root() {
     tie its life to kiln's
     start a session
     connect the standard streams
+    close all other descriptors
     set umask 000
-    make mounts private
     set host name buildkitsandbox
     bring the loopback device up
     create proc (nosuid,nodev,noexec)
+    enter an empty mount namespace
     select app/.venv in overlay of 2 layers (read-only)
     enter root file system of 1 layers
     mount proc on /proc

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::format::{count, size};
+use crate::render::format::count;
 use crate::session::{Repair, Session, StoreReport};
 
 /// Verify the store: every blob against its digest, every layer and name against what it needs
@@ -20,42 +20,34 @@ impl Fsck {
         let session = Session::open(config)?;
         let repair = if self.repair { Repair::Yes } else { Repair::No };
         let report = session.fsck(repair)?;
-        render::print_lines(&lines(&report));
-        let problems = report.problems.iter().filter(|problem| !problem.repaired);
-        match problems.count() {
-            0 => Ok(()),
-            problems => Err(Failure::Problems { problems }),
+        render::print_lines(&lines(&report, repair));
+        match (repair, report.problems.len()) {
+            (_, 0) | (Repair::Yes, _) => Ok(()),
+            (Repair::No, problems) => Err(Failure::Problems { problems }),
         }
     }
 }
 
-fn lines(report: &StoreReport) -> Vec<String> {
-    let problem = |problem: &crate::session::StoreProblem| {
-        if problem.repaired {
-            format!("repaired: {}", problem.message)
-        } else {
-            format!("problem: {}", problem.message)
-        }
+fn lines(report: &StoreReport, repair: Repair) -> Vec<String> {
+    let word = match repair {
+        Repair::No => "problem",
+        Repair::Yes => "repaired",
     };
-    let mut lines: Vec<String> = report.problems.iter().map(problem).collect();
-    let repaired = report.problems.iter().filter(|problem| problem.repaired);
-    let repaired = repaired.count();
-    let remaining = report.problems.len() - repaired;
+    let problems = report.problems.iter();
+    let mut lines: Vec<String> = problems.map(|text| format!("{word}: {text}")).collect();
+    let found = match (repair, report.problems.len()) {
+        (_, 0) => "whole".to_owned(),
+        (Repair::No, problems) => count(problems, "problem"),
+        (Repair::Yes, problems) => format!("{} repaired", count(problems, "problem")),
+    };
     lines.push(format!(
-        "{}, {}, {} read: {}{}",
-        count(report.blobs, "blob"),
+        "{}, {}, {}, {}: {found}",
+        count(report.images, "image"),
         count(report.layers, "layer"),
-        size(report.size_bytes),
-        match remaining {
-            0 => "whole".to_owned(),
-            _ => count(remaining, "problem"),
-        },
-        match repaired {
-            0 => String::new(),
-            _ => format!(", {repaired} repaired"),
-        },
+        count(report.blobs, "blob"),
+        count(report.records, "cache record"),
     ));
-    if remaining > 0 {
+    if repair == Repair::No && !report.problems.is_empty() {
         lines.push("`kiln fsck --repair` drops what is not whole".to_owned());
     }
     lines
@@ -64,22 +56,22 @@ fn lines(report: &StoreReport) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::StoreProblem;
 
     #[test]
     fn a_report_counts_what_it_says() {
         let mut report =
-            StoreReport { blobs: 3, layers: 1, size_bytes: 4_500_000, problems: Vec::new() };
-        assert_eq!(lines(&report), ["3 blobs, 1 layer, 4.50MB read: whole"]);
-        for repaired in [true, false] {
-            let message = "blob sha256:ab… has other bytes".to_owned();
-            report.problems.push(StoreProblem { message, repaired });
-        }
-        insta::assert_snapshot!(lines(&report).join("\n"), @r"
-        repaired: blob sha256:ab… has other bytes
-        problem: blob sha256:ab… has other bytes
-        3 blobs, 1 layer, 4.50MB read: 1 problem, 1 repaired
+            StoreReport { blobs: 3, layers: 1, records: 0, images: 2, problems: Vec::new() };
+        let whole = "2 images, 1 layer, 3 blobs, 0 cache records: whole";
+        assert_eq!(lines(&report, Repair::No), [whole]);
+        report.problems.push("blob sha256:ab is damaged".to_owned());
+        insta::assert_snapshot!(lines(&report, Repair::No).join("\n"), @r"
+        problem: blob sha256:ab is damaged
+        2 images, 1 layer, 3 blobs, 0 cache records: 1 problem
         `kiln fsck --repair` drops what is not whole
+        ");
+        insta::assert_snapshot!(lines(&report, Repair::Yes).join("\n"), @r"
+        repaired: blob sha256:ab is damaged
+        2 images, 1 layer, 3 blobs, 0 cache records: 1 problem repaired
         ");
     }
 }

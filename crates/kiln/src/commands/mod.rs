@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use kiln_sandbox::user_namespace::{self, Identity};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -76,11 +77,11 @@ fn run(
         }
     };
     let mut config = config.clone();
-    if let Some(root) = cli.root.as_ref().and_then(|root| root.to_str()) {
-        let name = "KILN_ROOT".to_owned();
-        config.variables.insert(name, root.to_owned());
-    }
+    config.named_root = cli.root.or(config.named_root);
     let config = &config;
+    if cli.command.needs_root() {
+        become_root()?;
+    }
     match cli.command {
         Command::Build(build) => build.run(config)?,
         Command::Run(run) => return run.run(config),
@@ -92,6 +93,29 @@ fn run(
         Command::Version(version) => version.run(),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Command {
+    /// Whether it makes or deletes files of other owners.
+    fn needs_root(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Run(_) | Self::Rmi(_) | Self::Fsck(_))
+    }
+}
+
+/// An ordinary user becomes root of a user namespace. The first thread must do it while it is the
+/// only one.
+fn become_root() -> Result<(), Failure> {
+    match user_namespace::enter() {
+        Ok(Identity::SingleId { reason }) => {
+            render::note_lines(&[format!(
+                "warning: only one user id is available ({reason}): files of other owners cannot be made"
+            )]);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::environment(error.to_string())
+            .with_help("`kiln doctor` tells what is missing")),
+    }
 }
 
 #[cfg(test)]

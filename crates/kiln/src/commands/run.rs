@@ -200,7 +200,8 @@ impl Run {
 
     fn volumes(&self, working_directory: &Path) -> Result<Vec<Volume>, Failure> {
         let absolute = |volume: &Volume| {
-            let host = working_directory.join(&volume.host);
+            let host =
+                working_directory.join(volume.host.strip_prefix(".").unwrap_or(&volume.host));
             match host.try_exists() {
                 Ok(true) => Ok(Volume { host, ..volume.clone() }),
                 Ok(false) => {

@@ -49,6 +49,7 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
 }
 
 fn default_path(context: &Path) -> PathBuf {
+    let context = context.strip_prefix(".").unwrap_or(context);
     let path = context.join("Dockerfile");
     let lower = context.join("dockerfile");
     if !path.exists() && lower.exists() { lower } else { path }

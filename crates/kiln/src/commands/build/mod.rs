@@ -199,6 +199,10 @@ fn build(
     }
     let result = session.build(request, display.sink(), &cancelled);
     display.finish();
+    if matches!(mode, Mode::Tty | Mode::Plain) {
+        // What comes next, a summary or an error, stands apart.
+        render::note_lines(&[String::new()]);
+    }
     let result = result.map_err(|error| build_failure(error, &request.dockerfile));
     session.settle();
     result

@@ -49,7 +49,7 @@ impl Check {
 }
 
 /// Kernel that has everything kiln uses: overlayfs in user namespaces with `userxattr`.
-const GOOD_KERNEL: (u32, u32) = (5, 11);
+const GOOD_KERNEL: (u32, u32) = (5, 12);
 /// Free space below which a build may not get far.
 const LITTLE_SPACE_BYTES: u64 = 2_000_000_000;
 
@@ -78,8 +78,8 @@ fn kernel(observed: &Observed) -> Check {
         return Check::new("kernel", Status::Ok, seen);
     }
     Check::new("kernel", Status::Missing, seen)
-        .effect("without it kiln cannot mount layers: it uses the mount API of Linux 5.2 and overlayfs with userxattr of 5.11")
-        .todo("use Linux 5.11 or newer")
+        .effect("without it kiln cannot mount layers: it uses mount_setattr of 5.12 and overlayfs with userxattr of 5.11")
+        .todo("use Linux 5.12 or newer")
 }
 
 fn overlay(observed: &Observed) -> Check {
@@ -134,8 +134,10 @@ fn subordinate_ids(observed: &Observed) -> Check {
     if uids.min(gids) >= 65_536 {
         return Check::new("subordinate ids", Status::Ok, seen);
     }
-    Check::new("subordinate ids", Status::Missing, seen)
-        .effect("without it files of an image can have no owner but you")
+    Check::new("subordinate ids", Status::Warning, seen)
+        .effect(
+            "without it all files of an image belong to one user, and steps for another one fail",
+        )
         .todo("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER")
 }
 
@@ -147,7 +149,7 @@ fn id_map_tools(observed: &Observed) -> Check {
             let missing = [("newuidmap", uid), ("newgidmap", gid)];
             let missing = missing.iter().filter(|(_, there)| !there).map(|(name, _)| *name);
             let seen = format!("not there: {}", missing.collect::<Vec<_>>().join(", "));
-            Check::new(name, Status::Missing, seen)
+            Check::new(name, Status::Warning, seen)
                 .effect("without it subordinate ids cannot be used")
                 .todo("install the package uidmap (Debian) or shadow-utils")
         }
@@ -164,14 +166,15 @@ fn seccomp(observed: &Observed) -> Check {
     }
 }
 
+/// kiln makes no control groups, so each is well; which one there is helps to read limits.
 fn cgroup(observed: &Observed) -> Check {
-    match observed.cgroup {
-        Cgroup::V2 => Check::new("cgroup", Status::Ok, "version 2"),
-        Cgroup::V1 => Check::new("cgroup", Status::Warning, "version 1")
-            .effect("without it kiln does not limit or count what a step uses"),
-        Cgroup::None => Check::new("cgroup", Status::Warning, "not mounted")
-            .effect("without it kiln does not limit or count what a step uses"),
-    }
+    let seen = match observed.cgroup {
+        Cgroup::V2 => "version 2",
+        Cgroup::V1 => "version 1",
+        Cgroup::None => "not mounted",
+    };
+    let seen = format!("{seen}; steps stay in the group that kiln is started in");
+    Check::new("cgroup", Status::Ok, seen)
 }
 
 fn disk(disk: &Disk) -> Check {

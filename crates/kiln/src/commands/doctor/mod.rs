@@ -118,7 +118,7 @@ mod tests {
         subordinate ids  ok       65536 user ids, 65536 group ids
         newuidmap        ok       newuidmap and newgidmap are there
         seccomp          ok       filters are supported
-        cgroup           ok       version 2
+        cgroup           ok       version 2; steps stay in the group that kiln is started in
         disk             ok       /home/u/.local/share/kiln: btrfs, 50.0GB of 100GB free, copies share blocks
         store            ok       it is as it should be, or will be made
         cpu              ok       it has instructions for sha256
@@ -152,25 +152,24 @@ mod tests {
         };
         insta::assert_snapshot!(shown(&observed), @r"
         kernel           missing  Linux 4.18.0
-                                  without it kiln cannot mount layers: it uses the mount API of Linux 5.2 and overlayfs with userxattr of 5.11
-                                  do: use Linux 5.11 or newer
+                                  without it kiln cannot mount layers: it uses mount_setattr of 5.12 and overlayfs with userxattr of 5.11
+                                  do: use Linux 5.12 or newer
         overlayfs        missing  a mount fails: operation not permitted
                                   without it kiln cannot run steps
                                   do: in a container, allow mounts (docker: `--privileged`, or a looser seccomp and AppArmor profile); else set KILN_ROOT to a local disk
         user namespaces  missing  their number is limited to 0
                                   without it kiln can only build as root
                                   do: sysctl -w user.max_user_namespaces=15000
-        subordinate ids  missing  0 user ids, 0 group ids
-                                  without it files of an image can have no owner but you
+        subordinate ids  warning  0 user ids, 0 group ids
+                                  without it all files of an image belong to one user, and steps for another one fail
                                   do: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER
-        newuidmap        missing  not there: newuidmap
+        newuidmap        warning  not there: newuidmap
                                   without it subordinate ids cannot be used
                                   do: install the package uidmap (Debian) or shadow-utils
         seccomp          missing  the kernel has no filters
                                   without it steps could call any system call, so kiln does not run them
                                   do: use a kernel with CONFIG_SECCOMP_FILTER
-        cgroup           warning  not mounted
-                                  without it kiln does not limit or count what a step uses
+        cgroup           ok       not mounted; steps stay in the group that kiln is started in
         disk             warning  /home/u/.local/share/kiln: nfs, 900MB of 100GB free, no reflinks, files are copied
                                   kiln is slow there, and overlayfs may refuse layers
                                   do: set KILN_ROOT to a directory on a local disk

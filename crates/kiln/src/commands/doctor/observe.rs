@@ -93,8 +93,8 @@ impl Observed {
         let credentials = config.docker_config().map(|path| path.join("config.json"));
         Self {
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
-            is_root: rustix::process::geteuid().is_root(),
-            overlay: overlay(scratch.as_ref().ok()),
+            is_root: config.is_root(),
+            overlay: overlay(config, scratch.as_ref().ok()),
             max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
             userns_refused_by: userns_refused_by(),
             subordinate_ids: (
@@ -142,7 +142,7 @@ fn number(path: &str) -> Option<u64> {
     read(path)?.parse().ok()
 }
 
-fn overlay(scratch: Option<&Scratch>) -> Overlay {
+fn overlay(config: &Config, scratch: Option<&Scratch>) -> Overlay {
     let listed = read("/proc/filesystems").is_some_and(|text| text.contains("overlay"));
     let error = match scratch.map(mount_overlay) {
         Some(Ok(())) => return Overlay::Works,
@@ -150,9 +150,7 @@ fn overlay(scratch: Option<&Scratch>) -> Overlay {
         None => rustix::io::Errno::PERM,
     };
     match error {
-        rustix::io::Errno::PERM if !rustix::process::geteuid().is_root() && listed => {
-            Overlay::NotTried
-        }
+        rustix::io::Errno::PERM if !config.is_root() && listed => Overlay::NotTried,
         rustix::io::Errno::NODEV => Overlay::Unknown,
         rustix::io::Errno::PERM if !listed => Overlay::Unknown,
         error => Overlay::Fails(error.to_string()),
@@ -189,7 +187,7 @@ fn userns_refused_by() -> Option<&'static str> {
 
 /// Ids that `/etc/subuid` or `/etc/subgid` give this user, by name or number.
 fn subordinate(config: &Config, path: &str) -> u64 {
-    let number = rustix::process::getuid().as_raw().to_string();
+    let number = config.user_id.to_string();
     let text = read(path).unwrap_or_default();
     let ranges = text.lines().filter_map(|line| {
         let mut fields = line.split(':');
