@@ -123,7 +123,8 @@ fn block(activity: &ActivityState, now: Duration, screen: Screen, tail: usize) -
     let mut lines = vec![row(&format!(" => {word}{name}"), activity.elapsed(now), role)];
 
     let causes = &activity.activity.causes;
-    for cause in causes.iter().take(SHOWN_CAUSES) {
+    // That something is new goes without saying; what changed does not.
+    for cause in causes.iter().filter(|cause| *cause != NEW_INSTRUCTION).take(SHOWN_CAUSES) {
         lines.push(faint(&format!(" => => because {}", one_line(cause)), screen));
     }
     if causes.len() > SHOWN_CAUSES {
