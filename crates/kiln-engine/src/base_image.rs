@@ -16,7 +16,7 @@ use kiln_store::{Layer, WorkingLayer};
 
 use crate::activity::{Activities, Running};
 use crate::engine::Engine;
-use crate::error::{BuildError, FileContext};
+use crate::error::{BuildError, FileContext, with_causes};
 use crate::request::{NamedContext, Pull};
 use crate::solve::record_of;
 
@@ -163,7 +163,7 @@ fn from_registry(
     platform: &Platform,
 ) -> Result<(Vec<u8>, Descriptor), BuildError> {
     let image_error = |error: kiln_registry::Error| BuildError::Image {
-        message: format!("{}: {error}", reference.familiar()),
+        message: format!("{}: {}", reference.familiar(), with_causes(&error)),
         help: error.hint(),
     };
     let resolved = engine.registry.resolve(reference).map_err(image_error)?;
@@ -297,7 +297,7 @@ fn fetch(
         }
         Origin::Registry(repository) => {
             let image_error = |error: kiln_registry::Error| BuildError::Image {
-                message: error.to_string(),
+                message: with_causes(&error),
                 help: error.hint(),
             };
             let mut reader = engine.registry.blob(repository, descriptor).map_err(image_error)?;
