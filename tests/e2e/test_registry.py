@@ -116,7 +116,7 @@ class KilnPullsItsBase(Workspace):
         said = done.stdout + done.stderr
         self.assertNotEqual(0, done.returncode)
         self.assertIn(reference, said)
-        self.assertRegex(said, r"(?i)401|unauthorized|denied|credentials")
+        self.assertRegex(said, r"(?i)401|unauthorized|denied|credentials|refuses access")
         self.assertNotIn("wrong-password", said)
 
     def test_a_missing_tag_names_the_reference(self):

@@ -4,6 +4,8 @@
 //! name, no time of a file, no path of the host, no secret's value, no proxy. It is made of named
 //! *parts*, which every cache record keeps, so that "why did this run?" has an answer.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{CacheKey, ContentId, FieldHasher};
@@ -65,22 +67,36 @@ impl KeyParts {
     }
 
     /// What differs from an older set of parts, in words for a person: `variable A changed`,
-    /// `build-arg B is new`.
+    /// `build-arg B is new`. Each name is told once.
     pub fn differences(&self, older: &Self) -> Vec<String> {
-        let find = |parts: &Self, name: &str| {
-            parts.0.iter().find(|part| part.name == name).map(|part| part.value.clone())
-        };
+        let (new, old) = (self.by_name(), older.by_name());
         let mut found = Vec::new();
-        for part in &self.0 {
-            match find(older, &part.name) {
-                Some(value) if value == part.value => {}
-                Some(_) => found.push(format!("{} changed", part.name)),
-                None => found.push(format!("{} is new", part.name)),
+        let mut seen = BTreeSet::new();
+        for KeyPart { name, .. } in &self.0 {
+            if !seen.insert(name) {
+                continue;
+            }
+            match old.get(name.as_str()) {
+                Some(values) if *values == new[name.as_str()] => {}
+                Some(_) => found.push(format!("{name} changed")),
+                None => found.push(format!("{name} is new")),
             }
         }
-        let gone = older.0.iter().filter(|part| find(self, &part.name).is_none());
-        found.extend(gone.map(|part| format!("{} is gone", part.name)));
+        for KeyPart { name, .. } in &older.0 {
+            if !new.contains_key(name.as_str()) && seen.insert(name) {
+                found.push(format!("{name} is gone"));
+            }
+        }
         found
+    }
+
+    /// The values of each name, in order: a command has several mounts, a copy several sources.
+    fn by_name(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for part in &self.0 {
+            values.entry(&part.name).or_default().push(&part.value);
+        }
+        values
     }
 }
 

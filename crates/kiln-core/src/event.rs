@@ -57,6 +57,9 @@ pub enum EventKind {
     Warning(String),
 }
 
+/// The cause of a step whose instruction was never run: nothing that a person has to look at.
+pub const NEW_INSTRUCTION: &str = "this instruction has not run before";
+
 /// One line of work.
 #[derive(Clone, Debug)]
 pub struct Activity {

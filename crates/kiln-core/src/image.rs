@@ -33,45 +33,47 @@ pub fn rfc3339(seconds: i64) -> Option<String> {
 
 /// Completes a target's config with the layers that were made, lowest first.
 ///
-/// Times follow BuildKit: an entry with a layer has the layer's time, one without has that of the
-/// layer before it (those before the first new layer have its time), so that an image whose
-/// layers all come from the cache is the same image again.
+/// Times follow BuildKit, so that an image whose layers all come from the cache is the same image
+/// again; see [`history`].
 pub fn assemble(draft: &ImageConfig, layers: &[ImageLayer]) -> ConfigBlob {
     let mut config = draft.clone();
     config.rootfs.diff_ids = Some(layers.iter().map(|layer| layer.diff_id).collect());
     config.history = history(&config.history, layers);
-    if config.created.is_none() || layers.iter().any(|layer| layer.created.is_some()) {
-        let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
-        config.created = last.or(config.created);
+    if config.created.is_none() {
+        config.created = config.history.iter().rev().find_map(|entry| entry.created.clone());
     }
     let bytes = serde_json::to_vec(&config).expect("an image config is plain data");
     let digest = BlobDigest::of(&bytes);
     ConfigBlob { bytes, digest }
 }
 
+/// The history with a time for every entry, as far as any is known.
+///
+/// 1. An entry that has a time (the base image's, or all with an epoch) keeps it.
+/// 2. An entry with a layer has the time of that layer.
+/// 3. The first entries that are left take the time of the first entry after them that has one,
+///    so that an ENV before the first new layer is not as old as the base image; where none
+///    follows, of the entry before them. All others take that of the entry before them.
 fn history(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<HistoryEntry> {
     let mut entries = match_layers(entries, layers.len());
-    let mut times = layers.iter();
-    for entry in entries.iter_mut().filter(|entry| !entry.empty_layer) {
-        let layer = times.next().and_then(|layer| layer.created);
+    let with_layer = entries.iter_mut().filter(|entry| !entry.empty_layer);
+    for (entry, layer) in with_layer.zip(layers) {
         if entry.created.is_none() {
-            entry.created = layer.and_then(rfc3339);
+            entry.created = layer.created.and_then(rfc3339);
         }
     }
-    let first_unknown = entries.iter().position(|entry| entry.created.is_none());
-    let Some(first_unknown) = first_unknown else {
+    let Some(first_untimed) = entries.iter().position(|entry| entry.created.is_none()) else {
         return entries;
     };
-    let later = entries[first_unknown..].iter().find_map(|entry| entry.created.clone());
-    let earlier = entries[..first_unknown].iter().rev().find_map(|entry| entry.created.clone());
-    let mut time = later.or(earlier);
-    for entry in &mut entries {
+    let (before, rest) = entries.split_at_mut(first_untimed);
+    let next = rest.iter().find_map(|entry| entry.created.clone());
+    let mut time = next.or_else(|| before.last().and_then(|entry| entry.created.clone()));
+    for entry in rest {
         match &entry.created {
             Some(own) => time = Some(own.clone()),
             None => entry.created.clone_from(&time),
         }
     }
-    // Entries before the first new layer take its time, not that of the base image.
     entries
 }
 
@@ -146,6 +148,36 @@ mod tests {
         let new = "1970-01-01T00:16:40Z";
         let layers = [layer(None), layer(Some(1000))];
         assert_eq!(times(&entries, &layers), [base, new, new, new]);
+    }
+
+    #[test]
+    fn entries_between_layers_take_the_time_of_the_first_layer_after_an_untimed_entry() {
+        let entries = [
+            entry("RUN one", false, None),
+            entry("ENV", true, None),
+            entry("RUN two", false, None),
+            entry("CMD", true, None),
+            entry("RUN three", false, None),
+            entry("USER", true, None),
+        ];
+        let layers = [1, 2, 3].map(|seconds| layer(Some(seconds)));
+        let at = |second: u32| format!("1970-01-01T00:00:0{second}Z");
+        assert_eq!(times(&entries, &layers), [at(1), at(2), at(2), at(2), at(3), at(3)]);
+    }
+
+    #[test]
+    fn an_image_is_as_old_as_its_last_entry_unless_it_says_so_itself() {
+        let created = |draft: &ImageConfig, layers: &[ImageLayer]| {
+            let bytes = assemble(draft, layers).bytes;
+            serde_json::from_slice::<ImageConfig>(&bytes).expect("a config").created
+        };
+        let mut draft = ImageConfig::default();
+        assert_eq!(created(&draft, &[]), None);
+        draft.history = vec![entry("RUN", false, None), entry("CMD", true, None)];
+        let new = Some("1970-01-01T00:16:40Z".to_owned());
+        assert_eq!(created(&draft, &[layer(Some(1000))]), new);
+        draft.created = Some("2020-01-01T00:00:00Z".to_owned());
+        assert_eq!(created(&draft, &[layer(Some(1000))]), draft.created);
     }
 
     #[test]

@@ -6,17 +6,19 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use kiln_core::digest::{BlobDigest, DiffId};
+use kiln_core::cache_key::{KeyPart, KeyParts};
+use kiln_core::digest::{BlobDigest, ChainId, DiffId};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::plan::{ImageFact, ImageNeed, ImageSource};
 use kiln_registry::Repository;
-use kiln_store::Layer;
-use kiln_store::layer::{Unpack, unpack};
+use kiln_store::layer::{LayerIndex, Tree, Unpack, adopt, unpack};
+use kiln_store::{Layer, WorkingLayer};
 
 use crate::activity::{Activities, Running};
 use crate::engine::Engine;
-use crate::error::{BuildError, FileContext};
+use crate::error::{BuildError, FileContext, with_causes};
 use crate::request::{NamedContext, Pull};
+use crate::solve::record_of;
 
 /// An image that steps stand on.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ struct Found {
     bytes: Vec<u8>,
     descriptor: Descriptor,
     origin: Origin,
+    /// The registry was asked: the answer is to be remembered.
+    is_new: bool,
 }
 
 /// Finds the image of a need: config and layers, no layer's bytes.
@@ -71,6 +75,10 @@ pub(crate) fn resolve(
     let manifest: Manifest = parse(&found.bytes, &shown)?;
     let config_bytes = blob_bytes(engine, &found.origin, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, &shown)?;
+    if let (ImageSource::Reference(reference), true) = (&need.source, found.is_new) {
+        let images = engine.store.images();
+        images.remember_base(&reference.to_string(), &need.platform, &found.descriptor)?;
+    }
     let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
     if diff_ids.len() != manifest.layers.len() {
         return Err(BuildError::Image {
@@ -113,14 +121,15 @@ fn from_reference(
         && let Some(descriptor) = in_store(engine, descriptor, platform)?
     {
         let bytes = engine.store.content().read(&descriptor.digest)?;
-        return Ok(Found { bytes, descriptor, origin: Origin::Store });
+        return Ok(Found { bytes, descriptor, origin: Origin::Store, is_new: false });
     }
     let repository = Repository::from(reference);
     if pull == Pull::IfMissing || reference.digest.is_some() {
         let known = engine.store.images().base(&name, &platform.to_string())?;
         if let Some(descriptor) = known.filter(|known| engine.store.content().has(&known.digest)) {
             let bytes = engine.store.content().read(&descriptor.digest)?;
-            return Ok(Found { bytes, descriptor, origin: Origin::Registry(repository) });
+            let origin = Origin::Registry(repository);
+            return Ok(Found { bytes, descriptor, origin, is_new: false });
         }
     }
     let activity = activities.start(format!("[internal] load metadata for {name}"));
@@ -128,8 +137,7 @@ fn from_reference(
     activity.finish(&result);
     let (bytes, descriptor) = result?;
     engine.store.content().put(&bytes)?;
-    engine.store.images().remember_base(&name, &platform.to_string(), &descriptor)?;
-    Ok(Found { bytes, descriptor, origin: Origin::Registry(repository) })
+    Ok(Found { bytes, descriptor, origin: Origin::Registry(repository), is_new: true })
 }
 
 /// The manifest for a platform of an image in the store; `None` if it has none for it.
@@ -155,7 +163,7 @@ fn from_registry(
     platform: &Platform,
 ) -> Result<(Vec<u8>, Descriptor), BuildError> {
     let image_error = |error: kiln_registry::Error| BuildError::Image {
-        message: format!("{}: {error}", reference.familiar()),
+        message: format!("{}: {}", reference.familiar(), with_causes(&error)),
         help: error.hint(),
     };
     let resolved = engine.registry.resolve(reference).map_err(image_error)?;
@@ -222,7 +230,7 @@ fn from_layout(
     for _ in 0..4 {
         if !media_type::is_index(&descriptor.media_type) {
             let origin = Origin::Layout(path.to_owned());
-            return Ok(Found { bytes, descriptor, origin });
+            return Ok(Found { bytes, descriptor, origin, is_new: false });
         }
         let index: Index = parse(&bytes, &path.display().to_string())?;
         descriptor = index
@@ -289,7 +297,7 @@ fn fetch(
         }
         Origin::Registry(repository) => {
             let image_error = |error: kiln_registry::Error| BuildError::Image {
-                message: error.to_string(),
+                message: with_causes(&error),
                 help: error.hint(),
             };
             let mut reader = engine.registry.blob(repository, descriptor).map_err(image_error)?;
@@ -358,6 +366,41 @@ impl BaseImage {
         Ok(layer)
     }
 
+    /// An archive may name a file without the directories above it. Those have the attributes of
+    /// the layers below, so that such a layer belongs to its chain and not to its diff ID alone.
+    fn adopt(
+        &self,
+        engine: &Engine,
+        position: usize,
+        (working, index): (WorkingLayer, &LayerIndex),
+        activities: &Activities,
+    ) -> Result<Layer, BuildError> {
+        let mut below = Vec::new();
+        for lower in 0..position {
+            let layer = self.unpacked(engine, lower, activities)?;
+            let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
+            below.push(Arc::new(LayerIndex::decode(&bytes)?));
+        }
+        let index = adopt(index, &working.upper, &Tree::new(below))?;
+        let content = index.content_id();
+        let layers = engine.store.layers();
+        let layer = layers.commit(working, &index.encode(), content, content)?;
+        let parts = self.adopted_parts(position);
+        let (key, recipe) = (parts.key(), *parts.key().as_bytes());
+        let record = record_of(&layer, (recipe, parts), "layer of a base image");
+        engine.store.cache_index().record(key, &record)?;
+        Ok(layer)
+    }
+
+    /// Under what such a layer is remembered.
+    fn adopted_parts(&self, position: usize) -> KeyParts {
+        let chain = ChainId::of(&self.diff_ids[..=position]);
+        KeyParts(vec![KeyPart {
+            name: "base layer with the directories of its chain".to_owned(),
+            value: chain.map_or_else(String::new, |chain| chain.to_string()),
+        }])
+    }
+
     fn unpack(
         &self,
         engine: &Engine,
@@ -367,6 +410,12 @@ impl BaseImage {
         let diff_id = self.diff_ids[position];
         let layers = engine.store.layers();
         if let Some(layer) = layers.by_diff_id(&diff_id)? {
+            return Ok(layer);
+        }
+        let adopted = self.adopted_parts(position).key();
+        if let Some(record) = engine.store.cache_index().lookup(&adopted)?
+            && let Some(layer) = layers.by_id(&record.result.layer)?
+        {
             return Ok(layer);
         }
         let descriptor = &self.layers[position];
@@ -379,6 +428,9 @@ impl BaseImage {
             let working = layers.begin()?;
             let expected = Unpack { digest: descriptor.digest, diff_id };
             let index = unpack(blob, expected, &working.upper)?;
+            if position > 0 && index.implied().any(|entry| !entry.path.is_empty()) {
+                return self.adopt(engine, position, (working, &index), activities);
+            }
             Ok(layers.commit_base(working, &index.encode(), index.content_id(), diff_id)?)
         })();
         activity.finish::<_, BuildError>(&result);

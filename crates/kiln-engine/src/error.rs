@@ -118,6 +118,20 @@ impl<E: Into<BuildError>> From<E> for StepError {
     }
 }
 
+/// An error with all that caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Gives an I/O error its path.
 pub(crate) trait FileContext<T> {
     /// `action` is what was tried: `read`, `write`.

@@ -54,6 +54,11 @@ impl Store {
 const COLUMNS: &str = "layer, content, recipe, parts, created, duration_ms, name";
 
 impl CacheIndex<'_> {
+    /// What is known of a key.
+    pub fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, Error> {
+        Ok(self.lookup_many(std::slice::from_ref(key))?.into_iter().next().flatten())
+    }
+
     /// What is known of each key, in the order of `keys`. A record whose layer is gone is not
     /// known, and is deleted.
     pub fn lookup_many(self, keys: &[CacheKey]) -> Result<Vec<Option<CacheRecord>>, Error> {

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
-use crate::lock::{Mode, is_at, try_flock, wait_flock};
+use crate::lock::{LockFile, Mode, is_at, try_flock, wait_flock};
 use crate::store::Store;
 
 /// Who may use a cache mount at the same time (Dockerfile reference, `sharing=`).
@@ -59,7 +59,7 @@ pub struct CacheMount {
     /// Whether it was made just now.
     pub is_new: bool,
     instance: PathBuf,
-    lock: File,
+    lock: LockFile,
     sharing: Sharing,
 }
 
@@ -187,7 +187,7 @@ impl CacheMounts<'_> {
     fn hold(
         self,
         instance: PathBuf,
-        lock: File,
+        lock: LockFile,
         sharing: Sharing,
         attributes: &MountAttributes,
     ) -> Result<CacheMount, Error> {
@@ -302,7 +302,7 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Makes and opens an instance; `None` when the mount was thrown away.
-fn open_instance(path: &Path) -> Result<Option<File>, Error> {
+fn open_instance(path: &Path) -> Result<Option<LockFile>, Error> {
     match make_directory(path) {
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
@@ -310,9 +310,9 @@ fn open_instance(path: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-fn open_existing(path: &Path) -> Result<Option<File>, Error> {
+fn open_existing(path: &Path) -> Result<Option<LockFile>, Error> {
     match File::open(path) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => Ok(Some(LockFile::new(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("open", path)(error)),
     }

@@ -6,51 +6,48 @@
 //! times. Files written just before a build are read again by the next one.
 //!
 //! Format of `contexts/HASH` (HASH of the root's path; all numbers little-endian): magic, number
-//! of records u64, records of 80 bytes sorted by path hash (path hash u64, device u64, inode u64,
-//! size u64, mtime i64 ns, ctime i64 ns, blake3 of the content), one byte of age per record,
-//! blake3 of all before. Paths are kept as 64-bit hashes: two files that collide would still have
-//! to agree in inode and times, which only two names of one file do. A file that is not exactly
-//! this counts as empty. It is replaced by rename, and only when a digest is new; of two processes
-//! the later one wins, and what the other had learnt is learnt again.
+//! of records u64, then in columns, sorted by path hash: path hashes u64; device u64, inode u64,
+//! size u64, mtime i64 ns, ctime i64 ns and blake3 of the content; ages, one byte each; at last the
+//! blake3 of all before. (Hashes stand apart so that a search stays within a few cache lines.)
+//! Paths are kept as 64-bit hashes: two files that collide would still have to agree in inode and
+//! times, which only two names of one file do. A file that is not exactly this counts as empty. It
+//! is replaced by rename, and only when a digest is new; of two processes the later one wins, and
+//! what the other had learnt is learnt again.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_core::digest::FileDigest;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, openat, statx};
-use rustix::io::Errno;
 
+use crate::context_entry::{ContextEntry, EntryKind, full_path};
+use crate::context_read::{Stamp, read_files};
 use crate::error::Error;
 use crate::store::Store;
-use crate::walk::{ContextEntry, EntryKind, device, full_path, nanoseconds, open_beneath};
 
 const MAGIC: &[u8; 16] = b"kiln-context-1\n\0";
 const HEADER_BYTES: usize = 24;
-const RECORD_BYTES: usize = 80;
+const HASH_BYTES: usize = 8;
+const RECORD_BYTES: usize = 72;
 const CHECKSUM_BYTES: usize = 32;
 /// After so many saves that did not use it, a record is dropped.
 const OLDEST_AGE: u8 = 8;
-/// Kernels stamp files with the time of the last tick, at least 100 times a second.
-const FINE_GRANULARITY_NS: i64 = 20_000_000;
-/// File systems without nanoseconds; FAT's seconds are even.
-const COARSE_GRANULARITY_NS: i64 = 2_000_000_000;
-const MOST_THREADS: usize = 8;
 const BUFFER_BYTES: usize = 256 << 10;
+const BATCH_FILES: usize = 32 << 10;
 
-/// What identifies a version of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size_bytes: u64,
-    mtime_ns: i64,
-    ctime_ns: i64,
+/// What was learnt since the index was loaded.
+#[derive(Debug)]
+struct Fresh {
+    hash: u64,
+    stamp: Stamp,
+    digest: FileDigest,
+}
+
+impl Fresh {
+    fn key(&self) -> (u64, u64) {
+        (self.hash, self.stamp.inode)
+    }
 }
 
 /// The remembered digests of one build context.
@@ -62,8 +59,9 @@ pub struct ContextIndex {
     bytes: Vec<u8>,
     count: usize,
     is_used: Vec<bool>,
-    /// By path hash and inode.
-    fresh: BTreeMap<(u64, u64), (Stamp, FileDigest)>,
+    /// Sorted by path hash and inode.
+    fresh: Vec<Fresh>,
+    is_saved: bool,
     files_read: usize,
 }
 
@@ -83,7 +81,8 @@ impl Store {
             bytes,
             count,
             is_used: vec![false; count],
-            fresh: BTreeMap::new(),
+            fresh: Vec::new(),
+            is_saved: true,
             files_read: 0,
         }
     }
@@ -98,8 +97,9 @@ fn record_count(bytes: &[u8]) -> usize {
         return 0;
     }
     let count = number_at(body, MAGIC.len()) as usize;
-    let expected =
-        count.checked_mul(RECORD_BYTES + 1).and_then(|records| records.checked_add(HEADER_BYTES));
+    let expected = count
+        .checked_mul(HASH_BYTES + RECORD_BYTES + 1)
+        .and_then(|records| records.checked_add(HEADER_BYTES));
     if expected == Some(body.len()) && blake3::hash(body).as_bytes() == checksum {
         count
     } else {
@@ -155,13 +155,22 @@ impl ContextIndex {
             return Ok(digests);
         }
         self.files_read += unknown.len();
-        for read in read_files(root, entries, &unknown)? {
-            digests[read.position] = read.digest;
-            if read.is_trusted {
-                let hash = path_hash(&entries[read.position].path);
-                self.fresh.insert((hash, read.stamp.inode), (read.stamp, read.digest));
+        self.fresh.reserve_exact(unknown.len());
+        // In batches, so that what the threads return takes little memory.
+        for batch in unknown.chunks(BATCH_FILES) {
+            for read in read_files(root, entries, batch)? {
+                digests[read.position] = read.digest;
+                if read.is_trusted {
+                    self.is_saved = false;
+                    self.fresh.push(Fresh {
+                        hash: path_hash(&entries[read.position].path),
+                        stamp: read.stamp,
+                        digest: read.digest,
+                    });
+                }
             }
         }
+        self.sort_fresh();
         Ok(digests)
     }
 
@@ -179,8 +188,10 @@ impl ContextIndex {
             mtime_ns: entry.mtime_ns,
             ctime_ns: entry.ctime_ns,
         };
-        if let Some((known, digest)) = self.fresh.get(&(hash, entry.inode)) {
-            return (*known == stamp).then_some(*digest);
+        let known = self.fresh.binary_search_by_key(&(hash, entry.inode), Fresh::key);
+        if let Ok(position) = known {
+            let known = &self.fresh[position];
+            return (known.stamp == stamp).then_some(known.digest);
         }
         let mut position = self.first_at_least(hash);
         while position < self.count && self.hash_at(position) == hash {
@@ -191,6 +202,12 @@ impl ContextIndex {
             position += 1;
         }
         None
+    }
+
+    /// Of two versions of a file any one stays: the wrong one is no more than a miss.
+    fn sort_fresh(&mut self) {
+        self.fresh.sort_unstable_by_key(Fresh::key);
+        self.fresh.dedup_by_key(|fresh| fresh.key());
     }
 
     /// The first record whose path hash is not less. Hashes are spread evenly, so the search
@@ -221,258 +238,140 @@ impl ContextIndex {
     }
 
     fn record(&self, position: usize) -> &[u8] {
-        &self.bytes[HEADER_BYTES + position * RECORD_BYTES..][..RECORD_BYTES]
+        let records = HEADER_BYTES + self.count * HASH_BYTES;
+        &self.bytes[records + position * RECORD_BYTES..][..RECORD_BYTES]
     }
 
     fn hash_at(&self, position: usize) -> u64 {
-        number_at(&self.bytes, HEADER_BYTES + position * RECORD_BYTES)
+        number_at(&self.bytes, HEADER_BYTES + position * HASH_BYTES)
     }
 
     fn stamp_at(&self, position: usize) -> Stamp {
         let record = self.record(position);
         Stamp {
-            device: number_at(record, 8),
-            inode: number_at(record, 16),
-            size_bytes: number_at(record, 24),
-            mtime_ns: number_at(record, 32) as i64,
-            ctime_ns: number_at(record, 40) as i64,
+            device: number_at(record, 0),
+            inode: number_at(record, 8),
+            size_bytes: number_at(record, 16),
+            mtime_ns: number_at(record, 24) as i64,
+            ctime_ns: number_at(record, 32) as i64,
         }
     }
 
     fn digest_at(&self, position: usize) -> FileDigest {
         let mut digest = [0; 32];
-        digest.copy_from_slice(&self.record(position)[48..]);
+        digest.copy_from_slice(&self.record(position)[40..]);
         FileDigest::from_bytes(digest)
     }
 
     /// Writes what was learnt, if anything was. What other builds of the same root knew stays for
     /// some saves.
     pub fn save(&mut self) -> Result<(), Error> {
-        if self.fresh.is_empty() {
+        if self.is_saved {
             return Ok(());
         }
-        let kept = self.kept();
+        let merged = self.merged();
         let (tmp, file) = self.store.tmp_file()?;
-        let result = self.write(file, &kept).map_err(Error::io("write", &tmp)).and_then(|()| {
+        let result = self.write(file, &merged).map_err(Error::io("write", &tmp)).and_then(|()| {
             std::fs::rename(&tmp, &self.path).map_err(Error::io("rename to", &self.path))
         });
         if result.is_err() {
             let _ = std::fs::remove_file(&tmp);
         }
+        self.is_saved = result.is_ok();
         result
     }
 
-    /// Loaded records that stay, and their ages.
-    fn kept(&self) -> Vec<(usize, u8)> {
-        let ages = &self.bytes[self.bytes.len().min(HEADER_BYTES + self.count * RECORD_BYTES)..];
-        let mut kept = Vec::with_capacity(self.count);
+    /// What the saved index consists of, in order.
+    fn merged(&self) -> Vec<Saved<'_>> {
+        let ages = HEADER_BYTES + self.count * (HASH_BYTES + RECORD_BYTES);
+        let ages = self.bytes.get(ages..).unwrap_or_default();
+        let mut merged = Vec::with_capacity(self.count + self.fresh.len());
+        let mut fresh = self.fresh.iter().peekable();
         for (position, (is_used, age)) in self.is_used.iter().zip(ages).enumerate() {
-            let age = if *is_used { 0 } else { age.saturating_add(1) };
             let hash = self.hash_at(position);
-            let is_replaced = self.fresh.range((hash, 0)..=(hash, u64::MAX)).next().is_some();
+            while let Some(fresh) = fresh.next_if(|fresh| fresh.hash < hash) {
+                merged.push(Saved::Fresh(fresh));
+            }
+            let is_replaced = fresh.peek().is_some_and(|fresh| fresh.hash == hash);
+            let age = if *is_used { 0 } else { age.saturating_add(1) };
             if age <= OLDEST_AGE && !is_replaced {
-                kept.push((position, age));
+                merged.push(Saved::Loaded { position, age });
             }
         }
-        kept
+        merged.extend(fresh.map(Saved::Fresh));
+        merged
     }
 
-    fn write(&self, file: File, kept: &[(usize, u8)]) -> std::io::Result<()> {
+    fn write(&self, file: File, merged: &[Saved<'_>]) -> std::io::Result<()> {
         let mut writer = HashingWriter {
-            inner: BufWriter::with_capacity(BUFFER_BYTES, file),
+            file,
             hasher: blake3::Hasher::new(),
+            pending: Vec::with_capacity(BUFFER_BYTES + RECORD_BYTES),
         };
         writer.put(MAGIC)?;
-        writer.put(&((kept.len() + self.fresh.len()) as u64).to_le_bytes())?;
-        let mut ages = Vec::with_capacity(kept.len() + self.fresh.len());
-        let mut old = kept.iter().copied().peekable();
-        for ((hash, _), (stamp, digest)) in &self.fresh {
-            while let Some((position, age)) =
-                old.next_if(|(position, _)| self.hash_at(*position) < *hash)
-            {
-                writer.put(self.record(position))?;
-                ages.push(age);
+        writer.put(&(merged.len() as u64).to_le_bytes())?;
+        for saved in merged {
+            let hash = match saved {
+                Saved::Fresh(fresh) => fresh.hash,
+                Saved::Loaded { position, .. } => self.hash_at(*position),
+            };
+            writer.put(&hash.to_le_bytes())?;
+        }
+        for saved in merged {
+            match saved {
+                Saved::Fresh(fresh) => writer.put(&encode(&fresh.stamp, &fresh.digest))?,
+                Saved::Loaded { position, .. } => writer.put(self.record(*position))?,
             }
-            writer.put(&encode(*hash, stamp, digest))?;
-            ages.push(0);
         }
-        for (position, age) in old {
-            writer.put(self.record(position))?;
-            ages.push(age);
+        for saved in merged {
+            match saved {
+                Saved::Fresh(_) => writer.put(&[0])?,
+                Saved::Loaded { age, .. } => writer.put(&[*age])?,
+            }
         }
-        writer.put(&ages)?;
+        writer.flush()?;
         let checksum = writer.hasher.finalize();
-        writer.inner.write_all(checksum.as_bytes())?;
-        writer.inner.flush()
+        writer.file.write_all(checksum.as_bytes())
     }
 }
 
+/// A record of a saved index.
+enum Saved<'a> {
+    Fresh(&'a Fresh),
+    Loaded { position: usize, age: u8 },
+}
+
+/// Hashes what it writes, in pieces that are worth it.
 struct HashingWriter {
-    inner: BufWriter<File>,
+    file: File,
     hasher: blake3::Hasher,
+    pending: Vec<u8>,
 }
 
 impl HashingWriter {
     fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.hasher.update(bytes);
-        self.inner.write_all(bytes)
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.hasher.update(&self.pending);
+        self.file.write_all(&self.pending)?;
+        self.pending.clear();
+        Ok(())
     }
 }
 
-fn encode(hash: u64, stamp: &Stamp, digest: &FileDigest) -> [u8; RECORD_BYTES] {
+fn encode(stamp: &Stamp, digest: &FileDigest) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
-    let numbers = [
-        hash,
-        stamp.device,
-        stamp.inode,
-        stamp.size_bytes,
-        stamp.mtime_ns as u64,
-        stamp.ctime_ns as u64,
-    ];
+    let numbers =
+        [stamp.device, stamp.inode, stamp.size_bytes, stamp.mtime_ns as u64, stamp.ctime_ns as u64];
     for (slot, number) in record.chunks_exact_mut(8).zip(numbers) {
         slot.copy_from_slice(&number.to_le_bytes());
     }
-    record[48..].copy_from_slice(digest.as_bytes());
+    record[40..].copy_from_slice(digest.as_bytes());
     record
-}
-
-/// A file that was read.
-struct ReadFile {
-    position: usize,
-    digest: FileDigest,
-    stamp: Stamp,
-    is_trusted: bool,
-}
-
-/// Reads the files at the positions `unknown` of `entries`.
-fn read_files(
-    root: &Path,
-    entries: &[&ContextEntry],
-    unknown: &[usize],
-) -> Result<Vec<ReadFile>, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        openat(CWD, root, flags, Mode::empty()).map_err(Error::io("open directory", root))?;
-    let next = AtomicUsize::new(0);
-    let is_over = AtomicBool::new(false);
-    let work = || {
-        let mut read = Vec::new();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        while !is_over.load(Ordering::Relaxed) {
-            let Some(position) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                break;
-            };
-            let path = &entries[*position].path;
-            match read_stable(&directory, root, path, &mut buffer) {
-                Ok((digest, stamp, is_trusted)) => {
-                    read.push(ReadFile { position: *position, digest, stamp, is_trusted });
-                }
-                Err(error) => {
-                    is_over.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(read)
-    };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(MOST_THREADS)
-        .min(unknown.len());
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
-        for helper in helpers {
-            match (helper.join(), &mut result) {
-                (Ok(Ok(more)), Ok(read)) => read.extend(more),
-                (Ok(Err(error)), Ok(_)) => result = Err(error),
-                (Ok(_), Err(_)) => {}
-                (Err(panic), _) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
-    })
-}
-
-/// Reads one file; a second time if it changed meanwhile.
-fn read_stable(
-    directory: &OwnedFd,
-    root: &Path,
-    path: &[u8],
-    buffer: &mut [u8],
-) -> Result<(FileDigest, Stamp, bool), Error> {
-    for _ in 0..2 {
-        if let Some(read) = read_once(directory, root, path, buffer)? {
-            return Ok(read);
-        }
-    }
-    Err(Error::FileChanged { path: full_path(root, path) })
-}
-
-fn read_once(
-    directory: &OwnedFd,
-    root: &Path,
-    path: &[u8],
-    buffer: &mut [u8],
-) -> Result<Option<(FileDigest, Stamp, bool)>, Error> {
-    let fail = |operation| Error::io::<Errno>(operation, full_path(root, path));
-    // Not blocking: it may have become a pipe.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open_beneath(directory, path, flags) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
-            return Err(Error::FileChanged { path: full_path(root, path) });
-        }
-        Err(errno) => return Err(fail("open")(errno)),
-    };
-    let before = stat(&file).map_err(fail("stat"))?;
-    if FileType::from_raw_mode(u32::from(before.stx_mode)) != FileType::RegularFile {
-        return Err(Error::FileChanged { path: full_path(root, path) });
-    }
-    let now = SystemTime::now();
-    let size_bytes = before.stx_size;
-    let mut hasher = blake3::Hasher::new();
-    let mut total = 0;
-    let mut reader = &file;
-    loop {
-        let count = reader.read(buffer).map_err(Error::io("read", full_path(root, path)))?;
-        hasher.update(&buffer[..count]);
-        total += count as u64;
-        // At the promised size nothing is left; if there is, the size has changed below.
-        if count == 0 || total >= size_bytes {
-            break;
-        }
-    }
-    let after = stamp_of(&stat(&file).map_err(fail("stat"))?);
-    if after != stamp_of(&before) || total != size_bytes {
-        return Ok(None);
-    }
-    let digest = FileDigest::from_bytes(*hasher.finalize().as_bytes());
-    Ok(Some((digest, after, is_older(&after, now))))
-}
-
-fn stat(file: impl AsFd) -> Result<Statx, Errno> {
-    statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-}
-
-fn stamp_of(stat: &Statx) -> Stamp {
-    Stamp {
-        device: device(stat),
-        inode: stat.stx_ino,
-        size_bytes: stat.stx_size,
-        mtime_ns: nanoseconds(stat.stx_mtime),
-        ctime_ns: nanoseconds(stat.stx_ctime),
-    }
-}
-
-/// The racy-clean rule: whether a write after `now` would surely have given other times.
-fn is_older(stamp: &Stamp, now: SystemTime) -> bool {
-    let Ok(now) = now.duration_since(UNIX_EPOCH) else {
-        return false;
-    };
-    let is_coarse =
-        [stamp.mtime_ns, stamp.ctime_ns].iter().all(|time| time.rem_euclid(1_000_000_000) == 0);
-    let granularity = if is_coarse { COARSE_GRANULARITY_NS } else { FINE_GRANULARITY_NS };
-    let limit = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX) - granularity;
-    stamp.mtime_ns < limit && stamp.ctime_ns < limit
 }

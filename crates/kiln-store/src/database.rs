@@ -74,7 +74,8 @@ CREATE TABLE IF NOT EXISTS bases (
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pages of the WAL after which a commit copies it back itself; a safety valve only.
-const AUTOCHECKPOINT_PAGES: u32 = 8192;
+/// Without a checkpoint, whoever opens the database alone has to read so much of the WAL.
+const AUTOCHECKPOINT_PAGES: u32 = 2000;
 
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -181,12 +182,22 @@ impl Database {
         })
     }
 
-    /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes.
+    /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes. When
+    /// nobody is using it, empties it: whoever opens the database alone reads all of it.
     pub(crate) fn checkpoint(&self) -> Result<(), Error> {
         // A connection of its own: the fsyncs must not hold up the other threads.
         let checkpoint = || -> rusqlite::Result<()> {
             let connection = connect(&self.path, OpenFlags::empty())?;
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            let is_all: bool =
+                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                    Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+                })?;
+            if !is_all {
+                return Ok(());
+            }
+            // Nothing is left to copy, so others are not kept from writing for long.
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };
         checkpoint().map_err(self.error("copy the log back"))
     }

@@ -134,7 +134,9 @@ impl Error {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::Database { source, .. } => {
+                let extended = source.sqlite_error().map(|error| error.extended_code);
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+                    || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
             }
             _ => false,
         }

@@ -104,14 +104,17 @@ pub fn fsck(store: &Store, repair: Repair) -> Result<Report, Error> {
         Repair::No => store.lock_shared(&AtomicBool::new(false))?,
     };
     let mut check = Check { store, repair, report: Report::default() };
-    check.database()?;
+    if !check.database()? {
+        // What it says can't be compared with anything.
+        return Ok(check.report);
+    }
     check.leftovers()?;
     check.blobs()?;
     check.layers()?;
     check.records()?;
     check.packed()?;
-    check.names()?;
     check.index()?;
+    check.names()?;
     if repair == Repair::Yes {
         store.delete_trash()?;
     }
@@ -133,7 +136,8 @@ impl Check<'_> {
         self.report.problems.push(problem);
     }
 
-    fn database(&mut self) -> Result<(), Error> {
+    /// Whether there is a database to compare with, in the end.
+    fn database(&mut self) -> Result<bool, Error> {
         let result = self.store.database().query("check the index", |connection| {
             connection
                 .prepare("PRAGMA quick_check(5)")?
@@ -141,7 +145,7 @@ impl Check<'_> {
                 .collect::<rusqlite::Result<Vec<_>>>()
         });
         let complaints = match result {
-            Ok(lines) if lines == ["ok"] => return Ok(()),
+            Ok(lines) if lines == ["ok"] => return Ok(true),
             Ok(lines) => lines.join("; "),
             Err(error) if crate::database::is_damage(&error) => error.to_string(),
             Err(error) => return Err(error),
@@ -153,7 +157,7 @@ impl Check<'_> {
             self.store.database().reopen()?;
             crate::boot::note(self.store)?;
         }
-        Ok(())
+        Ok(self.is_repair())
     }
 
     fn leftovers(&mut self) -> Result<(), Error> {
@@ -291,6 +295,7 @@ impl Check<'_> {
         }
         if self.is_repair() {
             images::drop_incomplete(self.store)?;
+            images::rewrite_index(self.store)?;
         }
         Ok(())
     }

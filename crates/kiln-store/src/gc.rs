@@ -229,9 +229,11 @@ fn remove(store: &Store, chosen: Vec<Candidate>, pruned: &mut Pruned) -> Result<
             CandidateKind::Base { reference, platform } => {
                 images::forget_base(store, &reference, &platform)?;
             }
-            CandidateKind::CacheMount(id) => {
-                pruned.cache_mounts += usize::from(store.cache_mounts().remove(&id)?);
-            }
+            CandidateKind::CacheMount(id) => match store.cache_mounts().remove(&id) {
+                Ok(was_there) => pruned.cache_mounts += usize::from(was_there),
+                Err(Error::InUse { .. }) => {}
+                Err(error) => return Err(error),
+            },
             CandidateKind::Context(path) => store.discard(&path)?,
         }
     }

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use crate::store::Store;
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub struct Guard {
-    _file: File,
+    _file: LockFile,
     remove: Option<PathBuf>,
 }
 
@@ -30,6 +31,31 @@ impl Drop for Guard {
             // Still locked: nobody else holds this file, and those who wait for it look again.
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// An open file that may be locked, and is not any more when this is dropped. Closing it would not
+/// do: a child process that was forked meanwhile has it open as well.
+#[derive(Debug)]
+pub(crate) struct LockFile(File);
+
+impl LockFile {
+    pub(crate) fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl Deref for LockFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
     }
 }
 
@@ -87,18 +113,19 @@ pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, Error> {
     }
 }
 
-fn open_lock_file(path: &Path) -> Result<File, Error> {
+fn open_lock_file(path: &Path) -> Result<LockFile, Error> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)
+        .map(LockFile)
         .map_err(Error::io("open lock", path))
 }
 
 /// Makes and locks the file at `path`, unless somebody holds it.
-pub(crate) fn try_lock_path(path: &Path, mode: Mode) -> Result<Option<File>, Error> {
+pub(crate) fn try_lock_path(path: &Path, mode: Mode) -> Result<Option<LockFile>, Error> {
     loop {
         let file = open_lock_file(path)?;
         if !try_flock(&file, mode).map_err(Error::io("lock", path))? {

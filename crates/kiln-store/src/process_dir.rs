@@ -6,13 +6,12 @@
 //! commit renames `layer` into `layers/LAYER-ID` and then writes the row. So `tmp/NAME/LAYER-ID`
 //! without `layer` tells the sweeper to look whether the row was written.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::layers::LayerId;
-use crate::lock::{Mode, try_lock_path};
+use crate::lock::{LockFile, Mode, try_lock_path};
 use crate::store::Store;
 
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) struct ProcessDir {
     pub(crate) path: PathBuf,
     lock_path: PathBuf,
     trash: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl ProcessDir {
@@ -56,7 +55,7 @@ pub(crate) struct Leftover {
     /// Its directory; may be missing.
     pub(crate) path: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Finds what nobody owns; as long as the result lives, no other sweeper touches it.

@@ -31,7 +31,7 @@ use crate::boot;
 use crate::database::{self, Database};
 use crate::error::Error;
 use crate::layers::LayerId;
-use crate::lock::{self, try_lock_path};
+use crate::lock::{self, LockFile, try_lock_path};
 use crate::process_dir::{self, ProcessDir};
 
 const VERSION: &str = "kiln-store 1\n";
@@ -119,8 +119,11 @@ impl Store {
             }),
         };
         boot::check(&store)?;
-        process_dir::sweep(&store)?;
-        Ok(store)
+        match process_dir::sweep(&store) {
+            // A store must open on a full disk: it has to be pruned.
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(store),
+        }
     }
 
     /// Where the store is, absolute.
@@ -406,7 +409,7 @@ fn make_directories(root: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn creation_lock(root: &Path) -> Result<File, Error> {
+fn creation_lock(root: &Path) -> Result<LockFile, Error> {
     let path = root.join("locks/create");
     loop {
         if let Some(file) = try_lock_path(&path, lock::Mode::Exclusive)? {

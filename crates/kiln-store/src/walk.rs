@@ -11,17 +11,17 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, StatxTimestamp,
-    openat, openat2, readlinkat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat, statx,
 };
 use rustix::io::Errno;
 
+use crate::context_entry::{ContextEntry, EntryKind, entry_of, full_path, kind_of, open_beneath};
 use crate::error::Error;
 
 /// Which files of a build context count. Paths are relative, without `./` or a slash at the end.
@@ -46,65 +46,6 @@ impl Filter for Everything {
     fn includes(&self, _: &[u8], _: bool) -> bool {
         true
     }
-}
-
-/// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink {
-        /// What it says, uninterpreted.
-        target: Vec<u8>,
-    },
-    /// A named pipe.
-    Fifo,
-    /// A character device.
-    CharDevice {
-        /// Major number.
-        major: u32,
-        /// Minor number.
-        minor: u32,
-    },
-    /// A block device.
-    BlockDevice {
-        /// Major number.
-        major: u32,
-        /// Minor number.
-        minor: u32,
-    },
-    /// A socket.
-    Socket,
-}
-
-/// A file or directory of a build context, as `lstat` sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContextEntry {
-    /// Relative to the root, components separated by `/`.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Permission bits with set-id and sticky bits; no type.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Number of names.
-    pub nlink: u32,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// When the content changed, in nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// When content or metadata changed, in nanoseconds since 1970.
-    pub ctime_ns: i64,
-    /// Inode number.
-    pub inode: u64,
-    /// Device of the file system.
-    pub device: u64,
 }
 
 /// Entries from which on a second thread pays.
@@ -177,10 +118,13 @@ struct Found {
     entries: Vec<FoundEntry>,
 }
 
+const NOT_ENTERED: u32 = u32::MAX;
+
 struct FoundEntry {
     entry: ContextEntry,
-    /// Where its own entries are, if it was entered.
-    slot: Option<usize>,
+    /// Where its own entries are, if it was entered; else [`NOT_ENTERED`]. (There are as many of
+    /// these as entries: 4 bytes matter.)
+    slot: u32,
     is_included: bool,
 }
 
@@ -244,18 +188,6 @@ impl Walker<'_> {
         }
     }
 
-    fn done(&self, result: Result<(), Error>) {
-        let mut queue = self.queue();
-        queue.working -= 1;
-        if let Err(error) = result {
-            queue.failed.get_or_insert(error);
-        }
-        let is_over = queue.failed.is_some() || (queue.working == 0 && queue.tasks.is_empty());
-        if is_over && queue.threads > 0 {
-            self.wake.notify_all();
-        }
-    }
-
     /// Works until nothing is left; the first thread also starts the others when there is enough.
     fn work<'scope, 'env>(
         &'env self,
@@ -270,6 +202,7 @@ impl Walker<'_> {
         buffer.resize(DIRENT_BUFFER_BYTES, MaybeUninit::uninit());
         let mut helpers = Vec::new();
         while let Some(task) = self.next() {
+            let mut turn = Turn { walker: self, result: Ok(()) };
             let result = match task {
                 Task::Directory(directory) => {
                     self.read(directory, &mut buffer).and_then(|listing| match listing {
@@ -279,7 +212,8 @@ impl Walker<'_> {
                 }
                 Task::Names { listing, chunk } => self.look_at(&listing, chunk, &mut found),
             };
-            self.done(result);
+            turn.result = result;
+            drop(turn);
             if is_first
                 && helpers.is_empty()
                 && self.seen.load(Ordering::Relaxed) > PARALLEL_ENTRIES
@@ -394,7 +328,7 @@ impl Walker<'_> {
             for (number, position) in descents.into_iter().enumerate() {
                 let slot = first + number;
                 let directory = &mut entries[position];
-                directory.slot = Some(slot);
+                directory.slot = slot as u32;
                 tasks.push(Task::Directory(Subdirectory {
                     slot,
                     path: directory.entry.path.clone(),
@@ -445,27 +379,36 @@ impl Walker<'_> {
             },
             other => kind_of(other, &stat),
         };
-        let found =
-            FoundEntry { entry: entry_of(path.to_vec(), kind, &stat), slot: None, is_included };
+        let found = FoundEntry {
+            entry: entry_of(path.to_vec(), kind, &stat),
+            slot: NOT_ENTERED,
+            is_included,
+        };
         Ok(Some((found, descends)))
     }
 }
 
-/// Opens something beneath a directory; no component may be a symbolic link.
-pub(crate) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
-        // An old kernel, or a sandbox that does not know the call.
-        Err(Errno::NOSYS | Errno::PERM) => openat(root, path, flags, Mode::empty()),
-        result => result,
-    }
+/// The work on one task; when it ends, even by a panic of the filter, the others must know.
+struct Turn<'a> {
+    walker: &'a Walker<'a>,
+    result: Result<(), Error>,
 }
 
-/// A path of the walk as the user would write it.
-pub(crate) fn full_path(root: &Path, path: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    root.join(std::ffi::OsStr::from_bytes(path))
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.walker.queue();
+        queue.working -= 1;
+        if let Err(error) = std::mem::replace(&mut self.result, Ok(())) {
+            queue.failed.get_or_insert(error);
+        }
+        if std::thread::panicking() {
+            queue.tasks.clear();
+        }
+        let is_over = queue.failed.is_some() || (queue.working == 0 && queue.tasks.is_empty());
+        if is_over && queue.threads > 0 {
+            self.walker.wake.notify_all();
+        }
+    }
 }
 
 fn name_of<'a>(bytes: &'a [u8], name: &Name) -> &'a [u8] {
@@ -477,43 +420,6 @@ fn head(name: &[u8]) -> u64 {
     let length = name.len().min(8);
     bytes[..length].copy_from_slice(&name[..length]);
     u64::from_be_bytes(bytes)
-}
-
-fn kind_of(file_type: FileType, stat: &Statx) -> EntryKind {
-    let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
-    match file_type {
-        FileType::Directory => EntryKind::Directory,
-        FileType::Fifo => EntryKind::Fifo,
-        FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
-        FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
-        FileType::Socket => EntryKind::Socket,
-        _ => EntryKind::File,
-    }
-}
-
-fn entry_of(path: Vec<u8>, kind: EntryKind, stat: &Statx) -> ContextEntry {
-    ContextEntry {
-        path,
-        kind,
-        mode: u32::from(stat.stx_mode) & 0o7777,
-        uid: stat.stx_uid,
-        gid: stat.stx_gid,
-        nlink: stat.stx_nlink,
-        size_bytes: stat.stx_size,
-        mtime_ns: nanoseconds(stat.stx_mtime),
-        ctime_ns: nanoseconds(stat.stx_ctime),
-        inode: stat.stx_ino,
-        device: device(stat),
-    }
-}
-
-pub(crate) fn device(stat: &Statx) -> u64 {
-    u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor)
-}
-
-/// Nanoseconds since 1970; times beyond the years 1677 to 2262 become the nearest.
-pub(crate) fn nanoseconds(time: StatxTimestamp) -> i64 {
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
 }
 
 /// Puts directories before what is in them.
@@ -544,8 +450,8 @@ fn flatten(mut found: Vec<Found>, slots: usize) -> Vec<ContextEntry> {
         if !is_all_included {
             included.push(next.is_included);
         }
-        if let Some(slot) = next.slot {
-            open.push(std::mem::take(&mut by_slot[slot]).into_iter());
+        if next.slot != NOT_ENTERED {
+            open.push(std::mem::take(&mut by_slot[next.slot as usize]).into_iter());
         }
     }
     if !is_all_included {

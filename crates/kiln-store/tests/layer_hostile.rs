@@ -89,6 +89,24 @@ fn links_that_go_in_circles_end() {
 }
 
 #[test]
+fn endless_paths_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let long = b"a/".repeat(200_000);
+    assert!(matches!(error(&[dir(&long)]), LayerError::InvalidMember { .. }));
+    // Links that lead ever deeper.
+    let step = b"x/".repeat(1900);
+    let members = (0..20).map(|n| link(b'2', format!("l{n}"), [&step[..], b"/x"].concat()));
+    let mut members: Vec<Raw> = members.collect();
+    members.extend((1..20).map(|n| link(b'2', format!("m{n}"), format!("l0/../../m{}", n - 1))));
+    members.push(link(b'2', "deep", [&step[..], b"/y"].concat()));
+    members.push(link(b'2', [&step[..], b"z"].concat(), step.clone()));
+    members.push(dir([&step[..], b"z/", &step, b"z/", &step, &step, &step, &step].concat()));
+    assert!(matches!(error(&members), LayerError::InvalidMember { .. }));
+}
+
+#[test]
 fn hard_links_reach_files_of_the_layer_only() {
     if !is_root() {
         return;
@@ -138,8 +156,9 @@ fn whiteouts_and_opaque_marks() {
     );
     // What an older union file system left behind is no file.
     assert_eq!(paths(&[dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", b"")]), [""; 0]);
+    assert_eq!(paths(&[file("a/.wh..wh.plnk/.wh..wh..opq", b"")]), [""; 0]);
     assert_eq!(paths(&[raw(b'3', "dev")]), ["dev deleted"]);
-    for name in [".wh.", ".wh..", ".wh...", ".wh.a/b"] {
+    for name in [".wh.", ".wh..", ".wh...", ".wh.a/b", ".wh.a/.wh..wh..opq"] {
         assert!(matches!(error(&[file(name, b"")]), LayerError::InvalidMember { .. }), "{name}");
     }
 }
@@ -224,6 +243,8 @@ fn broken_archives() {
     malformed(&archive(&[file("a", b"").pax("GNU.sparse.major", "1")]));
     malformed(&archive(&[raw(b'S', "sparse")]));
     malformed(&archive(&[raw(b'x', "nothing follows")]));
+    malformed(&archive(&[Raw { device: (1 << 12, 0), ..raw(b'3', "major") }]));
+    malformed(&archive(&[Raw { device: (0, 1 << 20), ..raw(b'4', "minor") }]));
     // A size that would overflow, and one that is never there.
     malformed(&archive(&[file("a", b"").pax("size", "18446744073709551615")]));
     malformed(&archive(&[file("a", b"").pax("size", "9000000000")]));

@@ -1,7 +1,5 @@
 //! What each part of the store promises to one caller.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod disk;
 
 use std::io::Write;

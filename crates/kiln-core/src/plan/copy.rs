@@ -3,11 +3,12 @@
 use super::history::Layered;
 use super::instructions::{Place, step_name};
 use super::planner::{Planner, Stuck};
+use super::scope::Environment;
 use super::stage::{StageState, clean_destination, clean_path};
 use super::{CopyFrom, CopyOp, FileOp, Link, ModeChange, Op, Parents, Unpack};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::{
-    Copy, CopySource, Flag, Instruction, InstructionKind, expand_body, parse_bool,
+    Copy, CopySource, Flag, Instruction, InstructionKind, Word, expand_body, parse_bool,
 };
 
 /// The flags of COPY and ADD after expansion.
@@ -80,6 +81,7 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
     let mut flags = Flags::default();
     for flag in &copy.flags {
         let value = match &flag.value {
+            Some(word) if flag.name == "from" => from_name(planner, word)?,
             Some(word) => planner.expand(word, &state.env)?,
             None => String::new(),
         };
@@ -99,6 +101,17 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
         }
     }
     Ok(flags)
+}
+
+/// `--from` takes a name as it is; quotes and escapes count as variables (BuildKit).
+fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String, Stuck> {
+    let name = planner.expand(word, &Environment::default())?;
+    if name == word.text {
+        return Ok(name);
+    }
+    let message = "variable expansion is not supported for --from";
+    let help = "define a stage with `FROM` and an ARG before the first FROM, and name that stage";
+    planner.fail(Diagnostic::error("variable-in-from", word.span, message).with_help(help))
 }
 
 fn refuse_flag(planner: &mut Planner<'_>, copy: &Copy, flag: &Flag) -> Result<Flags, Stuck> {

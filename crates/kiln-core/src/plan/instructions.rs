@@ -2,7 +2,7 @@
 //!
 //! Wording of history lines and the order of effects are BuildKit's (frontend/dockerfile).
 
-use super::history::{Layered, quoted_list};
+use super::history::{Layered, duration, quoted_list};
 use super::planner::{Planner, Stuck};
 use super::scope::DeclaredArg;
 use super::stage::{StageState, add_all, clean_path};
@@ -117,7 +117,7 @@ fn arg(
 ) -> Result<(), Stuck> {
     let mut shown = Vec::new();
     for declaration in declarations {
-        let name = planner.expand(&declaration.name, &state.env)?;
+        let name = declaration.name.text.clone();
         planner.declare_arg(&name);
         let value = match (planner.request.build_args.get(&name), &declaration.default) {
             (Some(value), _) => Some(value.clone()),
@@ -204,7 +204,6 @@ fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> 
             }
         }
     }
-    ports.sort();
     state.record(&format!("EXPOSE [{}]", ports.join(" ")), Layered::No);
     add_all(&mut state.config().exposed_ports, ports.into_iter().map(|p| (p, EmptyObject {})));
     Ok(())
@@ -231,12 +230,12 @@ fn healthcheck(
         }
     }
     let line = format!(
-        "HEALTHCHECK &{{{} \"{}ns\" \"{}ns\" \"{}ns\" \"{}ns\" '{}'}}",
-        quoted_list(&config.test),
-        config.interval,
-        config.timeout,
-        config.start_period,
-        config.start_interval,
+        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        config.test.join(" "),
+        duration(config.interval),
+        duration(config.timeout),
+        duration(config.start_period),
+        duration(config.start_interval),
         config.retries
     );
     state.record(&line, Layered::No);

@@ -20,7 +20,7 @@ use crate::dockerfile::{
 use crate::oci::{ImageConfig, Platform, Reference};
 use crate::source::Span;
 
-/// Why a stage has no state: a diagnostic was recorded, or a fact is missing.
+/// Why a stage has no state: there is a mistake in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stuck;
 
@@ -60,11 +60,10 @@ pub(super) fn plan(
     let mut targets = Vec::new();
     let mut declared = BTreeSet::new();
     let mut warnings = Vec::new();
-    for index in target_indexes(dockerfile, request)? {
+    for (index, asked) in target_indexes(dockerfile, request)? {
         for platform in &request.platforms {
-            let name = dockerfile.stages[index].from.name.as_ref().map_or("", |name| &name.value);
             let mut planner = Planner::new(dockerfile, request, facts, platform.clone());
-            let result = planner.target(index, name);
+            let result = planner.target(index, &asked);
             let (errors, found): (Vec<_>, Vec<_>) =
                 planner.diagnostics.into_iter().partition(Diagnostic::is_error);
             if !errors.is_empty() {
@@ -93,10 +92,11 @@ pub(super) fn plan(
     Ok(Planning::Ready(Plan { steps, targets, warnings }))
 }
 
+/// The stages that are targets, each with the name that `TARGETSTAGE` has.
 fn target_indexes(
     dockerfile: &Dockerfile,
     request: &PlanRequest,
-) -> Result<Vec<usize>, Vec<Diagnostic>> {
+) -> Result<Vec<(usize, String)>, Vec<Diagnostic>> {
     let fail = |message: String, help: Option<String>| {
         let span = Span::default();
         let mut diagnostic = Diagnostic::error("unknown-target", span, message);
@@ -108,14 +108,15 @@ fn target_indexes(
         return Err(fail("the Dockerfile has no build stage".to_owned(), None));
     }
     if request.targets.is_empty() {
-        return Ok(vec![dockerfile.stages.len() - 1]);
+        let last = dockerfile.stages.len() - 1;
+        return Ok(vec![(last, stage_name(dockerfile, last).unwrap_or_default())]);
     }
     let names: Vec<&str> = dockerfile
         .stages
         .iter()
         .filter_map(|stage| stage.from.name.as_ref().map(|name| name.value.as_str()))
         .collect();
-    let mut indexes = Vec::new();
+    let mut indexes: Vec<(usize, String)> = Vec::new();
     for target in &request.targets {
         let number = target.parse().ok().filter(|index| *index < dockerfile.stages.len());
         let Some(index) = stage_named(dockerfile, target, dockerfile.stages.len()).or(number)
@@ -126,11 +127,16 @@ fn target_indexes(
             };
             return Err(fail(format!("target stage `{target}` could not be found"), Some(help)));
         };
-        if !indexes.contains(&index) {
-            indexes.push(index);
+        if indexes.iter().all(|(known, _)| *known != index) {
+            indexes.push((index, target.clone()));
         }
     }
     Ok(indexes)
+}
+
+/// A stage's name in lower case, if it has one.
+fn stage_name(dockerfile: &Dockerfile, index: usize) -> Option<String> {
+    dockerfile.stages[index].from.name.as_ref().map(|name| name.value.to_lowercase())
 }
 
 /// The last stage of that name among the first `before` ones.
@@ -162,8 +168,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn target(&mut self, index: usize, name: &str) -> Option<Target> {
-        self.set_globals(name).ok()?;
+    fn target(&mut self, index: usize, asked: &str) -> Option<Target> {
+        self.set_globals(asked).ok()?;
         let state = self.stage(index).ok()?;
         let mut image = state.image.clone();
         if !self.request.labels.is_empty() {
@@ -176,17 +182,12 @@ impl<'a> Planner<'a> {
         if let Some(created) = &state.created {
             image.created = Some(created.clone());
         }
-        let name = if name.is_empty() { index.to_string() } else { name.to_lowercase() };
+        let name = stage_name(self.dockerfile, index).unwrap_or_else(|| index.to_string());
         Some(Target { name, platform: self.platform.clone(), root: state.root, image })
     }
 
     /// Evaluates the ARGs before the first FROM.
     fn set_globals(&mut self, target: &str) -> Result<(), Stuck> {
-        let last = self.dockerfile.stages.last().and_then(|stage| stage.from.name.as_ref());
-        let target = match target {
-            "" => last.map_or("", |name| name.value.as_str()),
-            target => target,
-        };
         let build = &self.request.build_platform;
         let mut globals = platform_args(build, &self.platform, target);
         for (name, _) in globals.clone().variables() {
@@ -200,7 +201,8 @@ impl<'a> Planner<'a> {
                 continue;
             };
             for declaration in declarations {
-                let name = self.expand(&declaration.name, &globals)?;
+                // As with BuildKit, the names of ARGs are not expanded.
+                let name = declaration.name.text.clone();
                 self.declared_args.insert(name.clone());
                 let value = match (self.request.build_args.get(&name), &declaration.default) {
                     (Some(value), _) => Some(value.clone()),
@@ -212,11 +214,27 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        if self.epoch.is_none() {
-            self.epoch = globals.value("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok());
-        }
         self.globals = globals;
-        Ok(())
+        self.set_epoch()
+    }
+
+    /// Takes `SOURCE_DATE_EPOCH` from a global ARG if the request has none.
+    fn set_epoch(&mut self) -> Result<(), Stuck> {
+        let value = self.globals.value("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
+        let Some(value) = value.filter(|_| self.epoch.is_none()) else {
+            return Ok(());
+        };
+        if let Ok(seconds) = value.parse() {
+            self.epoch = Some(seconds);
+            return Ok(());
+        }
+        let declared = self.dockerfile.global_args.iter().rev().find(|arg| {
+            matches!(&arg.kind, InstructionKind::Arg(declarations)
+                if declarations.iter().any(|it| it.name.text == "SOURCE_DATE_EPOCH"))
+        });
+        let message = format!("SOURCE_DATE_EPOCH=`{value}` is not a number of seconds");
+        let span = declared.map_or(Span::default(), |arg| arg.span);
+        self.fail(Diagnostic::error("invalid-epoch", span, message))
     }
 
     /// The final state of a stage; computed once.
@@ -399,30 +417,26 @@ impl<'a> Planner<'a> {
         span: Span,
         label: &str,
     ) -> Result<StageState, Stuck> {
-        let own_platform = platform.is_some();
-        let platform = platform.unwrap_or_else(|| self.platform.clone());
+        let target = self.platform.clone();
+        let platform = platform.unwrap_or_else(|| target.clone());
         let mut state = match named {
-            Named::Scratch => {
-                StageState::new(Input::Scratch, empty_image(&platform), platform, label)
-            }
+            // As with BuildKit, only what is loaded can be of another platform.
+            Named::Scratch => StageState::new(Input::Scratch, empty_image(&target), target, label),
             Named::Stage(stage) => {
                 let mut state = (*self.stage(stage)?).clone();
                 label.clone_into(&mut state.name);
-                if own_platform {
-                    state.platform = platform;
-                }
                 state.enter();
                 state
             }
             Named::Image(reference) => {
-                self.image(ImageSource::Reference(reference), platform, span, label)?
+                self.image(ImageSource::Reference(reference), platform, span, label)
             }
             Named::Context(context) => match self.request.named_contexts[&context].clone() {
                 ContextKind::Image(reference) => {
-                    self.image(ImageSource::Reference(reference), platform, span, label)?
+                    self.image(ImageSource::Reference(reference), platform, span, label)
                 }
                 ContextKind::Layout => {
-                    self.image(ImageSource::Layout { context }, platform, span, label)?
+                    self.image(ImageSource::Layout { context }, platform, span, label)
                 }
                 ContextKind::Directory => {
                     let root = self.directory_as_root(context, span);
@@ -458,17 +472,21 @@ impl<'a> Planner<'a> {
         platform: Platform,
         span: Span,
         label: &str,
-    ) -> Result<StageState, Stuck> {
+    ) -> StageState {
         let need = ImageNeed { source: source.clone(), platform: platform.to_string() };
         let Some(fact) = self.facts.images.get(&need) else {
+            // Walk on over an empty image, to ask for all that is needed at once.
             self.needs.insert(need);
-            return Err(Stuck);
+            let image = empty_image(&platform);
+            return StageState::new(Input::Scratch, image, platform, label);
         };
         let shown = match &source {
             ImageSource::Reference(reference) => reference.to_string(),
             ImageSource::Layout { context } => format!("oci-layout of context {context}"),
         };
-        let image: ImageConfig = fact.config.clone();
+        let mut image: ImageConfig = fact.config.clone();
+        // The image that is built has its own time.
+        image.created = None;
         let root = if fact.diff_ids.is_empty() {
             Input::Scratch
         } else {
@@ -483,7 +501,7 @@ impl<'a> Planner<'a> {
         // A stage runs as what its image is, when that is the requested system.
         let actual = image.platform();
         let platform = if platform.accepts(&actual).is_some() { platform } else { actual };
-        Ok(StageState::new(root, image, platform, label))
+        StageState::new(root, image, platform, label)
     }
 
     fn parse_platform(&mut self, word: &Word, globals: &Environment) -> Result<Platform, Stuck> {
@@ -521,9 +539,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Records an error; the stage goes no further.
+    /// Records an error; the stage goes no further. While images are not known, a mistake may be
+    /// only a consequence of that: it counts if it is still there when they are.
     pub(super) fn fail<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stuck> {
-        self.diagnostics.push(diagnostic);
+        if self.needs.is_empty() {
+            self.diagnostics.push(diagnostic);
+        }
         Err(Stuck)
     }
 }

@@ -47,8 +47,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// The words that are executed. One heredoc alone is the script itself; otherwise the shell gets
-/// the line with its heredocs as written.
+/// The words that are executed. One heredoc alone is the script itself (one with a `#!` line is a
+/// file that the shell starts); otherwise the shell gets the line with its heredocs as written.
 fn command(state: &StageState, command: &CommandLine, scripts: &mut Vec<Script>) -> Vec<String> {
     let (text, heredocs) = match command {
         CommandLine::Exec { args, .. } => return args.clone(),
@@ -59,7 +59,7 @@ fn command(state: &StageState, command: &CommandLine, scripts: &mut Vec<Script>)
         [only, ..] if is_heredoc_alone(text) => {
             if only.body.starts_with("#!") {
                 scripts.push(Script { name: only.name.clone(), contents: only.body.clone() });
-                return vec![format!("/dev/pipes/{}", only.name)];
+                return state.with_shell(&format!("/dev/pipes/{}", only.name));
             }
             state.with_shell(&only.body)
         }
@@ -116,7 +116,10 @@ fn apply_flag(
     let refuse = |message: String| Diagnostic::error("invalid-flag", flag.span, message);
     match flag.name.as_str() {
         "mount" => {
-            let mount = mount(planner, state, flag, inputs, place)?;
+            let mut mount = mount(planner, state, flag, inputs, place)?;
+            if mount.target.is_none() && matches!(mount.kind, MountKind::Ssh { .. }) {
+                mount.target = Some(ssh_socket(&exec.mounts));
+            }
             exec.mounts.push(mount);
             Ok(())
         }
@@ -215,13 +218,15 @@ fn mount(
         MountKind::Secret { id, env, .. } if target.is_none() && env.is_none() => {
             Some(format!("/run/secrets/{}", id.rsplit('/').next().unwrap_or(id)))
         }
-        MountKind::Ssh { .. } if target.is_none() => {
-            let index = inputs.len() - 1;
-            Some(format!("/run/buildkit/ssh_agent.{index}"))
-        }
         _ => target,
     };
     Ok(ExecMount { target, kind })
+}
+
+/// Where the socket of an SSH mount without a target is, after other mounts of the same command.
+fn ssh_socket(earlier: &[ExecMount]) -> String {
+    let number = earlier.iter().filter(|it| matches!(it.kind, MountKind::Ssh { .. })).count();
+    format!("/run/buildkit/ssh_agent.{number}")
 }
 
 fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> MountKind {
@@ -233,7 +238,7 @@ fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> 
             MountKind::Bind { input, source, access }
         }
         Kind::Cache => MountKind::Cache {
-            id: parsed.id.clone().unwrap_or_else(|| target.unwrap_or("/").to_owned()),
+            id: parsed.id.clone().unwrap_or_else(|| cache_id(parsed.target.as_deref())),
             sharing: match parsed.sharing {
                 None | Some(MountSharing::Shared) => Sharing::Shared,
                 Some(MountSharing::Private) => Sharing::Private,
@@ -262,6 +267,18 @@ fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> 
             uid,
             gid,
         },
+    }
+}
+
+/// A cache without an id is named by its target as written, cleaned: a relative one is the same
+/// cache in all working directories.
+fn cache_id(target: Option<&str>) -> String {
+    let target = target.unwrap_or("");
+    let clean = clean_path("/", target);
+    match clean.strip_prefix('/') {
+        _ if target.starts_with('/') => clean,
+        None | Some("") => ".".to_owned(),
+        Some(relative) => relative.to_owned(),
     }
 }
 

@@ -1,21 +1,24 @@
 //! `type=local` and `type=tar`: the file system of a target, as files or as one archive.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kiln_core::plan::{CopyOp, Target};
 use kiln_sandbox::mount_detached;
-use kiln_store::layer::{LayerIndex, TarOptions, scan, write_tar};
+use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, scan, write_tar};
 
 use crate::error::{BuildError, FileContext};
-use crate::op::copy::{Copier, plain_copy};
+use crate::op::copy::{Copier, Devices, plain_copy};
 use crate::op::root::Root;
 use crate::request::Destination;
 use crate::selection::select;
 use crate::snapshot::Snapshot;
 use crate::solve::Solver;
+use crate::source_tree::SourceTree;
 
 /// A name in the same directory for a file that is not whole yet.
 pub(crate) fn beside(path: &Path) -> PathBuf {
@@ -75,15 +78,16 @@ fn detached(directory: &Path) -> Result<Root, BuildError> {
         .map_err(|error| BuildError::Usage(error.to_string()))
 }
 
+/// All files belong to whoever runs kiln, as with buildx: an ordinary user can delete them again.
 fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(), BuildError> {
     let tree = solver.tree(snapshot)?;
-    let copy: CopyOp = plain_copy();
     if tree.node(b"").is_none() {
         return Ok(());
     }
+    let copy: CopyOp = plain_copy();
     let failed = |message: String| BuildError::Usage(format!("cannot write the output: {message}"));
     let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
-    let copier = Copier::new(root, &copy, None);
+    let copier = Copier::new(root, &copy, Some((0, 0))).with_devices(Devices::MakeIfAllowed);
     for one in &selected {
         copier.copy(one).map_err(|error| failed(error.to_string()))?;
     }
@@ -96,31 +100,84 @@ pub(crate) fn to_tar(
     targets: &[(&Target, Snapshot)],
     destination: &Destination,
 ) -> Result<(), BuildError> {
-    // The merged tree as one layer: the tar has no whiteouts.
-    let working = solver.engine.store.layers().begin()?;
-    to_directory(solver, targets, &working.upper)?;
-    let index = Arc::new(scan(&working.upper)?);
-    let write = |out: &mut dyn Write| archive(&index, &working.upper, out);
     match destination {
         Destination::File(path) | Destination::Directory(path) => {
             let temporary = beside(path);
             let file = File::create(&temporary).at("create", &temporary)?;
             let mut out = BufWriter::with_capacity(1 << 20, file);
-            let written = write(&mut out).and_then(|()| out.flush().at("write", &temporary));
+            let written = archive(solver, targets, &mut out)
+                .and_then(|()| out.flush().at("write", &temporary));
             put_in_place(written, &temporary, path)
         }
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            write(&mut out)?;
+            archive(solver, targets, &mut out)?;
             out.flush().at("write", Path::new("-"))
         }
     }
 }
 
 fn archive(
-    index: &LayerIndex,
-    directory: &Path,
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
     mut out: &mut dyn Write,
 ) -> Result<(), BuildError> {
-    Ok(write_tar(index, directory, &TarOptions::default(), &mut out)?)
+    if let [(_, snapshot)] = targets
+        && !snapshot.layers().is_empty()
+    {
+        let (index, files) = merged(solver, snapshot)?;
+        return Ok(write_tar(&index, &files.path, &TarOptions::default(), &mut out)?);
+    }
+    // Several platforms: side by side in one directory first.
+    let working = solver.engine.store.layers().begin()?;
+    to_directory(solver, targets, &working.upper)?;
+    let index = scan(&working.upper)?;
+    Ok(write_tar(&index, &working.upper, &TarOptions::default(), &mut out)?)
+}
+
+/// The files of a snapshot under one path, for as long as this lives.
+struct MergedFiles {
+    path: PathBuf,
+    _mount: Option<OwnedFd>,
+}
+
+/// All layers of a snapshot as one: its index, without whiteouts, and its files.
+fn merged(
+    solver: &Solver<'_>,
+    snapshot: &Snapshot,
+) -> Result<(LayerIndex, MergedFiles), BuildError> {
+    let mut lowers = solver.layer_dirs(snapshot)?;
+    lowers.reverse();
+    let SourceTree::Snapshot { tree, .. } = solver.tree(snapshot)? else {
+        unreachable!("the tree of a snapshot is not that of a context");
+    };
+    let mut first_names: BTreeMap<(usize, Vec<u8>), Vec<u8>> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (path, entry, layer) in tree.walk(b"") {
+        let file = tree.file(entry, layer);
+        let mut merged = Entry { path: path.to_vec(), ..file.clone() };
+        match &file.kind {
+            EntryKind::Directory { .. } => merged.kind = EntryKind::Directory { opaque: false },
+            EntryKind::File { .. } => match first_names.entry((layer, file.path.clone())) {
+                MapEntry::Occupied(first) => {
+                    merged.kind = EntryKind::HardLink { target: first.get().clone() };
+                }
+                MapEntry::Vacant(slot) => {
+                    slot.insert(path.to_vec());
+                }
+            },
+            _ => {}
+        }
+        entries.push(merged);
+    }
+    let files = match lowers.as_slice() {
+        [only] => MergedFiles { path: only.clone(), _mount: None },
+        several => {
+            let mount = mount_detached(several, None)
+                .map_err(|error| BuildError::Usage(error.to_string()))?;
+            let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+            MergedFiles { path, _mount: Some(mount) }
+        }
+    };
+    Ok((LayerIndex::from_entries(entries)?, files))
 }

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 
 use kiln_core::mode::{self, FileType};
 use kiln_core::plan::{CopyOp, Link, ModeChange, Parents, Unpack};
-use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::root::{Attributes, Root, RootError, io, is_directory, lossy, parent};
+use super::unpack::{self, UnpackError};
 use crate::selection::Selected;
 use crate::source_tree::{Node, NodeKind, as_path, join};
 
@@ -37,6 +38,16 @@ pub(crate) struct Copier<'a> {
     copy: &'a CopyOp,
     /// `--chown`, resolved.
     owner: Option<(u32, u32)>,
+    devices: Devices,
+}
+
+/// What happens to device nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// They are made; if that is not allowed, the copy fails.
+    Make,
+    /// They are left out where only real root may make them.
+    MakeIfAllowed,
 }
 
 /// Why a copy failed.
@@ -45,6 +56,9 @@ pub(crate) enum CopyError {
     /// In the destination.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// An archive.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
     /// A directory where a file should be, or the other way round.
     #[error("cannot copy {what} over {path}: {reason}")]
     Kind {
@@ -67,7 +81,12 @@ pub(crate) enum CopyError {
 
 impl<'a> Copier<'a> {
     pub(crate) fn new(root: &'a Root, copy: &'a CopyOp, owner: Option<(u32, u32)>) -> Self {
-        Self { root, copy, owner }
+        Self { root, copy, owner, devices: Devices::Make }
+    }
+
+    /// The same with another rule for device nodes.
+    pub(crate) fn with_devices(self, devices: Devices) -> Self {
+        Self { devices, ..self }
     }
 
     /// What directories made on the way get.
@@ -86,6 +105,16 @@ impl<'a> Copier<'a> {
     /// Copies one match of a source to the destination of the instruction.
     pub(crate) fn copy(&self, selected: &Selected) -> Result<(), CopyError> {
         let destination = self.copy.destination.as_bytes();
+        if self.copy.unpack == Unpack::Yes
+            && let NodeKind::File { .. } = selected.root.kind
+            && let Some(archive) = unpack::open(&selected.root.origin)
+        {
+            let directory = self.root.canonical(destination)?;
+            let made = Attributes { mode: Some(0o755), ..self.made() };
+            self.root.make_directories(&directory, &made)?;
+            let from = (self.owner, selected.root.origin.as_path());
+            return Ok(unpack::extract(self.root, &directory, archive, from)?);
+        }
         let directory = if destination.ends_with(b"/") { destination } else { parent(destination) };
         let directory = self.root.canonical(directory)?;
         self.root.make_directories(&directory, &self.made())?;
@@ -190,7 +219,15 @@ impl<'a> Copier<'a> {
                 } else {
                     rustix::fs::FileType::BlockDevice
                 };
-                self.make_special(path, file_type, rustix::fs::makedev(*major, *minor))?;
+                let device = rustix::fs::makedev(*major, *minor);
+                match self.make_special(path, file_type, device) {
+                    Err(CopyError::Root(RootError::Io { source: Errno::PERM, .. }))
+                        if self.devices == Devices::MakeIfAllowed =>
+                    {
+                        return Ok(());
+                    }
+                    made => made?,
+                }
             }
             NodeKind::Fifo => self.make_special(path, rustix::fs::FileType::Fifo, 0)?,
             NodeKind::Directory => {}
@@ -269,11 +306,7 @@ impl<'a> Copier<'a> {
         };
         self.root.set_attributes(path, &attributes)?;
         if let Some(capability) = &node.capability {
-            let name = "security.capability";
-            let at = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.root.fd()));
-            let full = std::path::Path::new(&at).join(as_path(path));
-            rustix::fs::lsetxattr(full, name, capability, XattrFlags::empty())
-                .map_err(|error| io("set the capability of", path, error))?;
+            self.root.set_capability(path, capability)?;
         }
         self.set_times(path, node)
     }

@@ -108,7 +108,8 @@ fn execute(
     let exit = exit.map_err(|error| StepError::failed("sandbox-failed", error.to_string()))?;
     let how = match exit.status {
         ExitStatus::Code(0) => return Ok(()),
-        ExitStatus::Code(code) => format!("exited with code {code} (exit code: {code})"),
+        // The wording that people know from BuildKit, and search for.
+        ExitStatus::Code(code) => format!("did not complete successfully: exit code: {code}"),
         ExitStatus::Signal(signal) => format!("was killed by signal {signal}"),
     };
     let mut error = StepError::failed("run-failed", format!("`{}` {how}", shown(exec)));

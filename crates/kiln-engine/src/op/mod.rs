@@ -5,3 +5,4 @@ pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod mounts;
 pub(crate) mod root;
+pub(crate) mod unpack;

@@ -43,6 +43,12 @@ impl Root {
 
     /// Follows links of a path inside the root; parts that do not exist are taken as they are.
     pub(crate) fn canonical(&self, path: &[u8]) -> Result<Vec<u8>, RootError> {
+        self.canonical_below(b"", path)
+    }
+
+    /// The same with `start`, a canonical directory, in the place of the root: neither links nor
+    /// `..` lead out of it. The result begins with it.
+    pub(crate) fn canonical_below(&self, start: &[u8], path: &[u8]) -> Result<Vec<u8>, RootError> {
         let split = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|byte| *byte == b'/')
                 .filter(|part| !part.is_empty() && *part != b".")
@@ -51,12 +57,12 @@ impl Root {
                 .collect()
         };
         let mut pending = split(path);
-        let mut resolved: Vec<u8> = Vec::new();
+        let mut resolved: Vec<u8> = start.to_vec();
         let mut links = 0;
         while let Some(part) = pending.pop() {
             if part == b".." {
                 let end = resolved.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                resolved.truncate(end);
+                resolved.truncate(end.max(start.len()));
                 continue;
             }
             let next = join(&resolved, &part);
@@ -68,7 +74,7 @@ impl Root {
                     }
                     let target = target.as_bytes();
                     if target.first() == Some(&b'/') {
-                        resolved.clear();
+                        resolved.truncate(start.len());
                     }
                     pending.extend(split(target));
                 }
@@ -156,6 +162,27 @@ impl Root {
         let at = if path.is_empty() { as_path(b".") } else { as_path(path) };
         rustix::fs::utimensat(self.fd(), at, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| io("set the time of", path, error))
+    }
+
+    /// Removes a directory and all that is in it.
+    pub(crate) fn remove_directory(&self, path: &[u8]) -> Result<(), RootError> {
+        std::fs::remove_dir_all(self.host_path(path)).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+            io("remove", path, errno)
+        })
+    }
+
+    /// Sets the capability of a file.
+    pub(crate) fn set_capability(&self, path: &[u8], capability: &[u8]) -> Result<(), RootError> {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(self.host_path(path), "security.capability", capability, flags)
+            .map_err(|error| io("set the capability of", path, error))
+    }
+
+    /// A canonical path as the host sees it, through our own descriptor.
+    fn host_path(&self, path: &[u8]) -> std::path::PathBuf {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.0);
+        std::path::Path::new(&format!("/proc/self/fd/{fd}")).join(as_path(path))
     }
 
     /// Removes a file that is no directory.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kiln_core::cache_key::{self, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
-use kiln_core::event::Outcome;
+use kiln_core::event::{NEW_INSTRUCTION, Outcome};
 use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
 use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
@@ -273,7 +273,7 @@ impl<'a> Solver<'a> {
         let recipe = cache_key::recipe(&step.op);
         let causes = match cache.latest_by_recipe(&recipe)? {
             _ if self.request.cache == CacheUse::Refresh => vec!["--no-cache".to_owned()],
-            None => vec!["this instruction has not run before".to_owned()],
+            None => vec![NEW_INSTRUCTION.to_owned()],
             Some(record) => exact.differences(&record.parts),
         };
         let line = self.line(step);
@@ -332,8 +332,7 @@ impl<'a> Solver<'a> {
 
     /// What is remembered of a key.
     pub(crate) fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
-        let found = self.engine.store.cache_index().lookup_many(std::slice::from_ref(key))?;
-        Ok(found.into_iter().next().flatten())
+        Ok(self.engine.store.cache_index().lookup(key)?)
     }
 
     /// Remembers that a key by whole inputs has the result of the key by selected files.

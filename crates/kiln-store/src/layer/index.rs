@@ -7,7 +7,7 @@
 //!
 //! A directory may be *implied*: an archive named something in it, but not the directory itself.
 //! Its metadata is then made up (0755, root, time 0) and hides that of the layer below, until
-//! [`adopt`](LayerIndex::adopt) gives it the right ones.
+//! [`adopt`](super::adopt) gives it the right ones.
 
 use std::collections::BTreeMap;
 

@@ -16,6 +16,7 @@
 //!
 //! Nothing here calls fsync, renames into place or locks: durability is the store's.
 
+mod adopt;
 mod beneath;
 mod compress;
 mod content;
@@ -31,8 +32,10 @@ mod tar_header;
 mod tar_read;
 mod tar_write;
 mod tree;
+mod unpacked;
 mod xattr;
 
+pub use adopt::adopt;
 pub use compress::{Compression, Compressor, Decompressor, DigestWriter, decompressor};
 pub use content::{ContentHasher, Ignored};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
@@ -40,5 +43,6 @@ pub use pack::{Packed, Unpack, pack, unpack};
 pub use path::path_order;
 pub use scan::scan;
 pub use tar_apply::apply_tar;
+pub use tar_read::{Member, MemberKind, TarReader};
 pub use tar_write::{TarOptions, TarXattrs, write_tar};
 pub use tree::{LastSymlink, ResolveError, Tree, Walk};

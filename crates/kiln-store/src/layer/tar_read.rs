@@ -20,27 +20,45 @@ const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 
 /// What a member's headers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) path: Vec<u8>,
-    pub(super) kind: MemberKind,
-    pub(super) link: Vec<u8>,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) size_bytes: u64,
-    pub(super) mtime: Timestamp,
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+pub struct Member {
+    /// As written: perhaps absolute, with `.` or `..`.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Target of a link.
+    pub link: Vec<u8>,
+    /// At most `0o7777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length of a file.
+    pub size_bytes: u64,
+    /// Last modification.
+    pub mtime: Timestamp,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MemberKind {
+pub enum MemberKind {
+    /// A regular file.
     File,
+    /// Another name of a member.
     HardLink,
+    /// A symbolic link.
     Symlink,
+    /// A character device.
     CharDevice,
+    /// A block device.
     BlockDevice,
+    /// A directory.
     Directory,
+    /// A named pipe.
     Fifo,
 }
 
@@ -53,7 +71,8 @@ struct Extensions {
 }
 
 /// The archive, at a header or in a member's bytes.
-pub(super) struct TarReader<R> {
+#[derive(Debug)]
+pub struct TarReader<R> {
     input: R,
     /// Bytes read so far.
     offset: u64,
@@ -63,7 +82,8 @@ pub(super) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    /// A reader of an archive that is not compressed.
+    pub fn new(input: R) -> Self {
         Self { input, offset: 0, remaining: 0, padding: 0 }
     }
 
@@ -72,7 +92,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next member; its bytes are read with [`read`](Self::read). `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Member>, LayerError> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, LayerError> {
         let mut extensions = Extensions::default();
         let mut extended = false;
         loop {
@@ -101,7 +121,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Reads bytes of the current member; 0 at its end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
             return Ok(0);
@@ -253,6 +273,10 @@ impl<R: Read> TarReader<R> {
             let seconds = seconds.ok_or_else(|| self.malformed("a header's time is invalid"))?;
             member.mtime = Timestamp { seconds, nanoseconds: 0 };
         }
+        // The kernel's device numbers have 12 and 20 bits.
+        if member.device.0 >> 12 != 0 || member.device.1 >> 20 != 0 {
+            return Err(self.malformed("a device number is out of range"));
+        }
         if member.uid == u32::MAX || member.gid == u32::MAX {
             return Err(self.malformed("an owner is out of range"));
         }
@@ -288,7 +312,11 @@ impl<R: Read> TarReader<R> {
             }
             b"path" => member.path = value.to_vec(),
             b"linkpath" => member.link = value.to_vec(),
-            b"size" => member.size_bytes = number()?,
+            b"size" => {
+                let size = number()?;
+                // Room for padding, and the limit of every file system.
+                member.size_bytes = i64::try_from(size).map_err(|_| invalid()).map(|_| size)?;
+            }
             b"uid" => member.uid = small()?,
             b"gid" => member.gid = small()?,
             b"mtime" => member.mtime = time(value).ok_or_else(invalid)?,

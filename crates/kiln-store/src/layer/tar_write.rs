@@ -263,3 +263,60 @@ fn encode_records(path: &[u8], records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> 
 fn ascii(name: &[u8]) -> Vec<u8> {
     name.iter().copied().filter(u8::is_ascii).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::Timestamp;
+    use super::super::tar_read::TarReader;
+    use super::*;
+
+    /// Headers alone: nobody wants to write the 9 GiB.
+    #[test]
+    fn what_ustar_has_no_room_for_is_read_back() {
+        for size_bytes in [0, (8 << 30) - 1, 8 << 30, 9 << 40] {
+            for (uid, gid) in [(0, 0), (2_097_151, 2_097_152), (u32::MAX - 1, 5)] {
+                for seconds in [-1, 0, (1 << 33) - 1, 1 << 33, i64::MAX] {
+                    for path in [&b"short"[..], b"d/", "größe".as_bytes(), &[b'n'; 300]] {
+                        let entry = Entry {
+                            path: path.to_vec(),
+                            kind: EntryKind::Fifo,
+                            mode: 0o6755,
+                            uid,
+                            gid,
+                            mtime: Timestamp { seconds, nanoseconds: 7 },
+                            xattrs: BTreeMap::from([(CAPABILITY.to_vec(), b"\n\0=".to_vec())]),
+                        };
+                        let link = path;
+                        let header =
+                            Header { type_flag: b'0', path, link, size_bytes, device: (4095, 7) };
+                        let bytes = encode_header(&header, Some(&entry), &TarOptions::default());
+                        assert_eq!(bytes.len() % BLOCK_BYTES, 0);
+                        let member = TarReader::new(&bytes[..]).next_member().unwrap().unwrap();
+                        assert_eq!((&member.path[..], &member.link[..]), (path, link));
+                        assert_eq!((member.uid, member.gid), (uid, gid));
+                        assert_eq!((member.mode, member.size_bytes), (0o6755, size_bytes));
+                        assert_eq!(member.mtime, Timestamp { seconds, nanoseconds: 0 });
+                        assert_eq!(member.xattrs, entry.xattrs);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_names_are_split_where_ustar_allows_it() {
+        let records = |path: &[u8]| {
+            let mut records = BTreeMap::new();
+            put_path(&mut Block::new(b'0'), path, &mut records);
+            records.len()
+        };
+        let dir = [b'd'; 155];
+        assert_eq!(records(&[&dir[..], b"/", &[b'n'; 100]].concat()), 0);
+        assert_eq!(records(&[&dir[..], b"/", &[b'n'; 101]].concat()), 1);
+        assert_eq!(records(&[&dir[..], b"d/", &[b'n'; 100]].concat()), 1);
+        assert_eq!(records(&[&dir[..], b"/", &[b'n'; 99], b"/"].concat()), 0);
+        assert_eq!(records(&[b'n'; 100]), 0);
+        assert_eq!(records(&[b'n'; 101]), 1);
+        assert_eq!(records("ß".as_bytes()), 1);
+    }
+}

@@ -95,6 +95,7 @@ pub(crate) mod samples {
         let config_digest = BlobDigest::of(b"config");
         StoredImage {
             name: name.map(str::to_owned),
+            manifest_digest: BlobDigest::of(b"m"),
             descriptor: Descriptor::new(media_type::OCI_MANIFEST, BlobDigest::of(b"m"), 500),
             manifest: Manifest {
                 schema_version: 2,

@@ -122,7 +122,10 @@ fn block(activity: &ActivityState, now: Duration, screen: Screen, tail: usize) -
     let name = one_line(&activity.activity.name);
     let mut lines = vec![row(&format!(" => {word}{name}"), activity.elapsed(now), role)];
 
-    let causes = &activity.activity.causes;
+    // That something is new goes without saying; what changed does not.
+    let causes =
+        activity.activity.causes.iter().filter(|cause| *cause != kiln_core::event::NEW_INSTRUCTION);
+    let causes: Vec<&String> = causes.collect();
     for cause in causes.iter().take(SHOWN_CAUSES) {
         lines.push(faint(&format!(" => => because {}", one_line(cause)), screen));
     }
