@@ -26,7 +26,7 @@ pub(crate) const EPOCH: &str = "1700000000";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The programs of busybox that the tests' images have.
-const APPLETS: &str = "sh cat echo ls mkdir touch chmod chown ln rm mv cp date sleep test true \
+const APPLETS: &str = "sh cat echo ls mkdir touch chmod chown ln rm mv cp date sleep test true pwd \
     false id env grep head seq stat sort wc find tr dd kill mknod readlink hostname tail df";
 
 /// What `busybox_layer` adds to the program itself.
@@ -382,10 +382,8 @@ impl Run {
         let mut output = String::new();
         for line in self.stderr.lines().filter(|line| line.starts_with('#')) {
             let mut parts = line.splitn(3, ' ').skip(1);
-            if let (Some(time), Some(text)) = (parts.next(), parts.next())
-                && is_time(time)
-            {
-                output.extend([text, "\n"]);
+            if parts.next().is_some_and(is_time) {
+                output.extend([parts.next().unwrap_or_default(), "\n"]);
             }
         }
         output

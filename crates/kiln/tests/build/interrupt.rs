@@ -24,7 +24,7 @@ const SECRET: &str = "--secret=id=s,src=secret";
 fn private_directories(pid: u32) -> Vec<String> {
     let names = fs::read_dir("/dev/shm").unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with(&format!("kiln-{pid}-"))).collect()
+    names.filter(|name| name.starts_with(&format!("kiln-private-{pid}-"))).collect()
 }
 
 #[track_caller]
