@@ -140,6 +140,27 @@ fn from_reference(
     Ok(Found { bytes, descriptor, origin: Origin::Registry(repository), is_new: true })
 }
 
+/// What a registry's failure means for the build; `reference` is what was asked for, where the
+/// error does not say it.
+fn registry_error(reference: Option<&Reference>, error: &kiln_registry::Error) -> BuildError {
+    use kiln_registry::Error;
+    let causes = with_causes(error);
+    let message = match reference {
+        Some(reference) => format!("{}: {causes}", reference.familiar()),
+        None => causes,
+    };
+    let help = error.hint();
+    match error {
+        Error::Cancelled => BuildError::Canceled,
+        Error::Unreachable { .. }
+        | Error::Tls { .. }
+        | Error::TooManyRequests { .. }
+        | Error::Interrupted { .. }
+        | Error::Status { status: 500.., .. } => BuildError::Network { message, help },
+        _ => BuildError::Image { message, help },
+    }
+}
+
 /// The manifest for a platform of an image in the store; `None` if it has none for it.
 fn in_store(
     engine: &Engine,
@@ -162,10 +183,7 @@ fn from_registry(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<(Vec<u8>, Descriptor), BuildError> {
-    let image_error = |error: kiln_registry::Error| BuildError::Image {
-        message: format!("{}: {}", reference.familiar(), with_causes(&error)),
-        help: error.hint(),
-    };
+    let image_error = |error| registry_error(Some(reference), &error);
     let resolved = engine.registry.resolve(reference).map_err(image_error)?;
     if !media_type::is_index(&resolved.descriptor.media_type) {
         return Ok((resolved.bytes, resolved.descriptor));
@@ -296,19 +314,19 @@ fn fetch(
             });
         }
         Origin::Registry(repository) => {
-            let image_error = |error: kiln_registry::Error| BuildError::Image {
-                message: with_causes(&error),
-                help: error.hint(),
-            };
+            let image_error = |error| registry_error(None, &error);
             let mut reader = engine.registry.blob(repository, descriptor).map_err(image_error)?;
             let mut writer = content.writer()?;
             let mut buffer = vec![0; 256 * 1024];
             let (mut done, mut reported) = (0, 0);
             loop {
                 let read = std::io::Read::read(&mut reader, &mut buffer).map_err(|error| {
-                    BuildError::Image {
-                        message: format!("{}: {error}", descriptor.digest),
-                        help: None,
+                    match kiln_registry::Error::from_io(error) {
+                        Ok(error) => registry_error(None, &error),
+                        Err(error) => BuildError::Image {
+                            message: format!("{}: {error}", descriptor.digest),
+                            help: None,
+                        },
                     }
                 })?;
                 if read == 0 {

@@ -1,9 +1,9 @@
 //! The story of a build: read this file first.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use kiln_core::diagnostic::Diagnostic;
 use kiln_core::digest::BlobDigest;
@@ -19,6 +19,9 @@ use crate::outputs::export;
 use crate::request::BuildRequest;
 use crate::result::BuildResult;
 use crate::solve::{Solver, solve};
+
+/// How often it is looked whether the build was canceled.
+const CANCEL_POLL: Duration = Duration::from_millis(30);
 
 /// Base images by the digest of their manifest.
 type Images = BTreeMap<BlobDigest, Arc<BaseImage>>;
@@ -37,6 +40,17 @@ pub fn build(
     cancelled: &Arc<AtomicBool>,
 ) -> Result<BuildResult, BuildError> {
     let start = Instant::now();
+    let (_running, ended) = mpsc::channel::<()>();
+    let registry = engine.registry.clone();
+    let flag = Arc::clone(cancelled);
+    // Who waits for a registry sees no flag.
+    std::thread::spawn(move || {
+        while ended.recv_timeout(CANCEL_POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if flag.load(Ordering::Relaxed) {
+                return registry.cancel();
+            }
+        }
+    });
     let activities = Activities::new(events.clone());
     let _in_use = engine.store.lock_shared(cancelled)?;
     let dockerfile = read(request, &activities)?;

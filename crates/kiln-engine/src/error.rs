@@ -25,6 +25,14 @@ pub enum BuildError {
         /// What to do.
         help: Option<String>,
     },
+    /// A registry could not be reached, or is not able to answer.
+    #[error("{message}")]
+    Network {
+        /// Which and why.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
     /// The store.
     #[error(transparent)]
     Store(kiln_store::Error),

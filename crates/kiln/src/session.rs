@@ -3,6 +3,7 @@
 //! Commands know only this file, so it is the one place that opens the store and translates
 //! other crates' errors into [`Failure`]s.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::commands::run::{Access, RunRequest};
+use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
 
@@ -86,12 +87,22 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
         BuildError::Image { message, help } => {
             Failure::Input { code: "image-unavailable", message, help }
         }
+        BuildError::Network { message, help } => Failure::Environment { message, help },
+        BuildError::File { action, path, source } if is_disk_full(&source) => {
+            Failure::environment(format!("{action} {}: {source}", path.display()))
+                .with_help("free some space")
+        }
         BuildError::Store(error) => store_failure(&error),
         BuildError::Layer(error) => Failure::environment(error.to_string()),
         BuildError::File { action, path, source } => Failure::file(action, path, source),
         BuildError::Usage(message) => Failure::usage(message),
         BuildError::Canceled => Failure::Interrupted,
     }
+}
+
+fn is_disk_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn store_failure(error: &kiln_store::Error) -> Failure {
@@ -179,6 +190,11 @@ impl Session {
     /// gives its exit code.
     pub(crate) fn run(&self, request: &RunRequest) -> Result<ExitCode, Failure> {
         let image = self.image(&request.image)?;
+        if request.stdin == Stdin::Null {
+            let null = File::open("/dev/null");
+            null.and_then(|null| Ok(rustix::stdio::dup2_stdin(&null)?))
+                .map_err(|error| Failure::file("open", "/dev/null", error))?;
+        }
         let volumes = request.volumes.iter().map(|volume| Volume {
             host: volume.host.clone(),
             container: volume.container.clone(),

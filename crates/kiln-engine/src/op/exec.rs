@@ -102,7 +102,7 @@ fn execute(
     forward(outputs, activity, (&mut last, hidden));
     let exit = running.wait();
     drop(registered);
-    if solver.is_canceled() {
+    if solver.is_stopped() {
         return Err(crate::error::BuildError::Canceled.into());
     }
     let exit = exit.map_err(|error| StepError::failed("sandbox-failed", error.to_string()))?;

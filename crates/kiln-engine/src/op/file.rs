@@ -6,9 +6,11 @@ use kiln_core::plan::{CopyFrom, CopyOp, Link};
 
 use super::copy::{Copier, CopyError};
 use super::root::{Attributes, Root, RootError};
-use crate::error::StepError;
+use rustix::io::Errno;
+
+use crate::error::{BuildError, StepError};
 use crate::selection::Selected;
-use crate::source_tree::{SourceTree, as_path};
+use crate::source_tree::{NodeKind, SourceTree, as_path};
 use crate::user::{Accounts, has_names};
 
 /// A root file system that is changed: layers below, top-most first, and the new one.
@@ -28,13 +30,23 @@ impl Target<'_> {
 
 impl From<RootError> for StepError {
     fn from(error: RootError) -> Self {
-        Self::failed("copy-failed", error.to_string())
+        match error {
+            // That is the machine's fault, not the instruction's.
+            RootError::Io { action, path, source: source @ (Errno::NOSPC | Errno::DQUOT) } => {
+                let path = Path::new("/").join(path);
+                Self::Build(BuildError::File { action, path, source: source.into() })
+            }
+            error => Self::failed("copy-failed", error.to_string()),
+        }
     }
 }
 
 impl From<CopyError> for StepError {
     fn from(error: CopyError) -> Self {
-        Self::failed("copy-failed", error.to_string())
+        match error {
+            CopyError::Root(error) => error.into(),
+            error => Self::failed("copy-failed", error.to_string()),
+        }
     }
 }
 
@@ -99,10 +111,14 @@ pub(crate) fn make_directory(
     Ok(())
 }
 
-/// Reads a file of an image, links followed inside it; `None` if it is not there.
+/// Reads a file of an image, links followed inside it; `None` if it is not there, or is none: a
+/// pipe would never end, and a device is the host's.
 pub(crate) fn read_file(tree: &SourceTree, path: &str) -> Result<Option<String>, StepError> {
     let resolved = tree.resolve(path.as_bytes(), kiln_store::layer::LastSymlink::Follow);
     let Some(node) = resolved.ok().and_then(|path| tree.node(&path)) else { return Ok(None) };
+    if !matches!(node.kind, NodeKind::File { .. }) {
+        return Ok(None);
+    }
     match std::fs::read(&node.origin) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) => {

@@ -1,13 +1,16 @@
 //! The mounts of a RUN: from a plan's words to what the sandbox mounts.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use kiln_core::plan::{Access, ExecMount, MountKind, Sharing};
 use kiln_sandbox::{Mount, MountKind as SandboxMount, Recursion, WritableLayer};
 use kiln_store::{CacheMount, MountAttributes, ScratchDir, Seeding, WorkingLayer};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::{FileContext, StepError};
 use crate::request::SecretSource;
@@ -15,6 +18,9 @@ use crate::solve::{Solver, StepInputs};
 
 /// Where secrets live while a command runs: memory, on every Linux.
 const MEMORY_DIRECTORY: &str = "/dev/shm";
+
+/// How the names of these directories begin.
+const PRIVATE_PREFIX: &str = "kiln-private-";
 
 /// Mounts with all that must live as long as the command does.
 #[derive(Debug, Default)]
@@ -24,32 +30,41 @@ pub(crate) struct MountSet {
     pub(crate) env: Vec<(String, String)>,
     /// Values that must not be shown.
     pub(crate) hidden: Vec<Vec<u8>>,
-    caches: Vec<CacheMount>,
+    /// By id: a command that names one twice has it once.
+    caches: BTreeMap<String, CacheMount>,
     scratch: Vec<WorkingLayer>,
     private: Vec<PrivateDirectory>,
 }
 
 /// A directory that only we can enter and that goes away with its value: in memory, or, where
-/// there is no such place, in the store.
+/// there is no such place, in the store. One in memory is locked while it is in use; those that
+/// nobody has locked were left by a killed process, and whoever makes the next one removes them.
 #[derive(Debug)]
 enum PrivateDirectory {
-    Memory(PathBuf),
+    Memory { path: PathBuf, _lock: OwnedFd },
     Store(ScratchDir),
 }
 
 impl PrivateDirectory {
     fn new(solver: &Solver<'_>) -> Result<Self, StepError> {
-        let name = format!("kiln-{}-{}", std::process::id(), solver.number());
-        let path = Path::new(MEMORY_DIRECTORY).join(name);
-        if DirBuilder::new().mode(0o700).create(&path).is_ok() {
-            return Ok(Self::Memory(path));
+        remove_abandoned();
+        // Before it is locked, another process may take it for an abandoned one.
+        for _ in 0..10 {
+            let name = format!("{PRIVATE_PREFIX}{}-{}", std::process::id(), solver.number());
+            let path = Path::new(MEMORY_DIRECTORY).join(name);
+            if DirBuilder::new().mode(0o700).create(&path).is_ok()
+                && let Some(lock) = try_lock(&path)
+                && path.is_dir()
+            {
+                return Ok(Self::Memory { path, _lock: lock });
+            }
         }
         Ok(Self::Store(solver.engine.store.scratch_dir()?))
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Memory(path) => path,
+            Self::Memory { path, .. } => path,
             Self::Store(directory) => directory.path(),
         }
     }
@@ -57,9 +72,31 @@ impl PrivateDirectory {
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        if let Self::Memory(path) = self {
-            // Nothing can be done about a failure, and the name tells whose it was.
+        if let Self::Memory { path, .. } = self {
+            // Nothing can be done about a failure; the next build tries again.
             let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Locks a directory that nobody else has locked.
+fn try_lock(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
+}
+
+/// Removes directories of ours whose process is gone. What is another user's stays: it cannot be
+/// opened.
+fn remove_abandoned() {
+    let Ok(entries) = std::fs::read_dir(MEMORY_DIRECTORY) else { return };
+    let own = rustix::process::geteuid().as_raw();
+    for entry in entries.filter_map(Result::ok) {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PRIVATE_PREFIX)
+            && entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
+        if is_ours && let Some(_lock) = try_lock(&entry.path()) {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
@@ -153,25 +190,33 @@ impl MountSet {
             Sharing::Private => kiln_store::Sharing::Private,
             Sharing::Locked => kiln_store::Sharing::Locked,
         };
+        let access = match access {
+            Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
+            Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
+        };
+        let bind = |cache: &CacheMount| SandboxMount::Bind {
+            source: cache.path.clone(),
+            selector: PathBuf::new(),
+            access,
+            recursion: Recursion::Single,
+        };
+        if let Some(known) = self.caches.get(id) {
+            return Ok(bind(known));
+        }
         let mounts = solver.engine.store.cache_mounts();
         if solver.takes_fresh_cache_mount(id) {
             mounts.reset(id)?;
         }
         let seeding = if seed.is_some() { Seeding::ByHolder } else { Seeding::Empty };
         let attributes = MountAttributes { mode: *mode, uid: *uid, gid: *gid, seeding };
-        let cache = mounts.acquire(id, sharing, &attributes, &solver.cancelled)?;
+        let cache = mounts.acquire(id, sharing, &attributes, &solver.stopped)?;
         if cache.is_new && seed.is_some() {
             inputs.seed(solver, index, &cache.path)?;
             cache.seeded()?;
         }
-        let source = cache.path.clone();
-        self.caches.push(cache);
-        let access = match access {
-            Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
-            Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
-        };
-        let selector = PathBuf::new();
-        Ok(SandboxMount::Bind { source, selector, access, recursion: Recursion::Single })
+        let mount = bind(&cache);
+        self.caches.insert(id.clone(), cache);
+        Ok(mount)
     }
 
     fn secret(

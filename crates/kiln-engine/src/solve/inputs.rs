@@ -282,7 +282,7 @@ fn context_layer(solver: &Solver<'_>, selected: &Selected) -> Result<Arc<Layer>,
     ]);
     let key = parts.key();
     let store = &solver.engine.store;
-    let _lock = store.lock_step(&key, &solver.cancelled)?;
+    let _lock = store.lock_step(&key, &solver.stopped)?;
     if let Some(record) = solver.lookup(&key)?
         && let Some(layer) = store.layers().by_id(&record.result.layer)?
     {

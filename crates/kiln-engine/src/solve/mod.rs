@@ -27,6 +27,7 @@ use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
 use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
+use rustix::time::ClockId;
 
 pub(crate) use inputs::StepInputs;
 pub(crate) use schedule::{Done, solve};
@@ -62,6 +63,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) activities: &'a Activities,
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// Set when nothing more is to run: the build was canceled, or a step failed.
+    pub(crate) stopped: AtomicBool,
     images: BTreeMap<BlobDigest, Arc<BaseImage>>,
     contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
     trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
@@ -139,6 +142,7 @@ impl<'a> Solver<'a> {
             plan,
             activities,
             cancelled,
+            stopped: AtomicBool::new(false),
             images,
             contexts: Mutex::default(),
             trees: Mutex::default(),
@@ -165,8 +169,14 @@ impl<'a> Solver<'a> {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Ends all commands that run now.
-    pub(crate) fn kill_all(&self) {
+    /// Whether nothing more is to run.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Ends all commands, those that run now and those that are about to, and all waiting.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
         for killer in lock(&self.killers).values() {
             // It may have ended by itself.
             let _ = killer.kill();
@@ -176,10 +186,13 @@ impl<'a> Solver<'a> {
     /// Remembers a command, so that a cancel ends it.
     pub(crate) fn register(&self, killer: Killer) -> Registered<'_> {
         let number = self.number();
-        if self.is_canceled() {
+        let mut killers = lock(&self.killers);
+        // Whoever stops the build looks at the list after saying so.
+        if self.is_stopped() {
             let _ = killer.kill();
         }
-        lock(&self.killers).insert(number, killer);
+        killers.insert(number, killer);
+        drop(killers);
         Registered { solver: self, number }
     }
 
@@ -265,7 +278,7 @@ impl<'a> Solver<'a> {
             return Ok(made);
         }
         let cache = self.engine.store.cache_index();
-        let _lock = self.engine.store.lock_step(&exact.key(), &self.cancelled)?;
+        let _lock = self.engine.store.lock_step(&exact.key(), &self.stopped)?;
         // Another process may have done it while this one waited.
         if let Some(made) = self.cached(step, &exact.key(), inputs)? {
             return Ok(made);
@@ -352,7 +365,7 @@ impl<'a> Solver<'a> {
         (activity, recipe): (&Running<'_>, [u8; 32]),
     ) -> Result<NewLayer, StepError> {
         let began = Instant::now();
-        let window_start = now();
+        let window_start = now(ClockId::RealtimeCoarse);
         let independent =
             matches!(&step.op, Op::File(FileOp::Copy(copy)) if copy.link == Link::Yes);
         let below = if independent { Vec::new() } else { self.layer_dirs(inputs.root())? };
@@ -379,7 +392,7 @@ impl<'a> Solver<'a> {
         }
         let index = self.drop_unchanged(scan(&working.upper)?, inputs, &working.upper)?;
         // Times that a command set on purpose are part of what it made; those of now are not.
-        let window = matches!(step.op, Op::Exec(_)).then(|| (window_start, now()));
+        let window = matches!(step.op, Op::Exec(_)).then(|| (window_start, now(ClockId::Realtime)));
         let content = index.content_id();
         let times = match window {
             Some(window) => index.times_digest(Some(window)),
@@ -497,9 +510,10 @@ pub(crate) fn adopt_root(upper: &Path, top: &Path) -> Result<(), BuildError> {
     std::fs::set_permissions(upper, metadata.permissions()).at("change the mode of", upper)
 }
 
-/// The time of the kernel's coarse clock, which dates files.
-fn now() -> Timestamp {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+/// The time now. The kernel dates files by its coarse clock, which is behind, and by the fine one
+/// when somebody looked at them just before: a time span begins with the one, ends with the other.
+fn now(clock: ClockId) -> Timestamp {
+    let time = rustix::time::clock_gettime(clock);
     Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec as u32 }
 }
 

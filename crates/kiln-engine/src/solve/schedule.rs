@@ -46,7 +46,8 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
     }
     let board = Mutex::new(board);
     let changed = Condvar::new();
-    let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1));
+    // One more than may have work: there is always one that sees a cancel.
+    let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1)) + 1;
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| work(solver, &heights, (&board, &changed)));
@@ -71,14 +72,16 @@ fn work(
             let mut state = lock(board);
             loop {
                 if solver.is_canceled() {
-                    solver.kill_all();
+                    solver.stop();
                 }
                 let over = state.failure.is_some() || solver.is_canceled();
                 if over || (state.ready.is_empty() && state.running == 0) {
                     changed.notify_all();
                     return;
                 }
-                if let Some((_, id)) = state.ready.pop_last() {
+                if state.running < solver.request.parallelism.max(1)
+                    && let Some((_, id)) = state.ready.pop_last()
+                {
                     state.running += 1;
                     break id;
                 }
@@ -108,7 +111,7 @@ fn work(
                 if state.failure.is_none() {
                     state.failure = Some(failure);
                 }
-                solver.kill_all();
+                solver.stop();
             }
         }
         changed.notify_all();

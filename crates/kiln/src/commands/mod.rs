@@ -43,6 +43,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(args_override_self = true)]
     Build(Box<build::Build>),
     Run(run::Run),
     Images(images::Images),

@@ -1,0 +1,68 @@
+//! A store on a disk that is too small.
+
+use std::process::Command;
+
+use crate::fixture::{KILN, Project, is_root, run};
+
+/// Runs a script with a small file system at `store`, in a mount namespace of its own. `$KILN` is
+/// the program and `"$@"` a build.
+fn on_a_small_disk(project: &Project, script: &str) -> crate::fixture::Run {
+    std::fs::create_dir(project.store()).unwrap();
+    let mut command = Command::new("unshare");
+    project.set_up(&mut command);
+    let script = format!("mount -t tmpfs -o size=6m small store && {script}");
+    command.args(["--mount", "--propagation=private", "sh", "-c", &script, "sh", KILN]);
+    command.args(Project::build_arguments(&["--progress=quiet"]));
+    run(command.env("KILN", KILN))
+}
+
+fn full(dockerfile: &str, more: &str) -> String {
+    let project = Project::new(dockerfile);
+    std::fs::write(project.at("app/big"), vec![b'x'; 8 << 20]).unwrap();
+    let script = format!(
+        "\"$@\"; echo code $?; \"$KILN\" fsck; echo code $?; rm -f app/big; {more} \
+         mount -o remount,size=60m store; echo 'FROM base' > app/Dockerfile; \"$@\"; echo code $?"
+    );
+    let run = on_a_small_disk(&project, &script);
+    format!("{}---\n{}", project.show(&run), run.stdout())
+}
+
+#[test]
+fn a_copy_that_does_not_fit() {
+    if is_root() {
+        insta::assert_snapshot!(full("FROM base\nCOPY big /\n", ""), @"");
+    }
+}
+
+#[test]
+fn a_command_whose_files_do_not_fit() {
+    if is_root() {
+        let dockerfile = "FROM base\nRUN dd if=/dev/zero of=/big bs=64k count=200 2>&1 | grep -v records\n\
+                          RUN test $(stat -c %s /big) = 13107200\n";
+        insta::assert_snapshot!(full(dockerfile, ""), @"");
+    }
+}
+
+#[test]
+fn a_base_that_does_not_fit() {
+    if is_root() {
+        let project = Project::new("FROM base\nRUN true\n");
+        let script = "mount -o remount,size=3m store; \"$@\"; echo code $?; \"$KILN\" fsck; \
+                      mount -o remount,size=60m store; \"$@\"; echo code $?";
+        let run = on_a_small_disk(&project, script);
+        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @"");
+    }
+}
+
+#[test]
+fn an_output_that_does_not_fit() {
+    if is_root() {
+        let project = Project::new("FROM base\nRUN true\n");
+        let script = "mount -o remount,size=60m store; mkdir out; \
+                      mount -t tmpfs -o size=1m small out; \
+                      for o in type=oci,dest=out/a type=local,dest=out/b type=tar,dest=out/c; do \
+                      \"$@\" -o $o; echo code $?; done; ls out; \"$KILN\" fsck";
+        let run = on_a_small_disk(&project, script);
+        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @"");
+    }
+}

@@ -1,0 +1,23 @@
+//! `kiln build` and what comes after it, as a user sees them: the real program, in directories
+//! and a store of the test's own, with real namespaces.
+//!
+//! Base images are one layer of Debian's static busybox. Nothing is asked of the network but
+//! registries in this process. What a test needs besides and does not find (a tool, root) is said
+//! on standard error and fails where `CI` is set.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod cache;
+mod cache_mounts;
+mod container;
+mod disk;
+mod failures;
+mod fixture;
+mod hostile;
+mod interrupt;
+mod mounts;
+mod outputs;
+mod parallel;
+mod registry;
+mod rootless;
+mod secrets;

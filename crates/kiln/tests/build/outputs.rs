@@ -1,0 +1,242 @@
+//! `--output`, names and files about the image; what other tools make of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture::{EPOCH, Project, has_tool, is_root, run};
+
+fn project() -> Project {
+    let project = Project::new(
+        "FROM base\nRUN mkdir /d; echo x > /d/f; chown 5:6 /d/f; chmod 4755 /d/f; ln /d/f /d/g; \
+         ln -s f /d/l; rm /etc/group; touch -d @1000000000 /d/f\n\
+         ENV GREETING=hello\nUSER alice\nWORKDIR /d\nENTRYPOINT [\"/bin/sh\"]\nCMD [\"-c\", \"cat f\"]\n\
+         LABEL a=b\nEXPOSE 80/tcp\nHEALTHCHECK --interval=3s CMD true\n",
+    );
+    project.write("app/f", "f");
+    project
+}
+
+/// Entries of a tar archive by name: mode, owner, link.
+fn entries(archive: &[u8]) -> BTreeMap<String, String> {
+    let mut entries = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries().unwrap() {
+        let entry = entry.unwrap();
+        let header = entry.header();
+        let link = entry.link_name().unwrap().map(|link| format!(" -> {}", link.display()));
+        let text = format!(
+            "{:o} {}:{}{}",
+            header.mode().unwrap(),
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+            link.unwrap_or_default()
+        );
+        entries.insert(entry.path().unwrap().display().to_string(), text);
+    }
+    entries
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap()
+}
+
+fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
+    let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    let bytes = fs::read(layout.join("blobs/sha256").join(digest)).unwrap();
+    assert_eq!(bytes.len() as u64, descriptor["size"].as_u64().unwrap());
+    assert_eq!(kiln_core::digest::BlobDigest::of(&bytes).hex(), digest);
+    bytes
+}
+
+#[test]
+fn an_oci_image_as_file_directory_and_stream_is_the_same() {
+    let project = project();
+    let build = |output: &str| {
+        let mut command = project.build_command(&["-o", output, "-t", "app:1", "-t", "other"]);
+        run(command.env("SOURCE_DATE_EPOCH", EPOCH)).expect_code(0)
+    };
+    build("type=oci,dest=app.tar");
+    build("type=oci,tar=false,dest=layout");
+    let stream = build("type=oci").stdout;
+    let file = fs::read(project.at("app.tar")).unwrap();
+    assert!(file == stream);
+    let unpacked = project.at("unpacked");
+    tar::Archive::new(file.as_slice()).unpack(&unpacked).unwrap();
+    let index = json(&fs::read(unpacked.join("index.json")).unwrap());
+    assert_eq!(index, json(&fs::read(project.at("layout/index.json")).unwrap()));
+    let names: Vec<&str> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["annotations"]["io.containerd.image.name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["docker.io/library/app:1", "docker.io/library/other:latest"]);
+    for layout in [&unpacked, &project.at("layout")] {
+        let manifest = json(&blob(layout, &index["manifests"][0]));
+        let config = json(&blob(layout, &manifest["config"]));
+        for layer in manifest["layers"].as_array().unwrap() {
+            blob(layout, layer);
+        }
+        assert_eq!(config["config"]["User"], "alice");
+        assert_eq!(config["created"], "2023-11-14T22:13:20Z");
+    }
+    // An output goes nowhere else: the store has no image of it.
+    assert_eq!(project.kiln(&["images", "-q"]).stdout(), "");
+}
+
+#[test]
+fn every_compression_holds_the_same_layers() {
+    let project = project();
+    let diff_ids: Vec<Value> = ["gzip", "zstd", "uncompressed"]
+        .into_iter()
+        .map(|compression| {
+            let output = format!("type=oci,tar=false,dest={compression},compression={compression}");
+            project.build(&["-o", &output]);
+            let layout = project.at(compression);
+            let index = json(&fs::read(layout.join("index.json")).unwrap());
+            let manifest = json(&blob(&layout, &index["manifests"][0]));
+            let layer = manifest["layers"].as_array().unwrap().last().unwrap().clone();
+            let end = layer["mediaType"].as_str().unwrap().rsplit(['.', '+']).next().unwrap();
+            let suffix = if compression == "uncompressed" { "tar" } else { compression };
+            assert_eq!(end, suffix);
+            json(&blob(&layout, &manifest["config"]))["rootfs"]["diff_ids"].clone()
+        })
+        .collect();
+    assert_eq!(diff_ids[0], diff_ids[1]);
+    assert_eq!(diff_ids[0], diff_ids[2]);
+}
+
+#[test]
+fn files_as_directory_and_as_archive() {
+    let project = project();
+    let files = project.build_files(&[]);
+    assert_eq!(fs::read_to_string(files.join("d/f")).unwrap(), "x\n");
+    assert!(!files.join("etc/group").exists());
+    assert!(files.join("etc/passwd").exists());
+    assert_eq!(fs::read_link(files.join("d/l")).unwrap(), Path::new("f"));
+    project.build(&["-o", "type=tar,dest=files.tar"]);
+    let archive = fs::read(project.at("files.tar")).unwrap();
+    assert!(project.build(&["-o", "-"]).stdout == archive);
+    let entries = entries(&archive);
+    assert_eq!(entries["d/f"], "4755 5:6");
+    assert_eq!(entries["d/g"], "4755 5:6 -> d/f");
+    assert_eq!(entries["d/l"], "777 0:0 -> f");
+    assert!(!entries.contains_key("etc/group") && !entries.contains_key("etc/.wh.group"));
+}
+
+#[test]
+fn an_output_replaces_a_file_only_when_it_is_whole() {
+    let project = project();
+    project.write("app.tar", "old");
+    project.dockerfile("FROM base\nRUN false\n");
+    project.try_build(&["-o", "type=oci,dest=app.tar"]).expect_code(1);
+    assert_eq!(project.read("app.tar"), "old");
+    let shown = project.failure(&["-o", "type=oci,dest=no/such/app.tar"]);
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn several_outputs_of_one_build() {
+    let project = project();
+    project.build(&["-o", "type=oci,dest=a.tar", "-o", "files", "-o", "type=tar,dest=b.tar"]);
+    assert!(project.at("a.tar").exists() && project.at("files/d/f").exists());
+    assert!(project.at("b.tar").exists());
+}
+
+#[test]
+fn files_about_the_image() {
+    let project = project();
+    let run = project.build(&["-q", "-t", "app", "--iidfile=id", "--metadata-file=metadata"]);
+    let id = project.read("id");
+    assert_eq!(run.stdout().trim_end(), id);
+    assert_eq!(run.stderr, "");
+    let metadata = json(project.read("metadata").as_bytes());
+    assert_eq!(metadata["containerimage.config.digest"], id);
+    assert_eq!(metadata["image.name"], "docker.io/library/app:latest");
+    let inspected = json(&project.kiln(&["inspect", "app"]).stdout);
+    assert_eq!(inspected["id"], id);
+    assert_eq!(inspected["digest"], metadata["containerimage.digest"]);
+}
+
+#[test]
+fn two_platforms_are_one_index() {
+    let project = Project::new("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n");
+    for arch in ["amd64", "arm64"] {
+        project.write(&format!("app/{arch}"), arch);
+    }
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    project.build(&[platforms, "-t", "app", "-o", "type=oci,tar=false,dest=layout"]);
+    let layout = project.at("layout");
+    let index = json(&fs::read(layout.join("index.json")).unwrap());
+    let inner = json(&blob(&layout, &index["manifests"][0]));
+    let found: Vec<&str> = inner["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let config = json(&blob(&layout, &json(&blob(&layout, entry))["config"]));
+            assert_eq!(config["architecture"], entry["platform"]["architecture"]);
+            entry["platform"]["architecture"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(found, ["amd64", "arm64"]);
+    project.build(&[platforms, "-t", "app"]).assert_cached();
+    assert_eq!(project.kiln(&["inspect", "app"]).code(), 0);
+    let files = project.build_files(&[platforms]);
+    assert_eq!(fs::read_to_string(files.join("linux_arm64/arch")).unwrap(), "arm64");
+    project.assert_whole();
+}
+
+#[test]
+fn several_targets_have_no_output() {
+    let project = Project::new("FROM base AS a\nRUN echo ran\nFROM base AS b\n");
+    let shown = project.failure(&["--target=a,b", "-o", "out"]);
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn skopeo_reads_what_was_written() {
+    if !has_tool("skopeo") {
+        return;
+    }
+    let project = project();
+    project.build(&["-t", "app:1", "-o", "type=oci,dest=app.tar"]);
+    project.build(&["-t", "app:1"]);
+    let digests = ["oci-archive:app.tar:1", "oci-archive:app.tar"].map(|source| {
+        let mut command = Command::new("skopeo");
+        project.set_up(&mut command);
+        let inspected = run(command.args(["inspect", source])).expect_code(0);
+        let inspected = json(&inspected.stdout);
+        assert_eq!(inspected["Labels"]["a"], "b");
+        inspected["Digest"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(digests[0], digests[1]);
+    // The store is an OCI layout that other tools read in place.
+    let store = json(&fs::read(project.store().join("index.json")).unwrap());
+    let name = store["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].clone();
+    let mut command = Command::new("skopeo");
+    project.set_up(&mut command);
+    let source = format!("oci:store:{}", name.as_str().unwrap());
+    run(command.args(["copy", &source, "dir:copied"])).expect_code(0);
+}
+
+#[test]
+fn umoci_unpacks_what_was_written() {
+    if !has_tool("umoci") || !is_root() {
+        return;
+    }
+    let project = project();
+    project.build(&["-t", "app:1", "-o", "type=oci,tar=false,dest=layout"]);
+    let mut command = Command::new("umoci");
+    project.set_up(&mut command);
+    run(command.args(["unpack", "--image=layout:1", "bundle"])).expect_code(0);
+    let rootfs = project.at("bundle/rootfs");
+    assert_eq!(fs::read_to_string(rootfs.join("d/f")).unwrap(), "x\n");
+    assert!(!rootfs.join("etc/group").exists());
+    let config = json(&fs::read(project.at("bundle/config.json")).unwrap());
+    assert_eq!(config["process"]["user"]["uid"], 1000);
+    assert_eq!(config["process"]["cwd"], "/d");
+}
