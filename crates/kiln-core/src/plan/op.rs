@@ -242,6 +242,23 @@ pub struct CopyOp {
     pub epoch: Option<i64>,
 }
 
+impl CopyOp {
+    /// A copy into the root directory that changes nothing on the way.
+    pub fn plain(sources: Vec<CopyFrom>) -> Self {
+        Self {
+            sources,
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            excludes: Vec::new(),
+            parents: Parents::Drop,
+            link: Link::No,
+            unpack: Unpack::No,
+            epoch: None,
+        }
+    }
+}
+
 /// Whether a copy is independent of its destination's file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Link {

@@ -9,8 +9,7 @@ use super::request::{
 use super::scope::{Environment, platform_args, unused_build_args};
 use super::stage::{StageState, empty_image};
 use super::{
-    CopyFrom, CopyOp, FileOp, Input, Link, Op, Parents, Plan, Planning, SourceOp, Step, Target,
-    Unpack, instructions,
+    CopyFrom, CopyOp, FileOp, Input, Op, Plan, Planning, SourceOp, Step, Target, instructions,
 };
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::digest::StepId;
@@ -460,17 +459,7 @@ impl<'a> Planner<'a> {
     fn directory_as_root(&mut self, context: String, span: Span) -> Input {
         let title = format!("[context {context}] as a root file system");
         let source = self.context(Some(context));
-        let copy = CopyOp {
-            sources: vec![CopyFrom::Input { input: 1, path: "/".to_owned() }],
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            excludes: Vec::new(),
-            parents: Parents::Drop,
-            link: Link::No,
-            unpack: Unpack::No,
-            epoch: None,
-        };
+        let copy = CopyOp::plain(vec![CopyFrom::Input { input: 1, path: "/".to_owned() }]);
         self.add(Op::File(FileOp::Copy(copy)), vec![Input::Scratch, source], span, title)
     }
 
