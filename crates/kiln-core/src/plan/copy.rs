@@ -97,7 +97,7 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
                 flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
             }
             "parents" | "link" => {}
-            _ => return refuse_flag(planner, copy, flag),
+            _ => return refuse_flag(planner, state, copy, flag),
         }
     }
     Ok(flags)
@@ -114,11 +114,18 @@ fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String, Stuck> {
     planner.fail(Diagnostic::error("variable-in-from", word.span, message).with_help(help))
 }
 
-fn refuse_flag(planner: &mut Planner<'_>, copy: &Copy, flag: &Flag) -> Result<Flags, Stuck> {
-    let remote = copy
-        .sources
-        .iter()
-        .any(|source| matches!(source, CopySource::Path(word) if is_remote(&word.text)));
+fn refuse_flag(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    copy: &Copy,
+    flag: &Flag,
+) -> Result<Flags, Stuck> {
+    let mut remote = false;
+    for source in &copy.sources {
+        if let CopySource::Path(word) = source {
+            remote |= is_remote(&planner.expand(word, &state.env)?);
+        }
+    }
     let message = match flag.name.as_str() {
         "checksum" if !remote => "checksum requires HTTP(S) or Git sources".to_owned(),
         name => {
