@@ -59,6 +59,15 @@ pub enum SourceOp {
         /// Its layers, lowest first.
         diff_ids: Vec<DiffId>,
     },
+    /// A file of the web, as the only file of a file system.
+    Download {
+        /// Its HTTP(S) address.
+        url: String,
+        /// What it is called.
+        name: String,
+        /// `--checksum`: what it must be.
+        checksum: Option<BlobDigest>,
+    },
     /// A directory of files of the user's: `None` is the build context, else a named context.
     Context {
         /// Normalised name.

@@ -408,6 +408,12 @@ impl<'a> Planner<'a> {
         self.add(Op::Source(SourceOp::Context { name }), Vec::new(), Span::default(), title)
     }
 
+    /// Whether an input is a file of the web.
+    pub(super) fn is_download(&self, input: Input) -> bool {
+        let Input::Step(id) = input else { return false };
+        matches!(self.steps.get(&id), Some(Step { op: Op::Source(SourceOp::Download { .. }), .. }))
+    }
+
     /// Adds a step, or finds the equal one.
     pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
         let step = Step::new(op, inputs, span, name);
