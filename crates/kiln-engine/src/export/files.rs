@@ -122,17 +122,19 @@ fn archive(
     targets: &[(&Target, Snapshot)],
     mut out: &mut dyn Write,
 ) -> Result<(), BuildError> {
+    let clamp_mtime = targets.first().and_then(|(target, _)| target.epoch);
+    let options = TarOptions { clamp_mtime, ..TarOptions::default() };
     if let [(_, snapshot)] = targets
         && !snapshot.layers().is_empty()
     {
         let (index, files) = merged(solver, snapshot)?;
-        return Ok(write_tar(&index, &files.path, &TarOptions::default(), &mut out)?);
+        return Ok(write_tar(&index, &files.path, &options, &mut out)?);
     }
     // Several platforms: side by side in one directory first.
     let working = solver.engine.store.layers().begin()?;
     to_directory(solver, targets, &working.upper)?;
     let index = scan(&working.upper)?;
-    Ok(write_tar(&index, &working.upper, &TarOptions::default(), &mut out)?)
+    Ok(write_tar(&index, &working.upper, &options, &mut out)?)
 }
 
 /// The files of a snapshot under one path, for as long as this lives.

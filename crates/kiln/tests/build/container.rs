@@ -135,7 +135,11 @@ fn images_are_listed_shown_and_removed() {
         "untagged: docker.io/library/app:latest\nuntagged: docker.io/library/app:3\n"
     );
     let run = project.kiln(&["rmi", "app"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[no-image]: no image `app` in the store
+     help: `kiln images` lists them
+    ");
     assert_eq!(project.kiln(&["run", "team/other:2"]).stdout(), "of the image\n");
     project.build(&["-t", "app"]);
     project.assert_whole();

@@ -30,7 +30,16 @@ fn full(dockerfile: &str, more: &str) -> String {
 #[test]
 fn a_copy_that_does_not_fit() {
     if is_root() {
-        insta::assert_snapshot!(full("FROM base\nCOPY big /\n", ""), @"");
+        insta::assert_snapshot!(full("FROM base\nCOPY big /\n", ""), @r"
+        exit 0
+        error[environment]: cannot write [dir]/store/tmp/5acc1a5bdbe5de054b08f9a6a428017e/tb24ec3ca2a79bba8282eed603ce3a9c1: No space left on device (os error 28)
+         help: free some space, or put the store elsewhere with `KILN_ROOT`
+        ---
+        code 3
+        0 images, 1 layer, 1 blob, 0 cache records: whole
+        code 0
+        code 0
+        ");
     }
 }
 
@@ -39,7 +48,16 @@ fn a_command_whose_files_do_not_fit() {
     if is_root() {
         let dockerfile = "FROM base\nRUN dd if=/dev/zero of=/big bs=64k count=200 2>&1 | grep -v records\n\
                           RUN test $(stat -c %s /big) = 13107200\n";
-        insta::assert_snapshot!(full(dockerfile, ""), @"");
+        insta::assert_snapshot!(full(dockerfile, ""), @r"
+        exit 0
+        error[environment]: cannot write [dir]/store/tmp/10660db5d103ed70dfe332a05d8a38f1/d3480c1d91f05d582d3d8c01a9e5553a/layer/index: No space left on device (os error 28)
+         help: free some space, or put the store elsewhere with `KILN_ROOT`
+        ---
+        code 3
+        0 images, 1 layer, 1 blob, 0 cache records: whole
+        code 0
+        code 0
+        ");
     }
 }
 
@@ -50,7 +68,14 @@ fn a_base_that_does_not_fit() {
         let script = "mount -o remount,size=3m store; \"$@\"; echo code $?; \"$KILN\" fsck; \
                       mount -o remount,size=60m store; \"$@\"; echo code $?";
         let run = on_a_small_disk(&project, script);
-        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @"");
+        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @r"
+        exit 0
+        error[environment]: cannot write [dir]/store/tmp/4bc29e9e1400bcdbb7c5fc85545e25d4/5e91a84b08b4327fe2ba267b1436d8d8/layer/fs/bin/busybox
+        ---
+        code 3
+        0 images, 0 layers, 1 blob, 0 cache records: whole
+        code 0
+        ");
     }
 }
 
@@ -63,6 +88,18 @@ fn an_output_that_does_not_fit() {
                       for o in type=oci,dest=out/a type=local,dest=out/b type=tar,dest=out/c; do \
                       \"$@\" -o $o; echo code $?; done; ls out; \"$KILN\" fsck";
         let run = on_a_small_disk(&project, script);
-        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @"");
+        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @r"
+        exit 0
+        error[environment]: write out/a.kiln-16891: No space left on device (os error 28)
+         help: free some space
+        error: cannot write the output: read [dir]/store/layers/5b27b54d33050b98b8e9fb6ecaf2eda2/fs/bin/busybox: No space left on device (os error 28)
+        error[environment]: cannot write a layer archive
+        ---
+        code 3
+        code 2
+        code 3
+        b
+        0 images, 2 layers, 4 blobs, 1 cache record: whole
+        ");
     }
 }
