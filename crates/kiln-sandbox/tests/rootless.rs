@@ -20,6 +20,13 @@ use kiln_sandbox::{Access, Error, ExitStatus, Mount, MountKind, Network, mount_d
 const NOBODY: u32 = 65534;
 
 fn main() {
+    // What a test runner asks for before it runs anything: the names of the tests.
+    if std::env::args().any(|arg| arg == "--list") {
+        if !std::env::args().any(|arg| arg == "--ignored") {
+            println!("ordinary_user: test");
+        }
+        return;
+    }
     let mut args = std::env::args().skip(1);
     match (args.next().as_deref(), args.next()) {
         (Some("as-nobody"), Some(directory)) => as_nobody(Path::new(&directory)),

@@ -261,19 +261,14 @@ impl<'a> Planner<'a> {
             None => None,
             Some(word) => Some(self.parse_platform(word, &globals)?),
         };
-        let label = stage
-            .from
-            .name
-            .as_ref()
-            .map_or_else(|| format!("stage-{index}"), |name| name.value.to_lowercase());
-
+        let span = stage.from.image.span;
         // A context of the stage's own name stands in for all that the stage would do.
         let own = stage.from.name.as_ref().map(|name| normalize_context_name(&name.value));
         if let Some(context) = own.filter(|own| self.request.named_contexts.contains_key(own)) {
-            return self.base(Named::Context(context), platform, stage.from.image.span, &label);
+            return self.base(Named::Context(context), platform, span, Some(index));
         }
-        let named = self.name(&image, index, stage.from.image.span)?;
-        let mut state = self.base(named, platform, stage.from.image.span, &label)?;
+        let named = self.name(&image, index, span)?;
+        let mut state = self.base(named, platform, span, Some(index))?;
         state.created = self.created();
         self.run_stage(stage, index, &mut state)?;
         Ok(state)
@@ -286,6 +281,7 @@ impl<'a> Planner<'a> {
         index: usize,
         state: &mut StageState,
     ) -> Result<(), Stuck> {
+        let layers = self.layer_count(index, &state.image);
         let mut triggers = Vec::new();
         for text in state.image.config.on_build.take().unwrap_or_default() {
             let mut trigger = match parse_trigger(&text, self.dockerfile.directives.escape) {
@@ -301,13 +297,10 @@ impl<'a> Planner<'a> {
             triggers.push(trigger);
         }
         let own: Vec<&Instruction> = stage.instructions.iter().collect();
-        let total = triggers.iter().chain(own.iter().copied()).filter(|i| makes_layer(i)).count()
-            + usize::from(
-                matches!(state.root, Input::Step(_)) && !self.is_stage(&stage.from.image, index),
-            );
-        let mut position = total.saturating_sub(
-            triggers.iter().chain(own.iter().copied()).filter(|i| makes_layer(i)).count(),
-        );
+        let is_loaded =
+            matches!(state.root, Input::Step(_)) && !self.is_stage(&stage.from.image, index);
+        let mut position = usize::from(is_loaded);
+        let total = layers + position;
         for (instruction, prefix) in
             triggers.iter().map(|t| (t, "ONBUILD ")).chain(own.into_iter().map(|i| (i, "")))
         {
@@ -323,6 +316,20 @@ impl<'a> Planner<'a> {
             instructions::apply(self, state, instruction, &place)?;
         }
         Ok(())
+    }
+
+    /// How many layers the instructions of a stage make, triggers of its base included.
+    fn layer_count(&self, index: usize, base: &ImageConfig) -> usize {
+        let escape = self.dockerfile.directives.escape;
+        let texts = base.config.on_build.iter().flatten();
+        let triggers = texts.filter_map(|text| parse_trigger(text, escape).ok());
+        let own = self.dockerfile.stages[index].instructions.iter();
+        triggers.filter(makes_layer).count() + own.filter(|own| makes_layer(own)).count()
+    }
+
+    /// A stage's name, or `stage-N`.
+    fn stage_label(&self, index: usize) -> String {
+        stage_name(self.dockerfile, index).unwrap_or_else(|| format!("stage-{index}"))
     }
 
     fn step_label(&self, stage: &str, platform: &Platform) -> String {
@@ -390,7 +397,7 @@ impl<'a> Planner<'a> {
             {
                 Ok(self.context(Some(context)))
             }
-            other => Ok(self.base(other, None, span, name)?.root),
+            other => Ok(self.base(other, None, span, None)?.root),
         }
     }
 
@@ -411,40 +418,41 @@ impl<'a> Planner<'a> {
         Input::Step(id)
     }
 
+    /// What a name stands for, as the begin of a stage: of `stage`, or of none.
     fn base(
         &mut self,
         named: Named,
         platform: Option<Platform>,
         span: Span,
-        label: &str,
+        stage: Option<usize>,
     ) -> Result<StageState, Stuck> {
         let target = self.platform.clone();
         let platform = platform.unwrap_or_else(|| target.clone());
         let mut state = match named {
             // As with BuildKit, only what is loaded can be of another platform.
-            Named::Scratch => StageState::new(Input::Scratch, empty_image(&target), target, label),
-            Named::Stage(stage) => {
-                let mut state = (*self.stage(stage)?).clone();
-                label.clone_into(&mut state.name);
+            Named::Scratch => StageState::new(Input::Scratch, empty_image(&target), target),
+            Named::Stage(below) => {
+                let mut state = (*self.stage(below)?).clone();
                 state.enter();
                 state
             }
             Named::Image(reference) => {
-                self.image(ImageSource::Reference(reference), platform, span, label)
+                self.image(ImageSource::Reference(reference), platform, span, stage)
             }
             Named::Context(context) => match self.request.named_contexts[&context].clone() {
                 ContextKind::Image(reference) => {
-                    self.image(ImageSource::Reference(reference), platform, span, label)
+                    self.image(ImageSource::Reference(reference), platform, span, stage)
                 }
                 ContextKind::Layout => {
-                    self.image(ImageSource::Layout { context }, platform, span, label)
+                    self.image(ImageSource::Layout { context }, platform, span, stage)
                 }
                 ContextKind::Directory => {
                     let root = self.directory_as_root(context, span);
-                    StageState::new(root, empty_image(&platform), platform, label)
+                    StageState::new(root, empty_image(&platform), platform)
                 }
             },
         };
+        state.name = stage.map_or_else(String::new, |index| self.stage_label(index));
         state.created = self.created();
         Ok(state)
     }
@@ -472,14 +480,14 @@ impl<'a> Planner<'a> {
         source: ImageSource,
         platform: Platform,
         span: Span,
-        label: &str,
+        stage: Option<usize>,
     ) -> StageState {
         let need = ImageNeed { source: source.clone(), platform: platform.to_string() };
         let Some(fact) = self.facts.images.get(&need) else {
             // Walk on over an empty image, to ask for all that is needed at once.
             self.needs.insert(need);
             let image = empty_image(&platform);
-            return StageState::new(Input::Scratch, image, platform, label);
+            return StageState::new(Input::Scratch, image, platform);
         };
         let shown = match &source {
             ImageSource::Reference(reference) => reference.to_string(),
@@ -491,7 +499,15 @@ impl<'a> Planner<'a> {
         let root = if fact.diff_ids.is_empty() {
             Input::Scratch
         } else {
-            let title = format!("[{}] FROM {shown}", self.step_label(label, &platform).trim_end());
+            let title = match stage {
+                None => format!("FROM {shown}"),
+                Some(index) => {
+                    let label = self.step_label(&self.stage_label(index), &platform);
+                    let total = self.layer_count(index, &image) + 1;
+                    let width = total.to_string().len();
+                    format!("[{label}{:width$}/{total}] FROM {shown}", 1)
+                }
+            };
             let op = SourceOp::Image {
                 source,
                 manifest: fact.manifest,
@@ -502,7 +518,7 @@ impl<'a> Planner<'a> {
         // A stage runs as what its image is, when that is the requested system.
         let actual = image.platform();
         let platform = if platform.accepts(&actual).is_some() { platform } else { actual };
-        StageState::new(root, image, platform, label)
+        StageState::new(root, image, platform)
     }
 
     fn parse_platform(&mut self, word: &Word, globals: &Environment) -> Result<Platform, Stuck> {

@@ -33,7 +33,7 @@ pub(super) struct StageState {
 
 impl StageState {
     /// A stage over an image's config (or over nothing).
-    pub(super) fn new(root: Input, image: ImageConfig, platform: Platform, name: &str) -> Self {
+    pub(super) fn new(root: Input, image: ImageConfig, platform: Platform) -> Self {
         let mut state = Self {
             root,
             image,
@@ -41,7 +41,7 @@ impl StageState {
             args: Vec::new(),
             platform,
             has_cmd: false,
-            name: name.to_owned(),
+            name: String::new(),
             created: None,
         };
         state.enter();

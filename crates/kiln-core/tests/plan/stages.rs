@@ -82,12 +82,12 @@ fn several_platforms_share_what_is_not_of_a_platform() {
         1 linux/arm64 = #7
         "#);
     assert_snapshot!(names(file, &request), @r"
-        [linux/amd64 tool] FROM docker.io/library/base:latest
+        [linux/amd64 tool 1/2] FROM docker.io/library/base:latest
         [linux/amd64 tool 2/2] RUN compile
         [linux/amd64 stage-1 2/3] COPY --from=tool /out /out
         [internal] load build context
         [linux/amd64 stage-1 3/3] COPY f /f
-        [linux/arm64 stage-1] FROM docker.io/library/base:latest
+        [linux/arm64 stage-1 1/3] FROM docker.io/library/base:latest
         [linux/arm64 stage-1 2/3] COPY --from=tool /out /out
         [linux/arm64 stage-1 3/3] COPY f /f
         ");
@@ -155,7 +155,7 @@ fn names_of_steps_count_what_makes_layers() {
     let file = "FROM base AS app\nARG V=1\nENV A=1\nRUN one $V $UNSET\nWORKDIR /w\n\
                 FROM app\ncopy a b\nRUN <<EOF\nfirst\nsecond\nEOF\n";
     assert_snapshot!(names(file, &request()), @r"
-        [app] FROM docker.io/library/base:latest
+        [app 1/3] FROM docker.io/library/base:latest
         [app 2/3] RUN one 1 $UNSET
         [app 3/3] WORKDIR /w
         [internal] load build context

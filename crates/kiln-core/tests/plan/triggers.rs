@@ -29,8 +29,8 @@ fn triggers_of_an_image_run_first_with_the_args_of_nobody() {
         "#);
     assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"Env":["A="]}"#);
     assert_snapshot!(names(file, &request()), @r"
-        [stage-1] FROM docker.io/library/trigger:latest
-        [data] FROM docker.io/library/base:latest
+        [stage-1 1/4] FROM docker.io/library/trigger:latest
+        [data 1/2] FROM docker.io/library/base:latest
         [data 2/2] RUN make
         [stage-1 2/4] ONBUILD COPY --from=data /d /d
         [stage-1 3/4] ONBUILD RUN triggered

@@ -196,7 +196,7 @@ fn devices_are_the_usual_ones() {
     let fixture = Fixture::new();
     assert_eq!(
         output(&fixture.sh("cd /dev; echo *")),
-        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n"
+        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero\n"
     );
     let script = "cd /dev; stat -c '%n %F %a %t:%T' null zero full random urandom tty; stat -c '%n %a' shm mqueue . pts/ptmx";
     insta::assert_snapshot!(output(&fixture.sh(script)), @r"

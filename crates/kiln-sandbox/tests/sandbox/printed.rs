@@ -57,7 +57,6 @@ fn as_root() {
     link /dev/stdout to /proc/self/fd/1
     link /dev/stderr to /proc/self/fd/2
     link /dev/ptmx to pts/ptmx
-    link /dev/core to /proc/kcore
     make directory /dev/pts
     mount devpts on /dev/pts (newinstance,ptmxmode=0666,mode=0620,gid=5,nosuid,noexec)
     make directory /dev/shm

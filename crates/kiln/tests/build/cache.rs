@@ -179,7 +179,8 @@ fn unused_build_args_and_names_change_nothing() {
     project.build(&[]);
     // Times do not count, nor does where things stand in the file.
     project.write("app/f", "1");
-    project.dockerfile("# comment\n\nFROM base AS other\nARG A\nCOPY f /f\nFROM other\nRUN cat /f\n");
+    project
+        .dockerfile("# comment\n\nFROM base AS other\nARG A\nCOPY f /f\nFROM other\nRUN cat /f\n");
     project.build(&[]).assert_cached();
     // A mode does.
     use std::os::unix::fs::PermissionsExt;

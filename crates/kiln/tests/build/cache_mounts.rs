@@ -14,7 +14,9 @@ fn a_cache_mount_lives_longer_than_the_build_and_is_in_no_image() {
     project.dockerfile("FROM base\nRUN --mount=type=cache,id=/var/c,target=/x cat /x/log\n");
     assert_eq!(project.build(&[]).output(), "1\n2\n");
     // --no-cache begins with an empty one.
-    project.dockerfile("FROM base\nRUN --mount=type=cache,target=/var/c ls /var/c; touch /var/c/new\n");
+    project.dockerfile(
+        "FROM base\nRUN --mount=type=cache,target=/var/c ls /var/c; touch /var/c/new\n",
+    );
     assert_eq!(project.build(&["--no-cache"]).output(), "");
     assert_eq!(project.build(&["--no-cache"]).output(), "");
     project.assert_whole();
@@ -56,7 +58,8 @@ fn a_private_mount_is_not_shared_with_another_command() {
     ));
     assert_eq!(project.build(&[]).output(), "one\ntwo\n");
     // It is taken again when it is free.
-    project.dockerfile("FROM base\nRUN --mount=type=cache,target=/c,sharing=private ls /c | wc -l\n");
+    project
+        .dockerfile("FROM base\nRUN --mount=type=cache,target=/c,sharing=private ls /c | wc -l\n");
     assert_eq!(project.build(&[]).output(), "1\n");
 }
 

@@ -26,7 +26,10 @@ fn a_container_runs_as_the_image_says() {
         run.stdout()
     };
     assert_eq!(out(&["app"]), "of the image\n");
-    assert_eq!(out(&["app", "pwd; id -u; id -g; echo $A $HOME"]), "/srv\n1000\n1001\nimage /home/alice\n");
+    assert_eq!(
+        out(&["app", "pwd; id -u; id -g; echo $A $HOME"]),
+        "/srv\n1000\n1001\nimage /home/alice\n"
+    );
     assert_eq!(out(&["-e", "A=flag", "-e", "B=c d", "app", "echo $A $B"]), "flag c d\n");
     assert_eq!(out(&["-w", "/tmp", "-u", "7:8", "app", "pwd; id -u; id -g"]), "/tmp\n7\n8\n");
     assert_eq!(out(&["--entrypoint", "echo", "app", "x", "y"]), "x y\n");
@@ -79,7 +82,8 @@ fn standard_input_is_connected_when_asked_for() {
 #[test]
 fn signals_are_handed_on() {
     let project = project();
-    let script = "trap 'echo ended >&2; exit 9' TERM; echo begun >&2; while true; do sleep 0.05; done";
+    let script =
+        "trap 'echo ended >&2; exit 9' TERM; echo begun >&2; while true; do sleep 0.05; done";
     let mut container = start(&mut project.command(&["run", "app", script]));
     container.wait_for("begun");
     container.signal(Signal::TERM);
@@ -118,7 +122,9 @@ fn images_are_listed_shown_and_removed() {
     let listed = project.kiln(&["images", "--format=json"]).stdout();
     let names: Vec<String> = listed
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned()
+        })
         .collect();
     assert_eq!(
         names,

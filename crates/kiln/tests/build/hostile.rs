@@ -34,7 +34,8 @@ fn links_of_a_context_do_not_lead_out_of_it() {
     project.dockerfile("FROM base\nRUN --mount=type=bind,source=link,target=/m cat /m/passwd\n");
     project.try_build(&[]).expect_code(1);
     // A link is copied as a link when the directory that it is in is copied.
-    project.dockerfile("FROM base\nCOPY . /all\nRUN readlink /all/link; ls /all/link/ 2>&1; true\n");
+    project
+        .dockerfile("FROM base\nCOPY . /all\nRUN readlink /all/link; ls /all/link/ 2>&1; true\n");
     let run = project.build(&[]);
     assert!(!run.output().contains("passwd"), "{}", run.output());
 }
@@ -137,7 +138,9 @@ fn a_layout_does_not_name_files_outside() {
 
 #[test]
 fn triggers_of_a_base_image_run_in_the_sandbox() {
-    let project = Project::new("FROM base\nONBUILD RUN echo trigger > /triggered; mount -t tmpfs x /tmp 2>&1; true\nONBUILD COPY --from=base /etc/passwd /copied\n");
+    let project = Project::new(
+        "FROM base\nONBUILD RUN echo trigger > /triggered; mount -t tmpfs x /tmp 2>&1; true\nONBUILD COPY --from=base /etc/passwd /copied\n",
+    );
     project.build(&["-t", "trigger"]);
     project.dockerfile("FROM trigger\nRUN cat /triggered; test -e /copied\n");
     let run = project.build(&[]);
@@ -173,7 +176,9 @@ fn a_command_sees_nothing_of_the_host() {
 
 #[test]
 fn a_command_cannot_keep_the_build_open() {
-    let project = Project::new("FROM base\nRUN (sleep 100 > /dev/null 2>&1 &) ; (sleep 100 &) ; echo done\nRUN echo next\n");
+    let project = Project::new(
+        "FROM base\nRUN (sleep 100 > /dev/null 2>&1 &) ; (sleep 100 &) ; echo done\nRUN echo next\n",
+    );
     let run = project.build(&[]);
     assert_eq!(run.output(), "done\nnext\n");
 }

@@ -52,7 +52,8 @@ fn the_ignore_file_counts_for_mounts() {
 
 #[test]
 fn files_of_a_context_belong_to_root() {
-    let project = Project::new("FROM base\nRUN --mount=type=bind,target=/s stat -c '%u %g %a %n' /s /s/f\n");
+    let project =
+        Project::new("FROM base\nRUN --mount=type=bind,target=/s stat -c '%u %g %a %n' /s /s/f\n");
     let file = project.write("app/f", "");
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(file, Some(12345), Some(12345)).unwrap();

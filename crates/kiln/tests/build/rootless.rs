@@ -20,7 +20,8 @@ impl User {
         }
         let name = format!("kiln{}{suffix}", std::process::id());
         let mut command = Command::new("useradd");
-        run(command.args(["--no-create-home", "--no-user-group", "--gid=100", &name])).expect_code(0);
+        run(command.args(["--no-create-home", "--no-user-group", "--gid=100", &name]))
+            .expect_code(0);
         let id = run(Command::new("id").args(["-u", &name])).expect_code(0).stdout();
         Some(Self { id: id.trim().parse().unwrap(), name })
     }
@@ -122,7 +123,8 @@ fn an_ordinary_user_makes_the_same_image_as_root() {
 fn without_subordinate_ids_it_is_said_what_does_not_work() {
     let Some(user) = User::new("b") else { return };
     user.subordinate_ids(None);
-    let simple = project(Some(&user), "FROM base\nRUN echo one > /one; stat -c %u /one\nCOPY file /\n");
+    let simple =
+        project(Some(&user), "FROM base\nRUN echo one > /one; stat -c %u /one\nCOPY file /\n");
     let built = run(&mut user.kiln(&simple, &build_arguments())).expect_code(0);
     assert_eq!(built.output(), "0\n");
     let warning = built.stderr.lines().next().unwrap().to_owned();

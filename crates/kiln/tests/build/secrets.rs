@@ -85,7 +85,8 @@ fn secrets_reach_nothing_that_is_kept() {
     let logs = decoded(&raw.stderr);
     assert!(holds(&logs, "***"), "{}", raw.stderr);
     assert_clean(&[raw.stderr.as_bytes(), &logs].concat());
-    let cached = build(&["-o", "type=oci,dest=out/app.tar,compression=uncompressed", "-o=out/files"]);
+    let cached =
+        build(&["-o", "type=oci,dest=out/app.tar,compression=uncompressed", "-o=out/files"]);
     cached.assert_cached();
     assert_clean(cached.stderr.as_bytes());
     assert_clean(&project.kiln(&["inspect", "app"]).stdout);
