@@ -352,8 +352,7 @@ mod tests {
     fn who_comes_while_another_makes_the_mount_shares_it() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let attributes =
-            MountAttributes { mode: 0o755, uid: 0, gid: 0, seeding: Seeding::Empty };
+        let attributes = MountAttributes { mode: 0o755, uid: 0, gid: 0, seeding: Seeding::Empty };
         let attributes = MountAttributes {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),

@@ -330,9 +330,11 @@ impl Layers<'_> {
         diff_id: &DiffId,
     ) -> Result<(), Error> {
         self.store.database().query("note a diff ID", |connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO clamped VALUES (?, ?, ?)")?
-                .execute((id.as_bytes(), epoch, diff_id.as_bytes()))
+            connection.prepare_cached("INSERT OR REPLACE INTO clamped VALUES (?, ?, ?)")?.execute((
+                id.as_bytes(),
+                epoch,
+                diff_id.as_bytes(),
+            ))
         })?;
         Ok(())
     }

@@ -49,7 +49,9 @@ pub(crate) fn pack_image(
                 descriptor.media_type = oci_media_type(&descriptor.media_type).to_owned();
                 (image.diff_ids[*position], descriptor)
             }
-            SnapshotLayer::Built { layer, .. } => pack_layer(solver, layer, (compression, target.epoch))?,
+            SnapshotLayer::Built { layer, .. } => {
+                pack_layer(solver, layer, (compression, target.epoch))?
+            }
         };
         descriptors.push(descriptor);
         let created = match layer {

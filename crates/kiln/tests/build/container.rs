@@ -41,7 +41,10 @@ fn a_container_runs_as_the_image_says() {
 fn its_exit_code_is_kilns() {
     let project = project();
     let code = |command: &str| project.kiln(&["run", "app", command]).code();
-    assert_eq!([code("exit 0"), code("exit 42"), code("sh -c 'kill -9 $$'")], [0, 42, 137]);
+    assert_eq!(
+        [code("exit 0"), code("exit 42"), code("sh -c 'kill -9 $$'; exit $?")],
+        [0, 42, 137]
+    );
     let run = project.kiln(&["run", "--entrypoint=/no/such", "app"]);
     insta::assert_snapshot!(project.show(&run), @"");
     let run = project.kiln(&["run", "ap"]);

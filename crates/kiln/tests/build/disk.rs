@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use kiln_testkit::filters::filter;
+
 use crate::fixture::{KILN, Project, is_root, run};
 
 /// Runs a script with a small file system at `store`, in a mount namespace of its own. `$KILN` is
@@ -23,8 +25,26 @@ fn full(dockerfile: &str, more: &str) -> String {
         "\"$@\"; echo code $?; \"$KILN\" fsck; echo code $?; rm -f app/big; {more} \
          mount -o remount,size=60m store; echo 'FROM base' > app/Dockerfile; \"$@\"; echo code $?"
     );
-    let run = on_a_small_disk(&project, &script);
-    format!("{}---\n{}", project.show(&run), run.stdout())
+    show(&project, &on_a_small_disk(&project, &script))
+}
+
+/// What was printed, without the random names of temporary files.
+fn show(project: &Project, run: &crate::fixture::Run) -> String {
+    let stderr = filter(&run.stderr, &[(project.path(), "[dir]")]);
+    let mut shown = String::new();
+    for word in stderr.split_inclusive(['/', ':', ' ']) {
+        let name = word.trim_end_matches(['/', ':', ' ']);
+        let is_random = name.len() >= 32 && name[1..].bytes().all(|b| b.is_ascii_hexdigit());
+        let has_pid = name.rsplit_once(".kiln-").is_some_and(|(_, pid)| pid.parse::<u32>().is_ok());
+        if is_random {
+            shown.extend(["[id]", &word[name.len()..]]);
+        } else if has_pid {
+            shown.extend([name.rsplit_once('-').unwrap().0, "-[pid]", &word[name.len()..]]);
+        } else {
+            shown.push_str(word);
+        }
+    }
+    format!("{shown}---\n{}", run.stdout())
 }
 
 #[test]
@@ -68,7 +88,7 @@ fn a_base_that_does_not_fit() {
         let script = "mount -o remount,size=3m store; \"$@\"; echo code $?; \"$KILN\" fsck; \
                       mount -o remount,size=60m store; \"$@\"; echo code $?";
         let run = on_a_small_disk(&project, script);
-        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @r"
+        insta::assert_snapshot!(show(&project, &run), @r"
         exit 0
         error[environment]: cannot write [dir]/store/tmp/4bc29e9e1400bcdbb7c5fc85545e25d4/5e91a84b08b4327fe2ba267b1436d8d8/layer/fs/bin/busybox
         ---
@@ -88,7 +108,7 @@ fn an_output_that_does_not_fit() {
                       for o in type=oci,dest=out/a type=local,dest=out/b type=tar,dest=out/c; do \
                       \"$@\" -o $o; echo code $?; done; ls out; \"$KILN\" fsck";
         let run = on_a_small_disk(&project, script);
-        insta::assert_snapshot!(format!("{}---\n{}", project.show(&run), run.stdout()), @r"
+        insta::assert_snapshot!(show(&project, &run), @r"
         exit 0
         error[environment]: write out/a.kiln-16891: No space left on device (os error 28)
          help: free some space

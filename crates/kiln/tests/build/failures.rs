@@ -41,7 +41,7 @@ fn a_command_that_fails() {
 
 #[test]
 fn a_command_that_is_killed() {
-    check!(failure("FROM base\nRUN kill -9 $$\n"), @"exit 0");
+    check!(failure("FROM base\nRUN sh -c 'kill -9 $$'; exit $?\n"), @"");
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn an_output_replaces_a_file_only_when_it_is_whole() {
     project.dockerfile("FROM base\nRUN false\n");
     project.try_build(&["-o", "type=oci,dest=app.tar"]).expect_code(1);
     assert_eq!(project.read("app.tar"), "old");
+    project.dockerfile("FROM base\n");
     let shown = project.failure(&["-o", "type=oci,dest=no/such/app.tar"]);
     insta::assert_snapshot!(shown, @r"
     exit 1
