@@ -46,9 +46,16 @@ fn its_exit_code_is_kilns() {
         [0, 42, 137]
     );
     let run = project.kiln(&["run", "--entrypoint=/no/such", "app"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[run-failed]: app: executable `/no/such` not found in the root file system
+    ");
     let run = project.kiln(&["run", "ap"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[no-image]: no image `ap` in the store
+     help: `kiln images` lists them
+    ");
 }
 
 #[test]

@@ -41,7 +41,14 @@ fn a_command_that_fails() {
 
 #[test]
 fn a_command_that_is_killed() {
-    check!(failure("FROM base\nRUN sh -c 'kill -9 $$'; exit $?\n"), @"");
+    check!(failure("FROM base\nRUN sh -c 'kill -9 $$'; exit $?\n"), @r"
+    exit 1
+    error[run-failed]: `sh -c 'kill -9 $$'; exit $?` did not complete successfully: exit code: 137
+      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+     2 | RUN sh -c 'kill -9 $$'; exit $?
+       | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      why: Killed
+    ");
 }
 
 #[test]

@@ -138,10 +138,7 @@ fn an_output_replaces_a_file_only_when_it_is_whole() {
     let shown = project.failure(&["-o", "type=oci,dest=no/such/app.tar"]);
     insta::assert_snapshot!(shown, @r"
     exit 1
-    error[run-failed]: `false` did not complete successfully: exit code: 1
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
-     2 | RUN false
-       | ^^^^^^^^^
+    error[file]: create no/such/app.tar.kiln-14945: No such file or directory (os error 2)
     ");
 }
 

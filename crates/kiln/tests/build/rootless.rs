@@ -148,5 +148,6 @@ fn without_subordinate_ids_it_is_said_what_does_not_work() {
       --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
      2 | COPY --chown=alice file /
        | ^^^^^^^^^^^^^^^^^^^^^^^^^
+     help: a user without subordinate ids cannot make files of other owners: `kiln doctor` tells how to get some
     ");
 }
