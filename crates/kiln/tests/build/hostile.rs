@@ -196,3 +196,19 @@ fn files_that_need_root_are_deleted_with_the_output() {
     project.build(&["-t", "app"]);
     project.assert_whole();
 }
+
+#[test]
+fn accounts_that_are_no_files_are_none() {
+    // A pipe would be read for ever, a device would be the host's.
+    let project = Project::new(
+        "FROM base\nRUN rm /etc/passwd /etc/group; mknod /etc/passwd p; mkdir /etc/group\n\
+         RUN echo $HOME\nUSER 7\nRUN stat -c %u /proc/self/status\nUSER alice\nRUN true\n",
+    );
+    let run = project.try_build(&[]).expect_code(1);
+    assert_eq!(run.output(), "/\n7\n");
+    assert!(run.stderr.contains("unable to find user alice"), "{}", run.stderr);
+    project.dockerfile(
+        "FROM base\nRUN rm /etc/passwd; ln -s /proc/self/mem /etc/passwd\nRUN echo $HOME\n",
+    );
+    assert_eq!(project.build(&[]).output(), "/\n");
+}

@@ -138,7 +138,7 @@ fn an_output_replaces_a_file_only_when_it_is_whole() {
     let shown = project.failure(&["-o", "type=oci,dest=no/such/app.tar"]);
     insta::assert_snapshot!(shown, @r"
     exit 1
-    error[file]: create no/such/app.tar.kiln-14945: No such file or directory (os error 2)
+    error[no-directory]: `dest=no/such/app.tar`: there is no directory no/such
     ");
 }
 
