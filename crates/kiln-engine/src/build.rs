@@ -15,7 +15,7 @@ use crate::activity::Activities;
 use crate::base_image::{self, BaseImage};
 use crate::engine::Engine;
 use crate::error::BuildError;
-use crate::outputs::export;
+use crate::outputs::{self, export};
 use crate::request::BuildRequest;
 use crate::result::BuildResult;
 use crate::solve::{Solver, solve};
@@ -55,6 +55,7 @@ pub fn build(
     let _in_use = engine.store.lock_shared(cancelled)?;
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
+    outputs::check(&plan, &request.outputs)?;
     for warning in &plan.warnings {
         activities.warn(&warning.message);
     }

@@ -249,3 +249,56 @@ impl Filter for Ignored {
         !self.patterns.matches_file_in(&path, &self.state(parent(&path)))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use kiln_testkit::tree::write_tree;
+
+    use super::*;
+
+    /// The paths of a context with these files.
+    fn paths(files: &str, ignore_file: Option<&str>) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("files");
+        std::fs::create_dir(&root).unwrap();
+        write_tree(&root, files);
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let context = Context::load(&store, &root, ignore_file.map(str::as_bytes)).unwrap();
+        let paths = context.walk(b"").into_iter().map(|node| String::from_utf8(node.path).unwrap());
+        paths.collect::<Vec<_>>().join(" ")
+    }
+
+    const FILES: &str =
+        "dir a 0755\nfile a/x 0644\nfile a/y 0644\ndir b 0755\nfile b/x 0644\nfile c 0644\n";
+
+    #[test]
+    fn the_ignore_file_decides() {
+        assert_eq!(paths(FILES, None), "a a/x a/y b b/x c");
+        assert_eq!(paths(FILES, Some("")), "a a/x a/y b b/x c");
+        assert_eq!(paths(FILES, Some("a\n")), "b b/x c");
+        assert_eq!(paths(FILES, Some("*\n!a/y\n")), "a a/y");
+        assert_eq!(paths(FILES, Some("**/x\n")), "a a/y b c");
+        assert_eq!(paths(FILES, Some("# comment\n/c\n./b/\n")), "a a/x a/y");
+    }
+
+    #[test]
+    fn the_contexts_own_ignore_file_counts_unless_another_is_given() {
+        let files = format!("{FILES}file .dockerignore 0644 a\\nb\\n.dockerignore\n");
+        assert_eq!(paths(&files, None), "c");
+        assert_eq!(paths(&files, Some("c")), ".dockerignore a a/x a/y b b/x");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("files");
+        std::fs::create_dir(&root).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        write_tree(&root, "fifo pipe 0600\n");
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let context = Context::load(&store, &root, None).unwrap();
+        let kinds: Vec<NodeKind> = context.walk(b"").into_iter().map(|node| node.kind).collect();
+        assert_eq!(kinds, [NodeKind::Fifo]);
+    }
+}

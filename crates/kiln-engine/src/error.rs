@@ -37,7 +37,7 @@ pub enum BuildError {
     #[error(transparent)]
     Store(kiln_store::Error),
     /// A layer could not be read or written.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Layer(#[from] kiln_store::layer_error::LayerError),
     /// A file of the user's or of an output.
     #[error("{action} {}: {source}", path.display())]

@@ -19,6 +19,16 @@ use crate::solve::{Done, Solved, Solver};
 /// Results of the steps.
 type Results = BTreeMap<StepId, Done>;
 
+/// Whether the outputs can be written, looked at before anything runs.
+pub(crate) fn check(plan: &Plan, outputs: &[Output]) -> Result<(), BuildError> {
+    let first = plan.targets.first().map(|target| &target.name);
+    if outputs.is_empty() || plan.targets.iter().all(|target| Some(&target.name) == first) {
+        return Ok(());
+    }
+    let message = "an output needs one target: build the targets one by one, or leave out --output";
+    Err(BuildError::Usage(message.to_owned()))
+}
+
 /// Writes all outputs of all targets, or puts the images into the store if there are none.
 pub(crate) fn export(
     solver: &Solver<'_>,
@@ -30,11 +40,6 @@ pub(crate) fn export(
             Some(group) if group[0].name == target.name => group.push(target),
             _ => groups.push(vec![target]),
         }
-    }
-    if groups.len() > 1 && !solver.request.outputs.is_empty() {
-        let message =
-            "an output needs one target: build the targets one by one, or leave out --output";
-        return Err(BuildError::Usage(message.to_owned()));
     }
     let several = groups.len() > 1;
     groups.iter().map(|group| export_target(solver, results, group, several)).collect()

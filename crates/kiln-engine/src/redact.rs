@@ -80,4 +80,28 @@ mod tests {
         assert_eq!(shown(&["ab"], &["abc"]), "abc");
         assert_eq!(shown(&[], &["x"]), "x");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn it_does_not_matter_where_a_stream_is_cut(
+            secret in "[ab]{4,6}",
+            parts in proptest::collection::vec("[ab \n]{0,9}", 0..6),
+            cuts in proptest::collection::vec(1..7_usize, 1..40),
+        ) {
+            let text = parts.join(&secret);
+            let whole = shown(&[&secret], &[&text]);
+            let mut pieces = Vec::new();
+            let mut rest = text.as_str();
+            for cut in cuts.into_iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            proptest::prop_assert_eq!(shown(&[&secret], &pieces), whole.clone());
+            proptest::prop_assert!(!whole.contains(&secret));
+        }
+    }
 }

@@ -205,3 +205,8 @@ fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {
     }
     hasher.optional(node.capability.as_ref());
 }
+
+#[cfg(test)]
+#[path = "selection_tests.rs"]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -11,11 +11,14 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
 use crate::lock::{LockFile, Mode, is_at, try_flock, wait_flock};
 use crate::store::Store;
+
+/// How long one who wants to make a mount waits until it looks again whether another has made it.
+const MAKER_NAP: Duration = Duration::from_millis(2);
 
 /// Who may use a cache mount at the same time (Dockerfile reference, `sharing=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,21 +167,13 @@ impl CacheMounts<'_> {
         let Some(lock) = open_instance(&instance)? else {
             return Ok(None);
         };
-        let is_ready = || instance.join("ready").exists();
         if sharing == Sharing::Shared {
-            wait_flock(&lock, &instance, Mode::Shared, cancelled)?;
-            if !is_ready() {
-                wait_flock(&lock, &instance, Mode::Exclusive, cancelled)?;
-            }
+            share_or_make(&lock, &instance, cancelled)?;
         } else {
             wait_flock(&lock, &instance, Mode::Exclusive, cancelled)?;
         }
         if !is_at(&lock, &instance)? {
             return Ok(None);
-        }
-        if sharing == Sharing::Shared && is_ready() {
-            // It may be exclusive if another one made it while we waited to make it.
-            wait_flock(&lock, &instance, Mode::Shared, cancelled)?;
         }
         self.hold(instance, lock, sharing, attributes).map(Some)
     }
@@ -292,6 +287,26 @@ impl CacheMounts<'_> {
     }
 }
 
+/// Locks an instance: shared if it is ready, exclusive if we are the one to make it.
+fn share_or_make(lock: &File, instance: &Path, cancelled: &AtomicBool) -> Result<(), Error> {
+    let is_ready = || instance.join("ready").exists();
+    loop {
+        wait_flock(lock, instance, Mode::Shared, cancelled)?;
+        if is_ready() {
+            return Ok(());
+        }
+        // Only tried: another one may make it and then use it for as long as it likes. A try that
+        // fails gives up the shared lock, so that of two who try one succeeds.
+        if try_flock(lock, Mode::Exclusive).map_err(Error::io("lock", instance))? {
+            if !is_ready() {
+                return Ok(());
+            }
+        } else {
+            std::thread::sleep(MAKER_NAP);
+        }
+    }
+}
+
 fn make_directory(path: &Path) -> Result<(), Error> {
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -327,4 +342,37 @@ fn make_data(path: &Path, attributes: &MountAttributes) -> Result<(), Error> {
     }
     std::fs::set_permissions(path, Permissions::from_mode(attributes.mode))
         .map_err(Error::io("change the mode of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_while_another_makes_the_mount_shares_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let attributes = MountAttributes { mode: 0o755, uid: 0, gid: 0, seeding: Seeding::Empty };
+        let attributes = MountAttributes {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            ..attributes
+        };
+        // The other one has locked the instance, and has not filled it yet.
+        let instance = store.cache_mounts().ensure_directory("id").unwrap().join("0");
+        let other = open_instance(&instance).unwrap().unwrap();
+        assert!(try_flock(&other, Mode::Shared).unwrap());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let no = AtomicBool::new(false);
+                store.cache_mounts().acquire("id", Sharing::Shared, &attributes, &no).unwrap()
+            });
+            // Either order is right; this one is the one that used to wait for ever.
+            std::thread::sleep(Duration::from_millis(50));
+            make_directory(&instance.join("data")).unwrap();
+            std::fs::write(instance.join("ready"), "").unwrap();
+            assert!(!waiting.join().unwrap().is_new);
+        });
+        assert!(try_flock(&other, Mode::Shared).unwrap(), "both have it");
+    }
 }

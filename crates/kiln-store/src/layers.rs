@@ -311,6 +311,34 @@ impl Layers<'_> {
         Ok(())
     }
 
+    /// The diff ID of a layer whose later times are set back to `epoch`
+    /// ([`TarOptions::clamp_mtime`](crate::layer::TarOptions)), if it is known.
+    pub fn clamped_diff_id(self, id: &LayerId, epoch: i64) -> Result<Option<DiffId>, Error> {
+        self.store.database().query("find a diff ID", |connection| {
+            connection
+                .prepare_cached("SELECT diff_id FROM clamped WHERE layer = ? AND epoch = ?")?
+                .query_row((id.as_bytes(), epoch), |row| Ok(DiffId::from_bytes(row.get(0)?)))
+                .optional()
+        })
+    }
+
+    /// Notes it.
+    pub fn set_clamped_diff_id(
+        self,
+        id: &LayerId,
+        epoch: i64,
+        diff_id: &DiffId,
+    ) -> Result<(), Error> {
+        self.store.database().query("note a diff ID", |connection| {
+            connection.prepare_cached("INSERT OR REPLACE INTO clamped VALUES (?, ?, ?)")?.execute((
+                id.as_bytes(),
+                epoch,
+                diff_id.as_bytes(),
+            ))
+        })?;
+        Ok(())
+    }
+
     /// The blob that a layer of this diff ID was packed into by `codec` (`gzip-6`, `zstd-3`,
     /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone.
     pub fn packed(self, diff_id: &DiffId, codec: &str) -> Result<Option<(BlobDigest, u64)>, Error> {
@@ -369,6 +397,7 @@ impl Layers<'_> {
         self.store.database().write("forget layers", |transaction| {
             for id in ids {
                 transaction.execute("DELETE FROM records WHERE layer = ?", [id.as_bytes()])?;
+                transaction.execute("DELETE FROM clamped WHERE layer = ?", [id.as_bytes()])?;
                 transaction.execute("DELETE FROM layers WHERE id = ?", [id.as_bytes()])?;
             }
             Ok(())

@@ -88,9 +88,8 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
             Failure::Input { code: "image-unavailable", message, help }
         }
         BuildError::Network { message, help } => Failure::Environment { message, help },
-        BuildError::File { action, path, source } if is_disk_full(&source) => {
-            Failure::environment(format!("{action} {}: {source}", path.display()))
-                .with_help("free some space")
+        error @ (BuildError::File { .. } | BuildError::Layer(_)) if is_disk_full(&error) => {
+            Failure::environment(error.to_string()).with_help("free some space")
         }
         BuildError::Store(error) => store_failure(&error),
         BuildError::Layer(error) => Failure::environment(error.to_string()),
@@ -100,9 +99,14 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
     }
 }
 
-fn is_disk_full(error: &std::io::Error) -> bool {
+/// Whether an error comes from a disk, or a share of one, that has no more room.
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+    })
 }
 
 fn store_failure(error: &kiln_store::Error) -> Failure {

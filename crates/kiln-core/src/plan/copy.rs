@@ -262,7 +262,7 @@ fn download(
 fn is_download(source: &str) -> bool {
     let is_web = ["http://", "https://"].iter().any(|start| source.starts_with(start));
     let path = source.split(['?', '#']).next().unwrap_or(source);
-    is_web && !path.trim_end_matches('/').ends_with(".git")
+    is_web && path.trim_end_matches('/').strip_suffix(".git").is_none()
 }
 
 fn planner_keyword(line: &str) -> &str {

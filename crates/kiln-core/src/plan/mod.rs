@@ -56,6 +56,9 @@ pub struct Target {
     /// Its config. History and diff IDs of the base are in it; the layers made by the build are
     /// added by [`crate::image::assemble`].
     pub image: ImageConfig,
+    /// Seconds since 1970 that no file of its new layers is younger than
+    /// (`SOURCE_DATE_EPOCH`).
+    pub epoch: Option<i64>,
 }
 
 /// Plans the targets of a request.

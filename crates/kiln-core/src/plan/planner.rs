@@ -182,7 +182,8 @@ impl<'a> Planner<'a> {
             image.created = Some(created.clone());
         }
         let name = stage_name(self.dockerfile, index).unwrap_or_else(|| index.to_string());
-        Some(Target { name, platform: self.platform.clone(), root: state.root, image })
+        let (platform, epoch) = (self.platform.clone(), self.epoch);
+        Some(Target { name, platform, root: state.root, image, epoch })
     }
 
     /// Evaluates the ARGs before the first FROM.

@@ -12,8 +12,8 @@ use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, scan, write_tar};
 
 use crate::error::{BuildError, FileContext};
-use crate::op::copy::{Copier, Devices};
-use crate::op::root::Root;
+use crate::op::copy::{Copier, CopyError, Devices};
+use crate::op::root::{Root, RootError};
 use crate::request::Destination;
 use crate::selection::select;
 use crate::snapshot::Snapshot;
@@ -89,7 +89,15 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
     let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
     let copier = Copier::new(root, &copy, Some((0, 0))).with_devices(Devices::MakeIfAllowed);
     for one in &selected {
-        copier.copy(one).map_err(|error| failed(error.to_string()))?;
+        copier.copy(one).map_err(|error| match error {
+            CopyError::Root(RootError::Io { action, path, source }) => {
+                BuildError::File { action, path: PathBuf::from(path), source: source.into() }
+            }
+            CopyError::Read { path, source } => {
+                BuildError::File { action: "read", path: path.into(), source: source.into() }
+            }
+            error => failed(error.to_string()),
+        })?;
     }
     Ok(())
 }
@@ -122,17 +130,19 @@ fn archive(
     targets: &[(&Target, Snapshot)],
     mut out: &mut dyn Write,
 ) -> Result<(), BuildError> {
+    let clamp_mtime = targets.first().and_then(|(target, _)| target.epoch);
+    let options = TarOptions { clamp_mtime, ..TarOptions::default() };
     if let [(_, snapshot)] = targets
         && !snapshot.layers().is_empty()
     {
         let (index, files) = merged(solver, snapshot)?;
-        return Ok(write_tar(&index, &files.path, &TarOptions::default(), &mut out)?);
+        return Ok(write_tar(&index, &files.path, &options, &mut out)?);
     }
     // Several platforms: side by side in one directory first.
     let working = solver.engine.store.layers().begin()?;
     to_directory(solver, targets, &working.upper)?;
     let index = scan(&working.upper)?;
-    Ok(write_tar(&index, &working.upper, &TarOptions::default(), &mut out)?)
+    Ok(write_tar(&index, &working.upper, &options, &mut out)?)
 }
 
 /// The files of a snapshot under one path, for as long as this lives.

@@ -49,7 +49,9 @@ pub(crate) fn pack_image(
                 descriptor.media_type = oci_media_type(&descriptor.media_type).to_owned();
                 (image.diff_ids[*position], descriptor)
             }
-            SnapshotLayer::Built { layer, .. } => pack_layer(solver, layer, compression)?,
+            SnapshotLayer::Built { layer, .. } => {
+                pack_layer(solver, layer, (compression, target.epoch))?
+            }
         };
         descriptors.push(descriptor);
         let created = match layer {
@@ -68,11 +70,12 @@ pub(crate) fn pack_image(
     Ok(PackedImage { descriptor, config, layers: descriptors })
 }
 
-/// The blob of a layer that the build made.
+/// The blob of a layer that the build made. With an epoch its files are not younger than that, so
+/// that the same build gives the same image at any time.
 fn pack_layer(
     solver: &Solver<'_>,
     layer: &Arc<Layer>,
-    compression: LayerCompression,
+    (compression, epoch): (LayerCompression, Option<i64>),
 ) -> Result<(DiffId, Descriptor), BuildError> {
     let (compression, codec, media_type) = match compression {
         LayerCompression::Uncompressed => {
@@ -91,9 +94,10 @@ fn pack_layer(
     // Two targets that share a layer pack it once.
     let _lock = store.lock_unless(&format!("pack-{}-{codec}", layer.id), &solver.cancelled)?;
     // It may have been packed since the snapshot was made.
-    let diff_id = match layer.diff_id {
-        Some(diff_id) => Some(diff_id),
-        None => store.layers().by_id(&layer.id)?.and_then(|layer| layer.diff_id),
+    let diff_id = match (epoch, layer.diff_id) {
+        (Some(epoch), _) => store.layers().clamped_diff_id(&layer.id, epoch)?,
+        (None, Some(diff_id)) => Some(diff_id),
+        (None, None) => store.layers().by_id(&layer.id)?.and_then(|layer| layer.diff_id),
     };
     if let Some(diff_id) = diff_id
         && let Some((digest, size)) = store.layers().packed(&diff_id, &codec)?
@@ -101,10 +105,16 @@ fn pack_layer(
         return Ok((diff_id, Descriptor::new(media_type, digest, size)));
     }
     let index = solver.index(layer)?;
+    let options = TarOptions { clamp_mtime: epoch, ..TarOptions::default() };
     let mut writer = store.content().unhashed_writer()?;
-    let packed = pack(&index, &layer.fs, compression, &TarOptions::default(), &mut writer)?;
+    let packed = pack(&index, &layer.fs, compression, &options, &mut writer)?;
     writer.commit_known(packed.digest, packed.size_bytes)?;
-    store.layers().set_diff_id(&layer.id, &packed.diff_id)?;
+    match epoch {
+        None => store.layers().set_diff_id(&layer.id, &packed.diff_id)?,
+        Some(epoch) => {
+            store.layers().set_clamped_diff_id(&layer.id, epoch, &packed.diff_id)?;
+        }
+    }
     store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
     let descriptor = Descriptor::new(media_type, packed.digest, packed.size_bytes);
     Ok((packed.diff_id, descriptor))

@@ -269,7 +269,10 @@ impl<'a> Copier<'a> {
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
                     if copied == 0 =>
                 {
-                    return copy_in_user_space(&from, &to).map_err(read_error);
+                    return copy_in_user_space(&from, &to).map_err(|error| match error {
+                        UserSpaceError::Read(error) => read_error(error),
+                        UserSpaceError::Write(error) => io("write", path, error).into(),
+                    });
                 }
                 Err(error) => return Err(io("write", path, error).into()),
             }
@@ -313,12 +316,21 @@ impl<'a> Copier<'a> {
     }
 }
 
-fn copy_in_user_space(from: &std::os::fd::OwnedFd, to: &std::os::fd::OwnedFd) -> Result<(), Errno> {
+/// Which side of a copy failed.
+enum UserSpaceError {
+    Read(Errno),
+    Write(Errno),
+}
+
+fn copy_in_user_space(
+    from: &std::os::fd::OwnedFd,
+    to: &std::os::fd::OwnedFd,
+) -> Result<(), UserSpaceError> {
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match rustix::io::read(from, &mut buffer)? {
+        match rustix::io::read(from, &mut buffer).map_err(UserSpaceError::Read)? {
             0 => return Ok(()),
-            count => write_all(to, &buffer[..count])?,
+            count => write_all(to, &buffer[..count]).map_err(UserSpaceError::Write)?,
         }
     }
 }

@@ -271,3 +271,25 @@ impl LastOutput {
         self.lines.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last(pieces: &[&str]) -> Vec<String> {
+        let mut output = LastOutput::default();
+        pieces.iter().for_each(|piece| output.push(piece.as_bytes()));
+        output.lines()
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_as_a_terminal_would_show_them() {
+        assert_eq!(last(&["a\nb", "c\n\n  \n", "d"]), ["a", "bc", "d"]);
+        assert_eq!(last(&["10%\r20%\r100%\n", "done\r\n"]), ["100%", "done"]);
+        let many: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let kept = last(&[&many]);
+        assert_eq!((kept.len(), kept[0].as_str()), (LAST_LINES, "88"));
+        let long = "x".repeat(100_000);
+        assert_eq!(last(&[&long]), ["x".repeat(4096)]);
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_core::plan::{CopyFrom, CopyOp, Link};
 
 use super::copy::{Copier, CopyError};
-use super::root::{Attributes, Root, RootError};
+use super::root::{Attributes, CHANGE_OWNER, Root, RootError};
 use rustix::io::Errno;
 
 use crate::error::{BuildError, StepError};
@@ -35,6 +35,13 @@ impl From<RootError> for StepError {
             RootError::Io { action, path, source: source @ (Errno::NOSPC | Errno::DQUOT) } => {
                 let path = Path::new("/").join(path);
                 Self::Build(BuildError::File { action, path, source: source.into() })
+            }
+            // The kernel knows no id of this user namespace for that owner.
+            RootError::Io { action: CHANGE_OWNER, source: Errno::INVAL, .. } => {
+                Self::failed("copy-failed", error.to_string()).with_help(
+                    "a user without subordinate ids cannot make files of other owners: \
+                     `kiln doctor` tells how to get some",
+                )
             }
             error => Self::failed("copy-failed", error.to_string()),
         }

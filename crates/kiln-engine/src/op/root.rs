@@ -14,6 +14,9 @@ use crate::source_tree::{as_path, join};
 /// Most links that a path may go through.
 const LINK_LIMIT: usize = 255;
 
+/// The action of an error about an owner.
+pub(crate) const CHANGE_OWNER: &str = "change the owner of";
+
 /// What went wrong, with the path as the image knows it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootError {
@@ -138,7 +141,7 @@ impl Root {
         if let Some((uid, gid)) = attributes.owner {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             rustix::fs::chownat(self.fd(), at, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| io("change the owner of", path, error))?;
+                .map_err(|error| io(CHANGE_OWNER, path, error))?;
         }
         if let Some(mode) = attributes.mode {
             rustix::fs::chmodat(self.fd(), at, Mode::from_raw_mode(mode), AtFlags::empty())

@@ -262,14 +262,19 @@ fn select_mount(tree: &SourceTree, source: &str) -> Result<Selected, StepError> 
 
 /// A path as a pattern that matches it alone.
 fn escape(path: &str) -> String {
+    if !path.contains(['*', '?', '[']) {
+        // Without wildcards, a path is meant letter by letter.
+        return path.to_owned();
+    }
     let mut escaped = String::new();
     for character in path.chars() {
-        if "*?[\\".contains(character) {
-            escaped.push('\\');
+        match character {
+            '*' | '?' | '[' => escaped.extend(['[', character, ']']),
+            '\\' => escaped.push_str("\\\\"),
+            character => escaped.push(character),
         }
-        escaped.push(character);
     }
-    if escaped.contains('\\') { path.to_owned() } else { escaped }
+    escaped
 }
 
 /// Selected files of a context as a layer, so that they can be mounted; made once for a content.

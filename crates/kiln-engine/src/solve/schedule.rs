@@ -173,3 +173,55 @@ fn heights(plan: &Plan) -> BTreeMap<StepId, usize> {
     }
     known
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use kiln_core::dockerfile::parse;
+    use kiln_core::oci::Platform;
+    use kiln_core::plan::{Facts, PlanRequest, Planning};
+    use kiln_core::source::SourceFile;
+
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        let (dockerfile, diagnostics) = parse(&SourceFile::new("Dockerfile", text));
+        assert!(diagnostics.is_empty());
+        let request = PlanRequest {
+            targets: Vec::new(),
+            platforms: vec![Platform::host()],
+            build_platform: Platform::host(),
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            named_contexts: BTreeMap::new(),
+            network: kiln_core::plan::Network::Default,
+            entitlements: BTreeSet::new(),
+            epoch: None,
+        };
+        match kiln_core::plan::plan(&dockerfile, &request, &Facts::default()) {
+            Ok(Planning::Ready(plan)) => plan,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_longest_way_to_the_end_comes_first() {
+        let plan = plan(
+            "FROM scratch AS long\nCOPY a /\nCOPY b /\nCOPY c /\n\
+             FROM scratch AS short\nCOPY d /\n\
+             FROM scratch\nCOPY --from=long /a /\nCOPY --from=short /d /\n",
+        );
+        let heights = heights(&plan);
+        let height = |text: &str| {
+            let step = plan.steps.values().find(|step| step.name.ends_with(text)).unwrap();
+            heights[&step.id]
+        };
+        assert_eq!([height("COPY a /"), height("COPY b /"), height("COPY c /")], [4, 3, 2]);
+        assert_eq!([height("COPY d /"), height("COPY --from=long /a /")], [1, 1]);
+        assert_eq!(height("COPY --from=short /d /"), 0);
+        let first = plan.steps.values().filter(|step| is_ready(step, &BTreeMap::new()));
+        let mut first: Vec<usize> = first.map(|step| heights[&step.id]).collect();
+        first.sort_unstable();
+        assert_eq!(first, [5], "only the context has no inputs");
+    }
+}

@@ -75,7 +75,11 @@ fn a_run_with_an_equal_result_is_not_felt_by_what_follows() {
     let first = project.build(&["-t", "app"]);
     project.write("app/trigger", "b");
     let second = project.build(&["-t", "app"]);
-    insta::assert_snapshot!(second.outcomes(), @"");
+    insta::assert_snapshot!(second.outcomes(), @r"
+    RUN --mount=type=bind,source=trigger,target=/trigger date > /dev/null; wc -c < /trigger > /size: DONE, result unchanged
+    RUN cat /size > /copy: CACHED
+    RUN date +%N > /now: CACHED
+    ");
     assert_eq!(first.digest(), second.digest());
     project.build(&["-t", "app"]).assert_cached();
 }
@@ -85,7 +89,10 @@ fn a_changed_instruction_with_an_equal_result_is_not_felt_either() {
     let project = Project::new("FROM base\nRUN echo made > /made\nRUN date +%N > /now\n");
     project.build(&[]);
     project.dockerfile("FROM base\nRUN echo made >> /made\nRUN date +%N > /now\n");
-    insta::assert_snapshot!(project.build(&[]).outcomes(), @"");
+    insta::assert_snapshot!(project.build(&[]).outcomes(), @r"
+    RUN echo made >> /made: DONE
+    RUN date +%N > /now: CACHED
+    ");
 }
 
 #[test]
@@ -98,7 +105,12 @@ fn a_copy_of_equal_files_from_another_stage_is_not_felt() {
     let first = project.build(&["-t", "app"]);
     project.write("app/trigger", "b");
     let second = project.build(&["-t", "app"]);
-    insta::assert_snapshot!(second.outcomes(), @"");
+    insta::assert_snapshot!(second.outcomes(), @r"
+    COPY trigger /: DONE
+    RUN wc -c < /trigger > /size: DONE, result unchanged
+    COPY --from=generate /size /size: CACHED
+    RUN cat /size > /copy: CACHED
+    ");
     assert_eq!(first.digest(), second.digest());
 }
 
@@ -137,12 +149,27 @@ fn why_a_step_ran_is_said() {
     project.write("app/src/main.c", "1");
     project.write("app/src/other.c", "1");
     let run = "RUN date +%N > /date";
-    insta::assert_snapshot!(build(run, &[]), @"");
+    insta::assert_snapshot!(build(run, &[]), @r"
+    this instruction has not run before
+    this instruction has not run before
+    this instruction has not run before
+    ");
     project.write("app/src/main.c", "2");
-    insta::assert_snapshot!(build(run, &[]), @"");
-    insta::assert_snapshot!(build(run, &["--build-arg=VERSION=2"]), @"");
-    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @"");
-    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2", "--no-cache"]), @"");
+    insta::assert_snapshot!(build(run, &[]), @r"
+    `src` of the context changed
+    the file system so far changed
+    the file system so far changed
+    ");
+    insta::assert_snapshot!(build(run, &["--build-arg=VERSION=2"]), @r"
+    this instruction has not run before
+    this instruction has not run before
+    ");
+    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @"this instruction has not run before");
+    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2", "--no-cache"]), @r"
+    --no-cache
+    --no-cache
+    --no-cache
+    ");
 }
 
 #[test]

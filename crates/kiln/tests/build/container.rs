@@ -41,11 +41,21 @@ fn a_container_runs_as_the_image_says() {
 fn its_exit_code_is_kilns() {
     let project = project();
     let code = |command: &str| project.kiln(&["run", "app", command]).code();
-    assert_eq!([code("exit 0"), code("exit 42"), code("sh -c 'kill -9 $$'")], [0, 42, 137]);
+    assert_eq!(
+        [code("exit 0"), code("exit 42"), code("sh -c 'kill -9 $$'; exit $?")],
+        [0, 42, 137]
+    );
     let run = project.kiln(&["run", "--entrypoint=/no/such", "app"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[run-failed]: app: executable `/no/such` not found in the root file system
+    ");
     let run = project.kiln(&["run", "ap"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[no-image]: no image `ap` in the store
+     help: `kiln images` lists them
+    ");
 }
 
 #[test]
@@ -141,7 +151,11 @@ fn images_are_listed_shown_and_removed() {
         "untagged: docker.io/library/app:latest\nuntagged: docker.io/library/app:3\n"
     );
     let run = project.kiln(&["rmi", "app"]);
-    insta::assert_snapshot!(project.show(&run), @"");
+    insta::assert_snapshot!(project.show(&run), @r"
+    exit 1
+    error[no-image]: no image `app` in the store
+     help: `kiln images` lists them
+    ");
     assert_eq!(project.kiln(&["run", "team/other:2"]).stdout(), "of the image\n");
     project.build(&["-t", "app"]);
     project.assert_whole();

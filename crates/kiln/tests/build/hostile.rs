@@ -12,7 +12,13 @@ fn links_of_a_context_do_not_lead_out_of_it() {
     let project = Project::new("FROM base\nCOPY link/passwd /stolen\n");
     project.write("outside/passwd", "of the host");
     symlink("../outside", project.at("app/link")).unwrap();
-    insta::assert_snapshot!(project.failure(&[]), @"");
+    insta::assert_snapshot!(project.failure(&[]), @r"
+    exit 1
+    error[copy-failed]: `/link/passwd`: not found (no such file or directory)
+      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+     2 | COPY link/passwd /stolen
+       | ^^^^^^^^^^^^^^^^^^^^^^^^
+    ");
     for (target, source) in [
         (project.at("outside/passwd"), "COPY absolute /stolen"),
         (project.at("outside"), "COPY absolute/passwd /stolen"),
@@ -123,7 +129,11 @@ fn a_layout_does_not_name_files_outside() {
     // Nor are bytes taken for what their name says.
     project.write("layout/index.json", &index);
     fs::write(project.at("layout/blobs/sha256").join(&digest), b"{}").unwrap();
-    insta::assert_snapshot!(project.failure(&[context]), @"");
+    insta::assert_snapshot!(project.failure(&[context]), @r"
+    exit 1
+    error[image-unavailable]: layout/blobs/sha256/[digest] does not hold what its name says
+     help: the layout is damaged: make it again
+    ");
 }
 
 #[test]
@@ -151,7 +161,17 @@ fn a_command_sees_nothing_of_the_host() {
     let mut command = project.build_command(&[]);
     let run = crate::fixture::run(command.env("HOST_SECRET", "of the host")).expect_code(0);
     assert!(!run.output().contains("HOST_SECRET"));
-    insta::assert_snapshot!(run.output(), @"");
+    insta::assert_snapshot!(run.output(), @r"
+    bin dev etc proc root sys tmp fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero NoNewPrivs:	0
+    Seccomp:	2
+    buildkitsandbox
+    /bin/sh: can't create /proc/sys/kernel/hostname: Read-only file system
+    ls: /proc/kcore: No such file or directory
+    HOME=/root
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    PWD=/
+    SHLVL=1
+    ");
 }
 
 #[test]
@@ -175,4 +195,20 @@ fn files_that_need_root_are_deleted_with_the_output() {
     project.build(&["-o", "type=tar,dest=a.tar", "-o", "type=oci,dest=b.tar"]);
     project.build(&["-t", "app"]);
     project.assert_whole();
+}
+
+#[test]
+fn accounts_that_are_no_files_are_none() {
+    // A pipe would be read for ever, a device would be the host's.
+    let project = Project::new(
+        "FROM base\nRUN rm /etc/passwd /etc/group; mknod /etc/passwd p; mkdir /etc/group\n\
+         RUN echo $HOME\nUSER 7\nRUN stat -c %u /proc/self/status\nUSER alice\nRUN true\n",
+    );
+    let run = project.try_build(&[]).expect_code(1);
+    assert_eq!(run.output(), "/\n7\n");
+    assert!(run.stderr.contains("unable to find user alice"), "{}", run.stderr);
+    project.dockerfile(
+        "FROM base\nRUN rm /etc/passwd; ln -s /proc/self/mem /etc/passwd\nRUN echo $HOME\n",
+    );
+    assert_eq!(project.build(&[]).output(), "/\n");
 }

@@ -87,3 +87,16 @@ fn nothing_of_the_sandbox_is_left_in_a_layer() {
     // BuildKit leaves the three that every container has.
     assert_eq!(names, ["dev", "made", "proc", "sys"]);
 }
+
+#[test]
+fn a_source_is_no_pattern() {
+    let project = Project::new(
+        "FROM base AS other\nRUN mkdir /a; echo stage > '/a/*'; echo wrong > /a/x\n\
+         FROM base\n\
+         RUN --mount=type=bind,source=d/[slug],target=/d cat /d/f\n\
+         RUN --mount=type=bind,from=other,source=/a/*,target=/f cat /f\n",
+    );
+    project.write("app/d/[slug]/f", "page\n");
+    project.write("app/d/s/f", "wrong\n");
+    assert_eq!(project.build(&[]).output(), "page\nstage\n");
+}

@@ -134,8 +134,12 @@ fn an_output_replaces_a_file_only_when_it_is_whole() {
     project.dockerfile("FROM base\nRUN false\n");
     project.try_build(&["-o", "type=oci,dest=app.tar"]).expect_code(1);
     assert_eq!(project.read("app.tar"), "old");
+    project.dockerfile("FROM base\n");
     let shown = project.failure(&["-o", "type=oci,dest=no/such/app.tar"]);
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    exit 1
+    error[no-directory]: `dest=no/such/app.tar`: there is no directory no/such
+    ");
 }
 
 #[test]
@@ -194,7 +198,10 @@ fn two_platforms_are_one_index() {
 fn several_targets_have_no_output() {
     let project = Project::new("FROM base AS a\nRUN echo ran\nFROM base AS b\n");
     let shown = project.failure(&["--target=a,b", "-o", "out"]);
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    exit 2
+    error: an output needs one target: build the targets one by one, or leave out --output
+    ");
 }
 
 #[test]

@@ -55,11 +55,19 @@ fn a_login_that_is_missing_or_wrong() {
     let registry = registry();
     registry.require(Login::Basic { user: "me".to_owned(), password: "right".to_owned() });
     let project = project(&registry, "");
-    insta::assert_snapshot!(shown(&registry, &project, &[]), @"");
+    insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app:1: `[registry]` refuses access to `[registry]/app:1` to the anonymous
+     help: check the name; if the repository is private, run `docker login [registry]`
+    ");
     let wrong = Login::Basic { user: "me".to_owned(), password: "wrong".to_owned() };
     std::fs::create_dir(project.at(".docker")).unwrap();
     registry.write_docker_config(&project.at(".docker"), &wrong);
-    insta::assert_snapshot!(shown(&registry, &project, &[]), @"");
+    insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app:1: `[registry]` refuses access to `[registry]/app:1` with the configured login
+     help: check the name; if it is right, the login of [registry] lacks the rights or has expired: run `docker login [registry]`
+    ");
 }
 
 #[test]
@@ -88,7 +96,11 @@ fn an_index_is_chosen_from_by_platform() {
         let files = project.build_files(&["--platform", platform]);
         assert_eq!(std::fs::read_to_string(files.join("arch")).unwrap(), platform);
     }
-    insta::assert_snapshot!(shown(&registry, &project, &["--platform=linux/s390x"]), @"");
+    insta::assert_snapshot!(shown(&registry, &project, &["--platform=linux/s390x"]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app:1: no match for platform linux/s390x
+     help: the image is there for [linux/arm64, linux/amd64, linux/arm/v7]
+    ");
 }
 
 #[test]
@@ -119,7 +131,7 @@ fn pull_notices_a_tag_that_moved() {
     project.build(&[]).assert_cached();
     let moved = project.build(&["--pull"]);
     assert_eq!(moved.output(), "new\n");
-    insta::assert_snapshot!(moved.causes().join("\n"), @"");
+    insta::assert_snapshot!(moved.causes().join("\n"), @"the file system so far changed");
     project.build(&[]).assert_cached();
 }
 
@@ -138,7 +150,10 @@ fn damaged_blobs_are_named() {
     let registry = registry();
     registry.fail(Fault::of_blobs(Damage::WrongBit), 1000);
     let project = project(&registry, "RUN true\n");
-    insta::assert_snapshot!(shown(&registry, &project, &[]), @"");
+    insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app@sha256:[digest] has digest sha256:[digest] instead of sha256:[digest]
+    ");
     project.assert_whole();
 }
 
@@ -154,7 +169,10 @@ fn a_layer_that_is_damaged_on_the_way() {
     let mut damaged = bytes.clone();
     damaged[50_000] ^= 1;
     registry.replace_blob("app", layer.digest, &damaged);
-    insta::assert_snapshot!(shown(&registry, &project, &[]), @"");
+    insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app@sha256:[digest] has digest sha256:[digest] instead of sha256:[digest]
+    ");
     project.assert_whole();
     registry.replace_blob("app", layer.digest, bytes);
     project.build(&[]);
@@ -164,12 +182,18 @@ fn a_layer_that_is_damaged_on_the_way() {
 fn registries_that_are_not_there() {
     let registry = registry();
     let missing = Project::new(&format!("FROM {}\n", registry.reference("app:2")));
-    insta::assert_snapshot!(shown(&registry, &missing, &[]), @"");
+    insta::assert_snapshot!(shown(&registry, &missing, &[]), @r"
+    exit 1
+    error[image-unavailable]: [registry]/app:2: `[registry]/app:2` was not found
+    ");
     let project = project(&registry, "");
     let host = registry.host();
     drop(registry);
     let shown = project.failure(&[]).replace(&host, "[registry]");
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    exit 3
+    error[environment]: [registry]/app:1: cannot reach `[registry]`: http://[registry]/v2/app/manifests/1: Connection refused (os error 111)
+    ");
 }
 
 #[test]

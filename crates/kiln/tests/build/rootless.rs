@@ -128,8 +128,26 @@ fn without_subordinate_ids_it_is_said_what_does_not_work() {
     let built = run(&mut user.kiln(&simple, &build_arguments())).expect_code(0);
     assert_eq!(built.output(), "0\n");
     let warning = built.stderr.lines().next().unwrap().to_owned();
-    insta::assert_snapshot!(warning, @"");
+    insta::assert_snapshot!(warning, @"warning: only one user id is available (/etc/subuid has no range for this user): files of other owners cannot be made");
     let other = project(Some(&user), "FROM base\nCOPY --chown=alice file /\n");
     let failed = run(&mut user.kiln(&other, &build_arguments()));
-    insta::assert_snapshot!(other.show(&failed), @"");
+    insta::assert_snapshot!(other.show(&failed), @r"
+    exit 1
+    warning: only one user id is available (/etc/subuid has no range for this user): files of other owners cannot be made
+    #1 [internal] load build context
+    #1 DONE [time]
+
+    #2 [stage-0 2/2] COPY --chown=alice file /
+    #2 because: this instruction has not run before
+    #2 ERROR: change the owner of /file: Invalid argument (os error 22)
+
+    #3 [internal] unpack layer sha256:[digest]
+    #3 DONE [time]
+
+    error[copy-failed]: change the owner of /file: Invalid argument (os error 22)
+      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+     2 | COPY --chown=alice file /
+       | ^^^^^^^^^^^^^^^^^^^^^^^^^
+     help: a user without subordinate ids cannot make files of other owners: `kiln doctor` tells how to get some
+    ");
 }

@@ -256,6 +256,11 @@ fn check_destination(output: &Output) -> Result<(), Failure> {
             _ => failure,
         });
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !is_directory && !parent.is_dir()) {
+        let message = format!("`dest={shown}`: there is no directory {}", parent.display());
+        return Err(Failure::input("no-directory", message));
+    }
     if is_directory && path.is_file() {
         return Err(Failure::usage(format!("`dest={shown}` is a file, not a directory")));
     }
