@@ -180,12 +180,14 @@ fn sources(
             continue;
         }
         if is_remote(&path) {
-            let message = if flags.from.is_some() || !matches!(planner_keyword(line), "ADD") {
-                "source can't be a URL for COPY".to_owned()
+            let (message, help) = if flags.from.is_some() || planner_keyword(line) != "ADD" {
+                ("source can't be a URL for COPY".to_owned(), "ADD takes URLs")
             } else {
-                format!("ADD of `{path}` is not supported: kiln does not add git repositories yet")
+                let message = format!(
+                    "ADD of `{path}` is not supported: kiln does not add git repositories yet"
+                );
+                (message, "clone it in a RUN, or put it into the build context")
             };
-            let help = "clone it in a RUN, or put it into the build context";
             let error = Diagnostic::error("unsupported-source", word.span, message).with_help(help);
             return planner.fail(error);
         }

@@ -113,22 +113,60 @@ fn from_mistakes() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    let by_variable = "FROM base\nARG U=https://example.com\nADD --checksum=sha256:0 $U/f /f\n";
-    assert_snapshot!(steps(by_variable, &request()), @"unsupported-flag 3:5 `--checksum=sha256:0`: --checksum is not supported: kiln does not add URLs or git repositories yet");
-    assert_snapshot!(steps("FROM base\nADD https://example.com/f /f\n", &request()), @r"
-        unsupported-source 2:5 `https://example.com/f`: ADD of `https://example.com/f` is not supported: kiln does not add URLs or git repositories yet
-          help: download it in a RUN, with a checksum, or put it into the build context
+    assert_snapshot!(steps("FROM base\nADD git@example.com:a/b.git /f\n", &request()), @r"
+        unsupported-source 2:5 `git@example.com:a/b.git`: ADD of `git@example.com:a/b.git` is not supported: kiln does not add git repositories yet
+          help: clone it in a RUN, or put it into the build context
+        ");
+    assert_snapshot!(steps("FROM base\nADD https://example.com/a/b.git#v1 /f\n", &request()), @r"
+        unsupported-source 2:5 `https://example.com/a/b.git#v1`: ADD of `https://example.com/a/b.git#v1` is not supported: kiln does not add git repositories yet
+          help: clone it in a RUN, or put it into the build context
+        ");
+    assert_snapshot!(steps("FROM base\nADD --keep-git-dir f /f\n", &request()), @"unsupported-flag 2:5 `--keep-git-dir`: --keep-git-dir is not supported: kiln does not add git repositories yet");
+}
+
+#[test]
+fn files_of_the_web() {
+    let by_variable = "FROM base\nARG U=https://example.com\nADD $U/a/f.tar?x=1 b /d/\n";
+    assert_snapshot!(steps(by_variable, &request()), @r"
+        #0 image base:latest
+        #1 download https://example.com/a/f.tar?x=1 as f.tar
+        #2 context
+        #3 on #0: copy #1:/f.tar #2:/b -> /d/
+        0 linux/amd64 = #3
+        ");
+    let named = "FROM base\nADD https://example.com /d/\n";
+    assert_snapshot!(steps(named, &request()), @r"
+        #0 image base:latest
+        #1 download https://example.com as __unnamed__
+        #2 on #0: copy #1:/__unnamed__ -> /d/
+        0 linux/amd64 = #2
         ");
     assert_snapshot!(steps("FROM base\nCOPY https://example.com/f /f\n", &request()), @r"
         unsupported-source 2:6 `https://example.com/f`: source can't be a URL for COPY
-          help: download it in a RUN, with a checksum, or put it into the build context
+          help: ADD takes URLs
         ");
-    assert_snapshot!(steps("FROM base\nADD git@example.com:a/b.git /f\n", &request()), @r"
-        unsupported-source 2:5 `git@example.com:a/b.git`: ADD of `git@example.com:a/b.git` is not supported: kiln does not add URLs or git repositories yet
-          help: download it in a RUN, with a checksum, or put it into the build context
+}
+
+#[test]
+fn checksums() {
+    let digest = "1".repeat(64);
+    let right = format!("FROM base\nADD --checksum=sha256:{digest} https://example.com/f /f\n");
+    assert_snapshot!(steps(&right, &request()), @r"
+        #0 image base:latest
+        #1 download https://example.com/f as f with sha256:1111111111111111111111111111111111111111111111111111111111111111
+        #2 on #0: copy #1:/f -> /f
+        0 linux/amd64 = #2
+        ");
+    let wrong = "FROM base\nADD --checksum=sha256:0 https://example.com/f /f\n";
+    assert_snapshot!(steps(wrong, &request()), @r"
+        invalid-checksum 2:25 `https://example.com/f`: invalid checksum: `sha256:0` is not a sha256 digest
         ");
     assert_snapshot!(steps("FROM base\nADD --checksum=sha256:0 f /f\n", &request()), @"unsupported-flag 2:5 `--checksum=sha256:0`: checksum requires HTTP(S) or Git sources");
-    assert_snapshot!(steps("FROM base\nADD --keep-git-dir f /f\n", &request()), @"unsupported-flag 2:5 `--keep-git-dir`: --keep-git-dir is not supported: kiln does not add URLs or git repositories yet");
+    let several =
+        "FROM base\nADD --checksum=sha256:0 https://example.com/f https://example.com/g /f/\n";
+    assert_snapshot!(steps(several, &request()), @r"
+        unsupported-flag 2:5 `--checksum=sha256:0`: checksum can't be specified for multiple sources
+        ");
 }
 
 #[test]

@@ -278,7 +278,9 @@ mod tests {
 
     fn last(pieces: &[&str]) -> Vec<String> {
         let mut output = LastOutput::default();
-        pieces.iter().for_each(|piece| output.push(piece.as_bytes()));
+        for piece in pieces {
+            output.push(piece.as_bytes());
+        }
         output.lines()
     }
 

@@ -50,15 +50,14 @@ fn show(project: &Project, run: &crate::fixture::Run) -> String {
 #[test]
 fn a_copy_that_does_not_fit() {
     if is_root() {
-        insta::assert_snapshot!(full("FROM base\nCOPY big /\n", ""), @r"
-        error[environment]: write /big: No space left on device (os error 28)
-         help: free some space
-        ---
-        code 3
-        0 images, 1 layer, 1 blob, 0 cache records: whole
-        code 0
-        code 0
-        ");
+        // Which file was the one too many depends on what else was written at that time.
+        let shown = full("FROM base\nCOPY big /\n", "");
+        let (messages, outcomes) = shown.split_once("---\n").unwrap();
+        assert!(messages.starts_with("error[environment]: "), "{shown}");
+        assert!(messages.contains("No space left on device (os error 28)"), "{shown}");
+        assert!(messages.contains("help: free some space"), "{shown}");
+        assert!(outcomes.starts_with("code 3\n"), "{shown}");
+        assert!(outcomes.ends_with(": whole\ncode 0\ncode 0\n"), "{shown}");
     }
 }
 
