@@ -150,6 +150,11 @@ fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), 
     if let Some(index) = &bundle.index {
         solver.engine.store.content().put(index)?;
     }
+    if names.is_empty() {
+        // Known by its digest, so that it can be run and is not pruned like a leftover.
+        let digest = bundle.descriptor.digest.to_string();
+        solver.engine.store.images().tag(&digest, &bundle.descriptor)?;
+    }
     for name in names {
         solver.engine.store.images().tag(&name.to_string(), &bundle.descriptor)?;
     }

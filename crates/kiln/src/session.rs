@@ -3,6 +3,7 @@
 //! Commands know only this file, so it is the one place that opens the store and translates
 //! other crates' errors into [`Failure`]s.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -245,8 +246,16 @@ impl Session {
     /// All images, by name.
     pub(crate) fn images(&self) -> Result<Vec<StoredImage>, Failure> {
         let listed = self.store.images().list().map_err(|error| store_failure(&error))?;
-        let images = listed.into_iter().map(|(name, descriptor)| self.load(Some(name), descriptor));
-        images.collect()
+        let named: BTreeSet<BlobDigest> = listed
+            .iter()
+            .filter(|(name, _)| !is_digest(name))
+            .map(|(_, descriptor)| descriptor.digest)
+            .collect();
+        // An image that has a name needs no line for its digest.
+        let shown = listed
+            .into_iter()
+            .filter(|(name, descriptor)| !is_digest(name) || !named.contains(&descriptor.digest));
+        shown.map(|(name, descriptor)| self.load(name, descriptor)).collect()
     }
 
     /// The image that a name, a digest or the start of an image id means.
@@ -256,7 +265,7 @@ impl Session {
             let found =
                 self.store.images().resolve(&full).map_err(|error| store_failure(&error))?;
             if let Some(descriptor) = found {
-                return self.load(Some(full), descriptor);
+                return self.load(full, descriptor);
             }
         }
         let images = self.images()?;
@@ -280,8 +289,9 @@ impl Session {
         })
     }
 
-    fn load(&self, name: Option<String>, descriptor: Descriptor) -> Result<StoredImage, Failure> {
-        let shown = name.clone().unwrap_or_else(|| descriptor.digest.to_string());
+    /// The image that the store knows as `name`: a reference, or the digest of one without.
+    fn load(&self, name: String, descriptor: Descriptor) -> Result<StoredImage, Failure> {
+        let shown = name.clone();
         let broken = |error: serde_json::Error| {
             Failure::environment(format!("image {shown} is broken: {error}"))
         };
@@ -310,13 +320,14 @@ impl Session {
             let known = known.map_err(|error| store_failure(&error))?;
             size_bytes += known.and_then(|known| known.size_bytes).unwrap_or(layer.size);
         }
+        let name = (!is_digest(&name)).then_some(name);
         Ok(StoredImage { name, descriptor, manifest_digest, manifest, config, size_bytes })
     }
 
     /// Takes a name from the image that has it; gives the full name.
     pub(crate) fn untag(&self, name: &str) -> Result<String, Failure> {
         let image = self.image(name)?;
-        let full = image.name.unwrap_or_else(|| name.to_owned());
+        let full = image.name.unwrap_or_else(|| image.descriptor.digest.to_string());
         self.store.images().untag(&full).map_err(|error| store_failure(&error))?;
         Ok(full)
     }
@@ -354,6 +365,11 @@ impl Session {
             problems: report.problems.iter().map(ToString::to_string).collect(),
         })
     }
+}
+
+/// Whether the store knows an image by its digest only.
+fn is_digest(name: &str) -> bool {
+    name.parse::<BlobDigest>().is_ok()
 }
 
 /// What the registry client needs of the environment.

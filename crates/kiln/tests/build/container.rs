@@ -90,6 +90,24 @@ fn standard_input_is_connected_when_asked_for() {
 }
 
 #[test]
+fn an_image_without_a_name_has_its_id() {
+    let project = Project::new("FROM base\nCMD [\"/bin/echo\", \"nameless\"]\n");
+    let id = project.build(&["-q"]).stdout();
+    let id = id.trim();
+    assert_eq!(project.kiln(&["run", id]).expect_code(0).stdout(), "nameless\n");
+    let list = project.kiln(&["images"]).expect_code(0).stdout();
+    assert_eq!(list.matches("<none>").count(), 2, "{list}");
+    // With a name, it is one image.
+    project.build(&["-t", "named"]);
+    let list = project.kiln(&["images"]).expect_code(0).stdout();
+    assert!(list.contains("named") && !list.contains("<none>"), "{list}");
+    project.kiln(&["rmi", "named"]).expect_code(0);
+    project.kiln(&["rmi", id]).expect_code(0);
+    project.kiln(&["run", id]).expect_code(1);
+    project.assert_whole();
+}
+
+#[test]
 fn signals_are_handed_on() {
     let project = project();
     let script =
