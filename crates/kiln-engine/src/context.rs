@@ -251,7 +251,6 @@ impl Filter for Ignored {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use kiln_testkit::tree::write_tree;
 

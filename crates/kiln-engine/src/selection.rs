@@ -208,5 +208,4 @@ fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {
 
 #[cfg(test)]
 #[path = "selection_tests.rs"]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

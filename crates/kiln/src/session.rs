@@ -218,7 +218,10 @@ impl Session {
             user: request.user.clone(),
             network: request.network,
         };
-        let started = |running: &Running| forward_signals(running);
+        // Before the command starts: it may be told to end as soon as it runs.
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+            .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+        let started = |running: &Running| forward_signals(running, signals);
         let exit = run_container(&self.engine, &container, started);
         let status = match exit {
             Ok(exit) => exit.status,
@@ -375,10 +378,9 @@ fn registry_config(config: &Config) -> RegistryConfig {
 
 /// Hands the signals that ask kiln to end on to a container's command; the second of them ends
 /// it, as a command that is process 1 of its container ignores what it has no handler for.
-fn forward_signals(running: &Running) {
+fn forward_signals(running: &Running, mut signals: Signals) {
     let killer = running.killer();
     let Ok(pidfd) = running.pidfd().try_clone_to_owned() else { return };
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]) else { return };
     let watch = move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {

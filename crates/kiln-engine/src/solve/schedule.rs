@@ -175,7 +175,6 @@ fn heights(plan: &Plan) -> BTreeMap<StepId, usize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use kiln_core::dockerfile::parse;
     use kiln_core::oci::Platform;
