@@ -139,6 +139,12 @@ fn source_parts(source: &SourceOp, parts: &mut KeyParts) {
             let layers: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
             parts.push("layers", layers.join(" "));
         }
+        SourceOp::Download { url, name, checksum } => {
+            parts.push("operation", "download");
+            parts.push("url", url);
+            parts.push("name", name);
+            parts.push("checksum", checksum.map_or_else(String::new, |digest| digest.to_string()));
+        }
         SourceOp::Context { name } => {
             parts.push("operation", "context");
             parts.push("context", name.as_deref().map_or(String::new(), |name| format!("={name}")));

@@ -181,7 +181,7 @@ pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
 
 /// The content of a mounted subtree: nothing is overridden.
 pub(crate) fn mount_content(selected: &Selected) -> ContentId {
-    content(std::slice::from_ref(selected), &crate::op::copy::plain_copy())
+    content(std::slice::from_ref(selected), &CopyOp::plain(Vec::new()))
 }
 
 fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {

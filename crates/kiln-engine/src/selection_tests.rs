@@ -11,7 +11,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::context::Context;
-use crate::op::copy::plain_copy;
 
 const FILES: &str = "\
     file a.txt 0644 a\n\
@@ -74,39 +73,62 @@ fn check(path: &str, copy: &CopyOp, expected: &str) {
 }
 
 fn excluding(patterns: &[&str]) -> CopyOp {
-    CopyOp { excludes: patterns.iter().map(ToString::to_string).collect(), ..plain_copy() }
+    CopyOp {
+        excludes: patterns.iter().map(ToString::to_string).collect(),
+        ..CopyOp::plain(Vec::new())
+    }
 }
 
 #[test]
 fn a_path_selects_a_file_or_what_is_in_a_directory() {
-    check("/a.txt", &plain_copy(), "a.txt:");
-    check("/d/", &plain_copy(), "d: c.txt deep deep/e.txt deep/f.md");
-    check("/empty", &plain_copy(), "empty:");
-    check("/missing", &plain_copy(), "error: `/missing`: not found (no such file or directory)");
-    check("/a.txt/x", &plain_copy(), "error: `/a.txt/x`: not found (no such file or directory)");
+    check("/a.txt", &CopyOp::plain(Vec::new()), "a.txt:");
+    check("/d/", &CopyOp::plain(Vec::new()), "d: c.txt deep deep/e.txt deep/f.md");
+    check("/empty", &CopyOp::plain(Vec::new()), "empty:");
+    check(
+        "/missing",
+        &CopyOp::plain(Vec::new()),
+        "error: `/missing`: not found (no such file or directory)",
+    );
+    check(
+        "/a.txt/x",
+        &CopyOp::plain(Vec::new()),
+        "error: `/a.txt/x`: not found (no such file or directory)",
+    );
 }
 
 #[test]
 fn wildcards_match_within_one_directory() {
-    check("/*.txt", &plain_copy(), "a.txt:");
-    check("/?.*", &plain_copy(), "a.txt:; b.md:");
-    check("/d/*/*.txt", &plain_copy(), "e.txt:");
-    check("/*/c.txt", &plain_copy(), "c.txt:");
-    check("/*.none", &plain_copy(), "");
+    check("/*.txt", &CopyOp::plain(Vec::new()), "a.txt:");
+    check("/?.*", &CopyOp::plain(Vec::new()), "a.txt:; b.md:");
+    check("/d/*/*.txt", &CopyOp::plain(Vec::new()), "e.txt:");
+    check("/*/c.txt", &CopyOp::plain(Vec::new()), "c.txt:");
+    check("/*.none", &CopyOp::plain(Vec::new()), "");
     // As with BuildKit, a path without wildcards is meant letter by letter.
-    check("/x\\[1]", &plain_copy(), "error: `/x\\[1]`: not found (no such file or directory)");
-    check("/x[[]1]", &plain_copy(), "x[1]:");
+    check(
+        "/x\\[1]",
+        &CopyOp::plain(Vec::new()),
+        "error: `/x\\[1]`: not found (no such file or directory)",
+    );
+    check("/x[[]1]", &CopyOp::plain(Vec::new()), "x[1]:");
 }
 
 #[test]
 fn links_stay_inside() {
-    check("/in", &plain_copy(), "in: e.txt f.md");
-    check("/in/../c.txt", &plain_copy(), "c.txt:");
-    check("/absolute/deep/e.txt", &plain_copy(), "e.txt:");
-    check("/../../../a.txt", &plain_copy(), "a.txt:");
-    check("/out", &plain_copy(), "error: `/out`: not found (no such file or directory)");
-    check("/nowhere", &plain_copy(), "error: `/nowhere`: not found (no such file or directory)");
-    check("/loop", &plain_copy(), "error: `/loop`: too many links in the path");
+    check("/in", &CopyOp::plain(Vec::new()), "in: e.txt f.md");
+    check("/in/../c.txt", &CopyOp::plain(Vec::new()), "c.txt:");
+    check("/absolute/deep/e.txt", &CopyOp::plain(Vec::new()), "e.txt:");
+    check("/../../../a.txt", &CopyOp::plain(Vec::new()), "a.txt:");
+    check(
+        "/out",
+        &CopyOp::plain(Vec::new()),
+        "error: `/out`: not found (no such file or directory)",
+    );
+    check(
+        "/nowhere",
+        &CopyOp::plain(Vec::new()),
+        "error: `/nowhere`: not found (no such file or directory)",
+    );
+    check("/loop", &CopyOp::plain(Vec::new()), "error: `/loop`: too many links in the path");
 }
 
 #[test]
@@ -120,7 +142,7 @@ fn excludes_are_relative_to_what_is_copied() {
 
 #[test]
 fn parents_keep_the_directories_of_a_path() {
-    let parents = CopyOp { parents: Parents::Keep, ..plain_copy() };
+    let parents = CopyOp { parents: Parents::Keep, ..CopyOp::plain(Vec::new()) };
     check("d/deep/e.txt", &parents, ": d d/deep d/deep/e.txt");
     check("d/./deep/e.txt", &parents, ": deep deep/e.txt");
     check("d/*/*.md", &parents, ": d d/deep d/deep/f.md");
@@ -134,17 +156,18 @@ fn content_is_what_the_copy_makes_and_nothing_else() {
         let (_directory, trees) = trees(files);
         trees.map(|tree| content(&select(&tree, path, copy).unwrap(), copy))
     };
-    let chmod = CopyOp { mode: Some(ModeChange::Absolute(0o600)), ..plain_copy() };
-    let symbolic = CopyOp { mode: Some(ModeChange::Symbolic("u+x".to_owned())), ..plain_copy() };
+    let chmod = CopyOp { mode: Some(ModeChange::Absolute(0o600)), ..CopyOp::plain(Vec::new()) };
+    let symbolic =
+        CopyOp { mode: Some(ModeChange::Symbolic("u+x".to_owned())), ..CopyOp::plain(Vec::new()) };
     let base = "dir d 0755\nfile d/f 0644 text\n";
-    let [context, _] = id(base, "/d", &plain_copy());
+    let [context, _] = id(base, "/d", &CopyOp::plain(Vec::new()));
     for (files, copy, same) in [
-        (base, &plain_copy(), true),
-        ("dir d 0755\nfile d/f 0644 text\nfile other 0644\n", &plain_copy(), true),
-        ("dir d 0755\nfile d/f 0644 next\n", &plain_copy(), false),
-        ("dir d 0755\nfile d/g 0644 text\n", &plain_copy(), false),
-        ("dir d 0755\nfile d/f 0640 text\n", &plain_copy(), false),
-        ("dir d 0755\nlink d/f -> text\n", &plain_copy(), false),
+        (base, &CopyOp::plain(Vec::new()), true),
+        ("dir d 0755\nfile d/f 0644 text\nfile other 0644\n", &CopyOp::plain(Vec::new()), true),
+        ("dir d 0755\nfile d/f 0644 next\n", &CopyOp::plain(Vec::new()), false),
+        ("dir d 0755\nfile d/g 0644 text\n", &CopyOp::plain(Vec::new()), false),
+        ("dir d 0755\nfile d/f 0640 text\n", &CopyOp::plain(Vec::new()), false),
+        ("dir d 0755\nlink d/f -> text\n", &CopyOp::plain(Vec::new()), false),
     ] {
         assert_eq!(id(files, "/d", copy)[0] == context, same, "{files}");
     }
@@ -155,11 +178,11 @@ fn content_is_what_the_copy_makes_and_nothing_else() {
 
 #[test]
 fn an_owner_that_is_replaced_does_not_count() {
-    let chown = CopyOp { owner: Some("1:1".to_owned()), ..plain_copy() };
+    let chown = CopyOp { owner: Some("1:1".to_owned()), ..CopyOp::plain(Vec::new()) };
     let (_directory, [_, tree]) = trees("file f 0644 text\n");
-    let mut found = select(&tree, "/f", &plain_copy()).unwrap();
-    let [plain, changed] = [&plain_copy(), &chown].map(|copy| content(&found, copy));
+    let mut found = select(&tree, "/f", &CopyOp::plain(Vec::new())).unwrap();
+    let [plain, changed] = [&CopyOp::plain(Vec::new()), &chown].map(|copy| content(&found, copy));
     found[0].root.uid += 1;
-    assert_ne!(content(&found, &plain_copy()), plain);
+    assert_ne!(content(&found, &CopyOp::plain(Vec::new())), plain);
     assert_eq!(content(&found, &chown), changed);
 }

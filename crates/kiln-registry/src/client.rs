@@ -55,6 +55,11 @@ impl Client {
         Self { exchange: Arc::new(Exchange::new(config)) }
     }
 
+    /// What the calls of this client share.
+    pub(crate) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// Ends all waits and breaks off all downloads, of all clones, from any thread. Everything
     /// answers [`Error::Cancelled`] from then on.
     pub fn cancel(&self) {

@@ -10,8 +10,9 @@ use std::time::SystemTime;
 
 use crate::auth::{Authorization, Credential, Demand, Host, Secret, Token, TokenRequest};
 use crate::config::Config;
+use crate::download::Validators;
 use crate::error::{Error, is_plain_http};
-use crate::http::{Method, Request, Response, Scheme, Transport, Url};
+use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url};
 use crate::repository::{Repository, is_loopback};
 use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
 
@@ -125,6 +126,37 @@ impl Exchange {
         Err(self.refused(&host, call).into())
     }
 
+    /// Asks for a file of the web, with redirections and further attempts. An answer is a success,
+    /// or "not modified".
+    pub(crate) fn web(&self, url: &str, known: &Validators) -> Result<Response, Error> {
+        let start = Url::parse(url)?;
+        self.retrying(|| {
+            let mut at = start.clone();
+            for _ in 0..=REDIRECTIONS {
+                let mut request = Request::new(Method::Get, at.clone());
+                request.conditions[0].1 = known.etag.as_deref();
+                request.conditions[1].1 = known.last_modified.as_deref();
+                let response = self.transport.send(&request)?;
+                let is_redirection = matches!(response.status, 301 | 302 | 303 | 307 | 308);
+                if let Some(location) = response.header("location").filter(|_| is_redirection) {
+                    let target = at.join(location)?;
+                    self.check_redirection(&at, &target)?;
+                    drop(response.message());
+                    at = target;
+                    continue;
+                }
+                if matches!(response.status, 200..=299 | 304) {
+                    return Ok(response);
+                }
+                let again = Self::again(&response);
+                let (url, status) = (start.to_string(), response.status);
+                let error = Error::Status { url, status, message: response.message() };
+                return Err(Failure { error, again });
+            }
+            Err(redirect(&start, &at, "there are too many redirections").into())
+        })
+    }
+
     fn host(&self, registry: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts
@@ -159,6 +191,7 @@ impl Exchange {
                 accept: call.accept,
                 offset_bytes: call.offset_bytes,
                 authorization,
+                conditions: UNCONDITIONAL,
             })?;
         }
         let target = response.url.clone();
@@ -190,6 +223,7 @@ impl Exchange {
                 accept: call.accept,
                 offset_bytes: call.offset_bytes,
                 authorization: shown,
+                conditions: UNCONDITIONAL,
             })
         };
         if let Some(scheme) = host.scheme.get() {

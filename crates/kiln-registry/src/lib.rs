@@ -1,4 +1,4 @@
-//! Speaks the OCI distribution protocol: pull, credentials, retries.
+//! Speaks the OCI distribution protocol: pull, credentials, retries; and fetches files of the web.
 //!
 //! A [`Client`] is a thin, blocking client of registries, shared by threads. It reads no
 //! environment: where certificates, credentials and proxies are is in its [`Config`].
@@ -23,6 +23,7 @@ mod auth;
 mod blob;
 mod client;
 mod config;
+mod download;
 mod error;
 mod exchange;
 mod http;
@@ -33,6 +34,7 @@ mod retry;
 pub use blob::BlobReader;
 pub use client::{Client, RemoteImage};
 pub use config::{Config, Proxies, Retries, Timeouts};
+pub use download::{Download, DownloadedFile, Validators};
 pub use error::{Error, Login};
 pub use repository::Repository;
 pub use resolved::Resolved;

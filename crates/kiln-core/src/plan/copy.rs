@@ -5,7 +5,7 @@ use super::instructions::{Place, step_name};
 use super::planner::{Planner, Stuck};
 use super::scope::Environment;
 use super::stage::{StageState, clean_destination, clean_path};
-use super::{CopyFrom, CopyOp, FileOp, Link, ModeChange, Op, Parents, Unpack};
+use super::{CopyFrom, CopyOp, FileOp, Input, Link, ModeChange, Op, Parents, SourceOp, Unpack};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::{
     Copy, CopySource, Flag, Instruction, InstructionKind, Word, expand_body, parse_bool,
@@ -21,6 +21,7 @@ struct Flags {
     parents: Parents,
     link: Link,
     unpack: Option<Unpack>,
+    checksum: Option<String>,
 }
 
 /// Applies COPY or ADD to a stage.
@@ -51,10 +52,12 @@ pub(super) fn apply(
     }
 
     let mut inputs = vec![state.root];
-    let sources = sources(planner, state, copy, &flags, &mut line)?;
-    if sources.iter().any(|source| matches!(source, CopyFrom::Input { .. })) {
-        inputs.push(source.unwrap_or_else(|| planner.context(None)));
-    }
+    let sources = sources(planner, state, copy, (&flags, source, &mut inputs), &mut line)?;
+    let has_download = sources.iter().any(|source| {
+        matches!(source, CopyFrom::Input { input, .. } if planner.is_download(inputs[*input]))
+    });
+    // What is downloaded stays as it is, unless unpacking is asked for.
+    let unpack = if is_add && !has_download { Unpack::Yes } else { Unpack::No };
     line.push_str(&format!(" {destination}"));
 
     let mode = mode(planner, copy, flags.mode.as_deref())?;
@@ -69,7 +72,7 @@ pub(super) fn apply(
         excludes: flags.excludes,
         parents: flags.parents,
         link,
-        unpack: flags.unpack.unwrap_or(if is_add { Unpack::Yes } else { Unpack::No }),
+        unpack: flags.unpack.unwrap_or(unpack),
         epoch: planner.epoch,
     };
     state.root = planner.add(Op::File(FileOp::Copy(op)), inputs, instruction.span, name);
@@ -97,7 +100,8 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
                 flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
             }
             "parents" | "link" => {}
-            _ => return refuse_flag(planner, copy, flag),
+            "checksum" if is_one_download(planner, state, copy)? => flags.checksum = Some(value),
+            _ => return refuse_flag(planner, state, copy, flag),
         }
     }
     Ok(flags)
@@ -114,18 +118,38 @@ fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String, Stuck> {
     planner.fail(Diagnostic::error("variable-in-from", word.span, message).with_help(help))
 }
 
-fn refuse_flag(planner: &mut Planner<'_>, copy: &Copy, flag: &Flag) -> Result<Flags, Stuck> {
-    let remote = copy
-        .sources
-        .iter()
-        .any(|source| matches!(source, CopySource::Path(word) if is_remote(&word.text)));
+fn refuse_flag(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    copy: &Copy,
+    flag: &Flag,
+) -> Result<Flags, Stuck> {
+    let mut remote = false;
+    for source in &copy.sources {
+        if let CopySource::Path(word) = source {
+            remote |= is_remote(&planner.expand(word, &state.env)?);
+        }
+    }
     let message = match flag.name.as_str() {
         "checksum" if !remote => "checksum requires HTTP(S) or Git sources".to_owned(),
-        name => {
-            format!("--{name} is not supported: kiln does not add URLs or git repositories yet")
+        "checksum" if copy.sources.len() > 1 => {
+            "checksum can't be specified for multiple sources".to_owned()
         }
+        name => format!("--{name} is not supported: kiln does not add git repositories yet"),
     };
     planner.fail(Diagnostic::error("unsupported-flag", flag.span, message))
+}
+
+/// Whether the only source is a file of the web.
+fn is_one_download(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    copy: &Copy,
+) -> Result<bool, Stuck> {
+    match copy.sources.as_slice() {
+        [CopySource::Path(word)] => Ok(is_download(&planner.expand(word, &state.env)?)),
+        _ => Ok(false),
+    }
 }
 
 fn is_remote(source: &str) -> bool {
@@ -138,24 +162,30 @@ fn sources(
     planner: &mut Planner<'_>,
     state: &StageState,
     copy: &Copy,
-    flags: &Flags,
+    (flags, from, inputs): (&Flags, Option<Input>, &mut Vec<Input>),
     line: &mut String,
 ) -> Result<Vec<CopyFrom>, Stuck> {
     let mut found = Vec::new();
+    let mut files = None;
     for source in &copy.sources {
         let CopySource::Path(word) = source else {
             continue;
         };
         let path = planner.expand(word, &state.env)?;
+        if is_download(&path) && flags.from.is_none() && planner_keyword(line) == "ADD" {
+            line.push_str(&format!(" {path}"));
+            let (download, name) = download(planner, word, &path, flags)?;
+            inputs.push(download);
+            found.push(CopyFrom::Input { input: inputs.len() - 1, path: format!("/{name}") });
+            continue;
+        }
         if is_remote(&path) {
             let message = if flags.from.is_some() || !matches!(planner_keyword(line), "ADD") {
                 "source can't be a URL for COPY".to_owned()
             } else {
-                format!(
-                    "ADD of `{path}` is not supported: kiln does not add URLs or git repositories yet"
-                )
+                format!("ADD of `{path}` is not supported: kiln does not add git repositories yet")
             };
-            let help = "download it in a RUN, with a checksum, or put it into the build context";
+            let help = "clone it in a RUN, or put it into the build context";
             let error = Diagnostic::error("unsupported-source", word.span, message).with_help(help);
             return planner.fail(error);
         }
@@ -170,7 +200,11 @@ fn sources(
                 None => format!("/./{}", &clean_path("/", &path)[1..]),
             },
         };
-        found.push(CopyFrom::Input { input: 1, path });
+        let input = *files.get_or_insert_with(|| {
+            inputs.push(from.unwrap_or_else(|| planner.context(None)));
+            inputs.len() - 1
+        });
+        found.push(CopyFrom::Input { input, path });
     }
     for source in &copy.sources {
         let CopySource::Heredoc(heredoc, span) = source else {
@@ -192,6 +226,43 @@ fn sources(
         found.push(CopyFrom::Inline { name: heredoc.name.clone(), contents });
     }
     Ok(found)
+}
+
+/// The step that downloads a URL, and the name of its file.
+fn download(
+    planner: &mut Planner<'_>,
+    word: &Word,
+    url: &str,
+    flags: &Flags,
+) -> Result<(Input, String), Stuck> {
+    let checksum = match flags.checksum.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(digest)) => Some(digest),
+        Some(Err(error)) => {
+            return planner.fail(Diagnostic::error(
+                "invalid-checksum",
+                word.span,
+                format!("invalid checksum: {error}"),
+            ));
+        }
+    };
+    let path = url.split_once("://").map_or("", |(_, rest)| rest);
+    let path = path.split(['?', '#']).next().unwrap_or("");
+    let name = path.split_once('/').map_or("", |(_, path)| path).trim_end_matches('/');
+    let name = match name.rsplit('/').next() {
+        None | Some("" | "." | "..") => "__unnamed__".to_owned(),
+        Some(name) => name.to_owned(),
+    };
+    let op = SourceOp::Download { url: url.to_owned(), name: name.clone(), checksum };
+    let title = format!("[internal] download {url}");
+    Ok((planner.add(Op::Source(op), Vec::new(), word.span, title), name))
+}
+
+/// Whether a source is a file of the web; `https://host/repository.git` is a repository.
+fn is_download(source: &str) -> bool {
+    let is_web = ["http://", "https://"].iter().any(|start| source.starts_with(start));
+    let path = source.split(['?', '#']).next().unwrap_or(source);
+    is_web && path.trim_end_matches('/').strip_suffix(".git").is_none()
 }
 
 fn planner_keyword(line: &str) -> &str {

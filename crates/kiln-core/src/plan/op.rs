@@ -59,6 +59,15 @@ pub enum SourceOp {
         /// Its layers, lowest first.
         diff_ids: Vec<DiffId>,
     },
+    /// A file of the web, as the only file of a file system.
+    Download {
+        /// Its HTTP(S) address.
+        url: String,
+        /// What it is called.
+        name: String,
+        /// `--checksum`: what it must be.
+        checksum: Option<BlobDigest>,
+    },
     /// A directory of files of the user's: `None` is the build context, else a named context.
     Context {
         /// Normalised name.
@@ -240,6 +249,23 @@ pub struct CopyOp {
     pub unpack: Unpack,
     /// `SOURCE_DATE_EPOCH`: modification time of inline files and of directories made.
     pub epoch: Option<i64>,
+}
+
+impl CopyOp {
+    /// A copy into the root directory that changes nothing on the way.
+    pub fn plain(sources: Vec<CopyFrom>) -> Self {
+        Self {
+            sources,
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            excludes: Vec::new(),
+            parents: Parents::Drop,
+            link: Link::No,
+            unpack: Unpack::No,
+            epoch: None,
+        }
+    }
 }
 
 /// Whether a copy is independent of its destination's file system.

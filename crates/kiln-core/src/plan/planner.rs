@@ -9,8 +9,7 @@ use super::request::{
 use super::scope::{Environment, platform_args, unused_build_args};
 use super::stage::{StageState, empty_image};
 use super::{
-    CopyFrom, CopyOp, FileOp, Input, Link, Op, Parents, Plan, Planning, SourceOp, Step, Target,
-    Unpack, instructions,
+    CopyFrom, CopyOp, FileOp, Input, Op, Plan, Planning, SourceOp, Step, Target, instructions,
 };
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::digest::StepId;
@@ -410,6 +409,12 @@ impl<'a> Planner<'a> {
         self.add(Op::Source(SourceOp::Context { name }), Vec::new(), Span::default(), title)
     }
 
+    /// Whether an input is a file of the web.
+    pub(super) fn is_download(&self, input: Input) -> bool {
+        let Input::Step(id) = input else { return false };
+        matches!(self.steps.get(&id), Some(Step { op: Op::Source(SourceOp::Download { .. }), .. }))
+    }
+
     /// Adds a step, or finds the equal one.
     pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
         let step = Step::new(op, inputs, span, name);
@@ -461,17 +466,7 @@ impl<'a> Planner<'a> {
     fn directory_as_root(&mut self, context: String, span: Span) -> Input {
         let title = format!("[context {context}] as a root file system");
         let source = self.context(Some(context));
-        let copy = CopyOp {
-            sources: vec![CopyFrom::Input { input: 1, path: "/".to_owned() }],
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            excludes: Vec::new(),
-            parents: Parents::Drop,
-            link: Link::No,
-            unpack: Unpack::No,
-            epoch: None,
-        };
+        let copy = CopyOp::plain(vec![CopyFrom::Input { input: 1, path: "/".to_owned() }]);
         self.add(Op::File(FileOp::Copy(copy)), vec![Input::Scratch, source], span, title)
     }
 

@@ -113,6 +113,8 @@ fn from_mistakes() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
+    let by_variable = "FROM base\nARG U=https://example.com\nADD --checksum=sha256:0 $U/f /f\n";
+    assert_snapshot!(steps(by_variable, &request()), @"unsupported-flag 3:5 `--checksum=sha256:0`: --checksum is not supported: kiln does not add URLs or git repositories yet");
     assert_snapshot!(steps("FROM base\nADD https://example.com/f /f\n", &request()), @r"
         unsupported-source 2:5 `https://example.com/f`: ADD of `https://example.com/f` is not supported: kiln does not add URLs or git repositories yet
           help: download it in a RUN, with a checksum, or put it into the build context

@@ -140,9 +140,14 @@ fn op() -> impl Strategy<Value = Op> {
         })
     });
     let context = prop::option::of(text()).prop_map(|name| Op::Source(SourceOp::Context { name }));
+    let checksum = any::<Option<[u8; 32]>>();
+    let download = (text(), text(), checksum).prop_map(|(url, name, checksum)| {
+        let checksum = checksum.map(BlobDigest::from_bytes);
+        Op::Source(SourceOp::Download { url, name, checksum })
+    });
     let directory = (text(), text(), any::<Option<i64>>())
         .prop_map(|(path, owner, epoch)| Op::File(FileOp::MakeDirectory { path, owner, epoch }));
-    prop_oneof![3 => exec(), 3 => copy(), 1 => image, 1 => context, 1 => directory]
+    prop_oneof![3 => exec(), 3 => copy(), 1 => image, 1 => context, 1 => download, 1 => directory]
 }
 
 fn more(text: &str) -> String {
@@ -433,6 +438,20 @@ fn others(op: &Op) -> Vec<Op> {
             found.extend(changed.into_iter().map(|(path, owner, epoch)| {
                 Op::File(FileOp::MakeDirectory { path, owner, epoch })
             }));
+        }
+        Op::Source(SourceOp::Download { url, name, checksum }) => {
+            let (url, name) = (url.clone(), name.clone());
+            let other = match checksum {
+                None => Some(BlobDigest::from_bytes([7; 32])),
+                Some(_) => None,
+            };
+            let same = |url, name, checksum| {
+                found.push(Op::Source(SourceOp::Download { url, name, checksum }));
+            };
+            let mut same = same;
+            same(more(&url), name.clone(), *checksum);
+            same(url.clone(), more(&name), *checksum);
+            same(url, name, other);
         }
         Op::Source(SourceOp::Context { name }) => {
             let name = Some(name.as_ref().map_or(String::new(), |name| more(name)));

@@ -260,6 +260,10 @@ impl Numbers {
                 ImageSource::Reference(reference) => format!("image {}", reference.familiar()),
                 ImageSource::Layout { context } => format!("image in layout {context}"),
             },
+            Op::Source(SourceOp::Download { url, name, checksum }) => {
+                let checksum = checksum.map_or(String::new(), |digest| format!(" with {digest}"));
+                format!("download {url} as {name}{checksum}")
+            }
             Op::Source(SourceOp::Context { name: None }) => "context".to_owned(),
             Op::Source(SourceOp::Context { name: Some(name) }) => format!("context {name}"),
             Op::Exec(exec) => run_text(exec, &inputs),

@@ -12,7 +12,7 @@ use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, scan, write_tar};
 
 use crate::error::{BuildError, FileContext};
-use crate::op::copy::{Copier, CopyError, Devices, plain_copy};
+use crate::op::copy::{Copier, CopyError, Devices};
 use crate::op::root::{Root, RootError};
 use crate::request::Destination;
 use crate::selection::select;
@@ -84,7 +84,7 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
     if tree.node(b"").is_none() {
         return Ok(());
     }
-    let copy: CopyOp = plain_copy();
+    let copy: CopyOp = CopyOp::plain(Vec::new());
     let failed = |message: String| BuildError::Usage(format!("cannot write the output: {message}"));
     let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
     let copier = Copier::new(root, &copy, Some((0, 0))).with_devices(Devices::MakeIfAllowed);

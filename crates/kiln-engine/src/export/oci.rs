@@ -11,6 +11,8 @@ use std::path::Path;
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, Index, Reference};
 
+use kiln_store::layer::plain_header;
+
 use super::image::{PackedImage, copy_blob};
 use crate::error::{BuildError, FileContext};
 use crate::request::Destination;
@@ -124,11 +126,11 @@ fn to_tar(
     let write =
         |out: &mut dyn Write, bytes: &[u8]| out.write_all(bytes).at("write", Path::new("oci tar"));
     for directory in ["blobs/", "blobs/sha256/"] {
-        write(out, &header(directory, 0, EntryType::Directory))?;
+        write(out, &plain_header(directory, None))?;
     }
     for descriptor in bundle.blobs() {
         let name = format!("blobs/sha256/{}", descriptor.digest.hex());
-        write(out, &header(&name, descriptor.size, EntryType::File))?;
+        write(out, &plain_header(&name, Some(descriptor.size)))?;
         copy_blob(solver, &descriptor, out)?;
         write(out, &vec![0; padding(descriptor.size)])?;
     }
@@ -140,48 +142,15 @@ fn to_tar(
     documents.push(("index.json".to_owned(), &index_json));
     documents.push(("oci-layout".to_owned(), LAYOUT));
     for (name, bytes) in documents {
-        write(out, &header(&name, bytes.len() as u64, EntryType::File))?;
+        write(out, &plain_header(&name, Some(bytes.len() as u64)))?;
         write(out, bytes)?;
         write(out, &vec![0; padding(bytes.len() as u64)])?;
     }
     write(out, &[0; 1024])
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum EntryType {
-    Directory,
-    File,
-}
-
 fn padding(size: u64) -> usize {
     (512 - size % 512) as usize % 512
-}
-
-/// A ustar header for a name of plain characters; sizes past 8 GiB are written in base 256.
-fn header(name: &str, size: u64, entry_type: EntryType) -> [u8; 512] {
-    let mut header = [0; 512];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    let (mode, flag) = match entry_type {
-        EntryType::Directory => ("0000755\0", b"5"),
-        EntryType::File => ("0000644\0", b"0"),
-    };
-    put(0, name.as_bytes());
-    put(100, mode.as_bytes());
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    if size < 1 << 33 {
-        put(124, format!("{size:011o}\0").as_bytes());
-    } else {
-        put(124, &[0x80, 0, 0, 0]);
-        put(128, &size.to_be_bytes());
-    }
-    put(136, b"00000000000\0");
-    put(148, b"        ");
-    put(156, flag);
-    put(257, b"ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
 }
 
 #[cfg(test)]
@@ -190,8 +159,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_by_others() {
-        let mut archive = header("blobs/", 0, EntryType::Directory).to_vec();
-        archive.extend(header("a", 3, EntryType::File));
+        let mut archive = plain_header("blobs/", None).to_vec();
+        archive.extend(plain_header("a", Some(3)));
         archive.extend(b"xyz");
         archive.extend(vec![0; padding(3)]);
         archive.extend([0; 1024]);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use kiln_core::mode::{self, FileType};
-use kiln_core::plan::{CopyOp, Link, ModeChange, Parents, Unpack};
+use kiln_core::plan::{CopyOp, ModeChange, Unpack};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -15,21 +15,6 @@ use super::root::{Attributes, Root, RootError, io, is_directory, lossy, parent};
 use super::unpack::{self, UnpackError};
 use crate::selection::Selected;
 use crate::source_tree::{Node, NodeKind, as_path, join};
-
-/// A copy that changes nothing on the way.
-pub(crate) fn plain_copy() -> CopyOp {
-    CopyOp {
-        sources: Vec::new(),
-        destination: "/".to_owned(),
-        owner: None,
-        mode: None,
-        excludes: Vec::new(),
-        parents: Parents::Drop,
-        link: Link::No,
-        unpack: Unpack::No,
-        epoch: None,
-    }
-}
 
 /// Copies into one root file system.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use kiln_store::layer::{LastSymlink, scan};
 
 use super::{Solved, Solver, record_of};
 use crate::error::StepError;
-use crate::op::copy::{Copier, plain_copy};
+use crate::op::copy::Copier;
 use crate::op::root::Root;
 use crate::selection::{self, Selected, select};
 use crate::snapshot::Snapshot;
@@ -251,7 +251,7 @@ fn select_mount(tree: &SourceTree, source: &str) -> Result<Selected, StepError> 
     let resolved = tree.resolve(source.trim_start_matches('/').as_bytes(), LastSymlink::Follow);
     let found = resolved.ok().and_then(|path| {
         let text = String::from_utf8(path).ok()?;
-        select(tree, &format!("/{}", escape(&text)), &plain_copy()).ok()
+        select(tree, &format!("/{}", escape(&text)), &CopyOp::plain(Vec::new())).ok()
     });
     let selected = found.and_then(|mut found| (found.len() == 1).then(|| found.remove(0)));
     selected.ok_or_else(|| {
@@ -309,7 +309,7 @@ fn write_to(directory: &Path, selected: &Selected) -> Result<(), StepError> {
     let root = mount_detached(&[directory.to_owned()], None)
         .map(Root)
         .map_err(|error| StepError::failed("mount-failed", error.to_string()))?;
-    let mut copy = plain_copy();
+    let mut copy = CopyOp::plain(Vec::new());
     if selected.root.kind != NodeKind::Directory {
         "/file".clone_into(&mut copy.destination);
     }

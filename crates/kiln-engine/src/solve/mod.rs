@@ -37,6 +37,7 @@ use crate::base_image::BaseImage;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
+use crate::op::download::{Wanted, download};
 use crate::op::exec;
 use crate::op::file::{self, Target};
 use crate::request::{BuildRequest, CacheUse, NamedContext};
@@ -224,6 +225,16 @@ impl<'a> Solver<'a> {
             Op::Source(SourceOp::Image { manifest, .. }) => {
                 let image = self.images.get(manifest).expect("the planner knows its images");
                 Ok((Solved::Snapshot(Snapshot::of_image(image)), Outcome::Cached))
+            }
+            Op::Source(SourceOp::Download { url, name, checksum }) => {
+                let line = Some(self.line(step));
+                let activity =
+                    self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
+                let wanted = Wanted { url, name, checksum: *checksum };
+                let result = download(self, wanted, &activity);
+                activity.finish(&result);
+                let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
+                Ok((Solved::Snapshot(snapshot), Outcome::Done))
             }
             Op::Source(SourceOp::Context { name }) => {
                 let context = self.context(name.as_deref(), step)?;

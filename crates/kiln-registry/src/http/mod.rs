@@ -45,12 +45,19 @@ pub(crate) struct Request<'a> {
     pub(crate) offset_bytes: u64,
     /// The `Authorization`.
     pub(crate) authorization: Option<&'a Secret>,
+    /// `If-None-Match` and `If-Modified-Since`, if they are known.
+    pub(crate) conditions: [(&'static str, Option<&'a str>); 2],
 }
+
+/// Nothing is known: the answer does not depend on it.
+pub(crate) const UNCONDITIONAL: [(&str, Option<&str>); 2] =
+    [("if-none-match", None), ("if-modified-since", None)];
 
 impl Request<'_> {
     /// Asks for a URL.
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, accept: "", offset_bytes: 0, authorization: None }
+        let conditions = UNCONDITIONAL;
+        Self { method, url, accept: "", offset_bytes: 0, authorization: None, conditions }
     }
 }
 
@@ -147,6 +154,11 @@ impl Transport {
         }
         if request.offset_bytes > 0 {
             head = head.header("range", format!("bytes={}-", request.offset_bytes));
+        }
+        for (name, value) in request.conditions {
+            if let Some(value) = value {
+                head = head.header(name, value);
+            }
         }
         if let Some(authorization) = request.authorization {
             head = head.header("authorization", authorization.expose());

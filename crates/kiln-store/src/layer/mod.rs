@@ -43,6 +43,7 @@ pub use pack::{Packed, Unpack, pack, unpack};
 pub use path::path_order;
 pub use scan::scan;
 pub use tar_apply::apply_tar;
+pub use tar_header::plain_header;
 pub use tar_read::{Member, MemberKind, TarReader};
 pub use tar_write::{TarOptions, TarXattrs, write_tar};
 pub use tree::{LastSymlink, ResolveError, Tree, Walk};

@@ -118,6 +118,26 @@ fn base_256(bytes: &[u8]) -> Option<i64> {
         .try_fold(start, |number, byte| number.checked_mul(256)?.checked_add(i64::from(*byte)))
 }
 
+/// The header of a directory or file of root's with a short name of plain characters and no time,
+/// as archives of images have them. Sizes past 8 GiB are written in base 256 (GNU tar's form).
+pub fn plain_header(name: &str, size_bytes: Option<u64>) -> [u8; BLOCK_BYTES] {
+    let mut block = Block::new(if size_bytes.is_some() { b'0' } else { b'5' });
+    block.put(NAME, name.as_bytes());
+    block.put_number(MODE, if size_bytes.is_some() { 0o644 } else { 0o755 });
+    for field in [UID, GID, MTIME] {
+        block.put_number(field, 0);
+    }
+    let size_bytes = size_bytes.unwrap_or(0);
+    if !block.put_number(SIZE, size_bytes) {
+        let mut wide = [0; 12];
+        wide[0] = 0x80;
+        wide[4..].copy_from_slice(&size_bytes.to_be_bytes());
+        block.put(SIZE, &wide);
+    }
+    block.seal();
+    block.0
+}
+
 /// Appends the record `length key=value\n`; its length counts itself.
 pub(super) fn put_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;

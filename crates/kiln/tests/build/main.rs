@@ -11,6 +11,7 @@ mod cache;
 mod cache_mounts;
 mod container;
 mod disk;
+mod download;
 mod failures;
 mod fixture;
 mod hostile;
