@@ -219,7 +219,7 @@ impl Session {
             user: request.user.clone(),
             network: request.network,
         };
-        // Caught from before the command starts, so that none falls in between.
+        // Before the command starts: it may be told to end as soon as it runs.
         let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
             .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
         let started = |running: &Running| forward_signals(running, signals);

@@ -288,7 +288,7 @@ mod tests {
     fn the_last_lines_are_kept_as_a_terminal_would_show_them() {
         assert_eq!(last(&["a\nb", "c\n\n  \n", "d"]), ["a", "bc", "d"]);
         assert_eq!(last(&["10%\r20%\r100%\n", "done\r\n"]), ["100%", "done"]);
-        let many: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let many: String = (0..100).map(|n| n.to_string() + "\n").collect();
         let kept = last(&[&many]);
         assert_eq!((kept.len(), kept[0].as_str()), (LAST_LINES, "88"));
         let long = "x".repeat(100_000);

@@ -122,9 +122,12 @@ fn signals_are_handed_on() {
     let script = format!("trap '' INT; echo begun >&2; sleep {time}");
     let mut container = start(&mut project.command(&["run", "app", &script]));
     container.wait_for("begun");
-    container.signal(Signal::INT);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    container.signal(Signal::INT);
+    crate::fixture::wait_until("it has ended", || {
+        // Two that come close together may be one.
+        container.signal(Signal::INT);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        processes_with(&time).is_empty()
+    });
     container.finish().expect_code(128 + 9);
     assert_eq!(processes_with(&time), Vec::<String>::new());
 }

@@ -151,7 +151,7 @@ fn triggers_of_a_base_image_run_in_the_sandbox() {
 fn a_command_sees_nothing_of_the_host() {
     let project = Project::new(
         "FROM base\n\
-         RUN ls /proc/1/root/ | tr '\\n' ' '; test ! -e /work; ls /dev | tr '\\n' ' '; \
+         RUN exec 2>&1; ls /proc/1/root/ | tr '\\n' ' '; test ! -e /work; ls /dev | tr '\\n' ' '; \
          cat /proc/self/status | grep -E 'NoNewPrivs|Seccomp:' ; hostname; \
          mknod /tmp/disk b 254 0 2>/dev/null && head -c 1 /tmp/disk >/dev/null 2>&1 && echo read the disk; \
          echo x > /proc/sys/kernel/hostname 2>/dev/null && echo wrote the kernel; \

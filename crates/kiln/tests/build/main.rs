@@ -5,7 +5,7 @@
 //! registries in this process. What a test needs besides and does not find (a tool, root) is said
 //! on standard error and fails where `CI` is set.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::format_collect, reason = "tests")]
 
 mod cache;
 mod cache_mounts;
