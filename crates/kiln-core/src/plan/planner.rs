@@ -370,7 +370,7 @@ impl<'a> Planner<'a> {
         match name.parse::<i64>() {
             Ok(number) => {
                 let found = self.stage_number(number, span)?;
-                self.from_stage((found, name), index, ("copy", span))
+                self.stage_files((found, name), index, ("copy", span))
             }
             Err(_) => self.from(name, index, ("copy", span)),
         }
@@ -391,7 +391,7 @@ impl<'a> Planner<'a> {
         let found = stage_named(self.dockerfile, name, index).or(self.stage_anywhere(name));
         if let Some(found) = found {
             let last = self.stage_anywhere(name).unwrap_or(found);
-            return self.from_stage((last, name), index, how);
+            return self.stage_files((last, name), index, how);
         }
         match self.outside(name, how.1)? {
             Named::Context(context)
@@ -403,7 +403,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn from_stage(
+    fn stage_files(
         &mut self,
         (found, name): (usize, &str),
         index: usize,
