@@ -86,3 +86,15 @@ fn wildcards_before_the_pivot_may_match_nothing() {
     assert!(!failed.status.success());
     assert!(String::from_utf8_lossy(&failed.stderr).contains("not found"));
 }
+
+#[test]
+fn a_socket_of_the_context_arrives_as_an_empty_file() {
+    let context = Context::new(&["f"]);
+    let path = context.path().join("context/s");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    assert_eq!(context.build("FROM scratch\nCOPY . /d/\nADD s /e\n"), "d/ d/f d/s e");
+    for copied in ["out/d/s", "out/e"] {
+        let found = std::fs::metadata(context.path().join(copied)).expect("there");
+        assert!(found.is_file() && found.len() == 0, "{copied}");
+    }
+}
