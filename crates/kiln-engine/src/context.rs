@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use kiln_core::digest::FileDigest;
 use kiln_core::pattern::{IgnoreFile, MatchState, Patterns};
 use kiln_store::layer::{LastSymlink, Timestamp, path_order};
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
@@ -68,10 +69,10 @@ impl Context {
                 link_group: None,
             });
         }
-        self.position(path).ok().and_then(|position| self.to_node(&self.entries[position]))
+        self.position(path).ok().map(|position| self.to_node(&self.entries[position]))
     }
 
-    fn to_node(&self, entry: &ContextEntry) -> Option<Node> {
+    fn to_node(&self, entry: &ContextEntry) -> Node {
         let kind = match &entry.kind {
             EntryKind::Directory => NodeKind::Directory,
             EntryKind::File => NodeKind::File { size_bytes: entry.size_bytes, digest: None },
@@ -83,11 +84,13 @@ impl Context {
             EntryKind::BlockDevice { major, minor } => {
                 NodeKind::Device { character: false, major: *major, minor: *minor }
             }
-            // Sockets are not sent, as with BuildKit.
-            EntryKind::Socket => return None,
+            // What a socket would say is not there to be read: it arrives as an empty file (BuildKit).
+            EntryKind::Socket => {
+                NodeKind::File { size_bytes: 0, digest: Some(FileDigest::of(b"")) }
+            }
         };
         let has_names = entry.nlink > 1 && matches!(kind, NodeKind::File { .. });
-        Some(Node {
+        Node {
             path: entry.path.clone(),
             kind,
             mode: entry.mode,
@@ -101,7 +104,7 @@ impl Context {
             origin: self.root.join(as_path(&entry.path)),
             link_group: has_names
                 .then(|| [entry.device.to_le_bytes(), entry.inode.to_le_bytes()].concat()),
-        })
+        }
     }
 
     /// The entries below a directory.
@@ -121,7 +124,7 @@ impl Context {
     }
 
     pub(crate) fn walk(&self, directory: &[u8]) -> Vec<Node> {
-        self.below(directory).iter().filter_map(|entry| self.to_node(entry)).collect()
+        self.below(directory).iter().map(|entry| self.to_node(entry)).collect()
     }
 
     pub(crate) fn children(&self, directory: &[u8]) -> Vec<Vec<u8>> {

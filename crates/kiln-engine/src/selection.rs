@@ -35,7 +35,7 @@ pub(crate) fn select(
     let excludes = Patterns::new(copy.excludes.clone())
         .map_err(|error| StepError::failed("copy-failed", format!("--exclude: {error}")))?;
     let mut selected = match copy.parents {
-        Parents::Keep => vec![select_parents(tree, path, &excludes)?],
+        Parents::Keep => select_parents(tree, path, &excludes)?,
         Parents::Drop => {
             let paths = tree
                 .matches(path)
@@ -91,19 +91,44 @@ fn select_root(tree: &SourceTree, path: &[u8], excludes: &Patterns) -> Result<Se
     Ok(Selected { name, root, below })
 }
 
-/// `--parents`: all below the pivot that the pattern matches, with the directories above it.
+/// `--parents`: what stands before the pivot may have wildcards; each match is taken by itself.
 fn select_parents(
     tree: &SourceTree,
     path: &str,
     excludes: &Patterns,
+) -> Result<Vec<Selected>, StepError> {
+    let (above, pattern) = path.split_once("/./").unwrap_or(("", path));
+    let pivots = tree
+        .matches(above)
+        .map_err(|error| StepError::failed("copy-failed", format!("{above}: {error}")))?;
+    let literal = !format!("{above}{pattern}").contains(['*', '?', '[', '\\']);
+    let mut found = Vec::new();
+    for pivot in pivots {
+        let one = select_below(tree, &pivot, (pattern, excludes))?;
+        let wanted = pattern.trim_end_matches('/').as_bytes();
+        if literal && !wanted.is_empty() && !one.below.iter().any(|node| node.path == wanted) {
+            return Err(not_found(&join(&pivot, pattern.as_bytes()), &Unresolved::NotFound));
+        }
+        found.push(one);
+    }
+    Ok(found)
+}
+
+/// All below a pivot that the pattern matches, with the directories above it. A pivot that is a
+/// file is taken whole.
+fn select_below(
+    tree: &SourceTree,
+    pivot: &[u8],
+    (pattern, excludes): (&str, &Patterns),
 ) -> Result<Selected, StepError> {
-    let (pivot, pattern) = path.split_once("/./").unwrap_or(("", path));
-    let pivot = pivot.trim_start_matches('/').as_bytes();
     let resolved =
         tree.resolve(pivot, LastSymlink::Follow).map_err(|error| not_found(pivot, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(pivot, &Unresolved::NotFound))?;
     let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
-    let all = relative(tree.walk(&resolved), skip);
+    let all = match root.kind {
+        NodeKind::Directory => relative(tree.walk(&resolved), skip),
+        _ => Vec::new(),
+    };
     let below = if pattern.is_empty() {
         filter(all, excludes, None)
     } else {
@@ -111,12 +136,8 @@ fn select_parents(
             .map_err(|error| StepError::failed("copy-failed", error.to_string()))?;
         filter(all, excludes, Some(&glob))
     };
-    let literal = !pattern.contains(['*', '?', '[', '\\']);
-    let wanted = pattern.trim_end_matches('/').as_bytes();
-    if literal && !pattern.is_empty() && !below.iter().any(|node| node.path == wanted) {
-        return Err(not_found(&join(pivot, pattern.as_bytes()), &Unresolved::NotFound));
-    }
-    Ok(Selected { name: Vec::new(), root, below })
+    let name = pivot.rsplit(|byte| *byte == b'/').next().unwrap_or(pivot).to_vec();
+    Ok(Selected { name, root, below })
 }
 
 fn relative(mut nodes: Vec<Node>, skip: usize) -> Vec<Node> {

@@ -37,7 +37,7 @@ pub(super) fn apply(
     let flags = flags(planner, state, copy)?;
     let source = match &flags.from {
         None => None,
-        Some((from, span)) => Some(planner.from(from, place.stage, *span)?),
+        Some((from, span)) => Some(planner.copy_from(from, place.stage, *span)?),
     };
     let destination = planner.expand(&copy.destination, &state.env)?;
 
@@ -108,7 +108,7 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
 }
 
 /// `--from` takes a name as it is; quotes and escapes count as variables (BuildKit).
-fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String, Stuck> {
+pub(super) fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String, Stuck> {
     let name = planner.expand(word, &Environment::default())?;
     if name == word.text {
         return Ok(name);

@@ -1,9 +1,10 @@
 //! From a Dockerfile to a plan: a set of steps, without any effect.
 //!
 //! [`plan`] returns [`Planning::Needs`] until the facts hold every image that the targets stand
-//! on, then [`Planning::Ready`]. Only stages that a target needs are looked at, so that a mistake
-//! in another one stops nothing (as with BuildKit).
+//! on, then [`Planning::Ready`]. Of stages that no target needs only FROM lines and names of stages
+//! are looked at; any other mistake in them stops nothing (as with BuildKit).
 
+mod check;
 mod copy;
 mod history;
 mod instructions;

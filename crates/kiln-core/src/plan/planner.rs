@@ -169,6 +169,7 @@ impl<'a> Planner<'a> {
 
     fn target(&mut self, index: usize, asked: &str) -> Option<Target> {
         self.set_globals(asked).ok()?;
+        super::check::check(self).ok()?;
         let state = self.stage(index).ok()?;
         let mut image = state.image.clone();
         if !self.request.labels.is_empty() {
@@ -251,11 +252,7 @@ impl<'a> Planner<'a> {
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
         let globals = self.globals.clone();
-        let image = self.expand(&stage.from.image, &globals)?;
-        if image.is_empty() {
-            let message = format!("base name ({}) should not be blank", stage.from.image.text);
-            return self.fail(Diagnostic::error("empty-base", stage.from.image.span, message));
-        }
+        let image = self.base_name(stage)?;
         let platform = match &stage.from.platform {
             None => None,
             Some(word) => Some(self.parse_platform(word, &globals)?),
@@ -266,7 +263,10 @@ impl<'a> Planner<'a> {
         if let Some(context) = own.filter(|own| self.request.named_contexts.contains_key(own)) {
             return self.base(Named::Context(context), platform, span, Some(index));
         }
-        let named = self.name(&image, index, span)?;
+        let named = match self.base_stage(&image, index) {
+            Some(stage) => Named::Stage(stage),
+            None => self.outside(&image, span)?,
+        };
         let mut state = self.base(named, platform, span, Some(index))?;
         state.created = self.created();
         self.run_stage(stage, index, &mut state)?;
@@ -283,7 +283,7 @@ impl<'a> Planner<'a> {
         let layers = self.layer_count(index, &state.image);
         let mut triggers = Vec::new();
         for text in state.image.config.on_build.take().unwrap_or_default() {
-            let mut trigger = match parse_trigger(&text, self.dockerfile.directives.escape) {
+            let mut trigger = match parse_trigger(&text, '\\') {
                 Ok(trigger) => trigger,
                 Err(mut diagnostic) => {
                     diagnostic.span = Some(stage.from.span);
@@ -339,65 +339,95 @@ impl<'a> Planner<'a> {
 
     fn is_stage(&mut self, image: &Word, before: usize) -> bool {
         let globals = self.globals.clone();
-        self.expand(image, &globals)
-            .is_ok_and(|name| stage_named(self.dockerfile, &name, before).is_some())
+        self.expand(image, &globals).is_ok_and(|name| self.base_stage(&name, before).is_some())
     }
 
-    /// What a name means to stage `index`: only stages before it count.
-    fn name(&mut self, name: &str, index: usize, span: Span) -> Result<Named, Stuck> {
-        let context = normalize_context_name(name);
-        if let Some(stage) = stage_named(self.dockerfile, name, index) {
-            return Ok(Named::Stage(stage));
+    /// The expanded name that a FROM line stands on.
+    pub(super) fn base_name(&mut self, stage: &Stage) -> Result<String, Stuck> {
+        let globals = self.globals.clone();
+        let image = self.expand(&stage.from.image, &globals)?;
+        if image.is_empty() {
+            let message = format!("base name ({}) should not be blank", stage.from.image.text);
+            return self.fail(Diagnostic::error("empty-base", stage.from.image.span, message));
         }
-        if self.request.named_contexts.contains_key(&context) {
-            return Ok(Named::Context(context));
-        }
+        Ok(image)
+    }
+
+    /// The stage that FROM means: one before `index`. Names of stages are in lower case, and
+    /// unlike `--from` FROM does not change case to find one (BuildKit).
+    pub(super) fn base_stage(&self, name: &str, index: usize) -> Option<usize> {
+        (name == name.to_lowercase()).then(|| stage_named(self.dockerfile, name, index)).flatten()
+    }
+
+    /// What a name means that is no stage's.
+    fn outside(&mut self, name: &str, span: Span) -> Result<Named, Stuck> {
         if name == "scratch" {
             return Ok(Named::Scratch);
         }
-        match name.parse::<Reference>() {
-            Ok(reference) => Ok(Named::Image(reference)),
-            Err(error) => {
-                let message = format!("failed to parse stage name {name:?}: {error}");
-                self.fail(Diagnostic::error("invalid-reference", span, message))
+        let context = normalize_context_name(name);
+        if self.request.named_contexts.contains_key(&context) {
+            return Ok(Named::Context(context));
+        }
+        self.parse_reference(name, span).map(Named::Image)
+    }
+
+    /// The files that `COPY --from` names, for stage `index`.
+    pub(super) fn copy_from(
+        &mut self,
+        name: &str,
+        index: usize,
+        span: Span,
+    ) -> Result<Input, Stuck> {
+        match name.parse::<i64>() {
+            Ok(number) => {
+                let found = self.stage_number(number, span)?;
+                self.stage_files((found, name), index, ("copy", span))
             }
+            Err(_) => self.from(name, index, ("copy", span)),
         }
     }
 
-    /// The files that `COPY --from` or a mount's `from` names, for stage `index`.
-    pub(super) fn from(&mut self, name: &str, index: usize, span: Span) -> Result<Input, Stuck> {
-        if let Ok(number) = name.parse::<usize>() {
-            if number >= index {
-                let message = format!(
-                    "invalid stage index {number}: only stages before this one, 0 to {}, can be used",
-                    index.saturating_sub(1)
-                );
-                let message = if index == 0 {
-                    format!("invalid stage index {number}: there is no stage before this one")
-                } else {
-                    message
-                };
-                return self.fail(Diagnostic::error("unknown-stage", span, message));
-            }
-            return Ok(self.stage(number)?.root);
+    /// The files that a mount's `from` names, for stage `index`.
+    pub(super) fn mount_from(
+        &mut self,
+        name: &str,
+        index: usize,
+        span: Span,
+    ) -> Result<Input, Stuck> {
+        self.from(name, index, ("mount", span))
+    }
+
+    fn from(&mut self, name: &str, index: usize, how: (&str, Span)) -> Result<Input, Stuck> {
+        // A context of the name of a later stage stands in for it.
+        let found = stage_named(self.dockerfile, name, index).or(self.stage_anywhere(name));
+        if let Some(found) = found {
+            let last = self.stage_anywhere(name).unwrap_or(found);
+            return self.stage_files((last, name), index, how);
         }
-        if stage_named(self.dockerfile, name, index).is_none()
-            && stage_named(self.dockerfile, name, self.dockerfile.stages.len()).is_some()
-            && !self.request.named_contexts.contains_key(&normalize_context_name(name))
-        {
-            let message =
-                format!("stage `{name}` needs to be defined before the stage that uses it");
-            return self.fail(Diagnostic::error("unknown-stage", span, message));
-        }
-        match self.name(name, index, span)? {
-            Named::Stage(stage) => Ok(self.stage(stage)?.root),
+        match self.outside(name, how.1)? {
             Named::Context(context)
                 if self.request.named_contexts[&context] == ContextKind::Directory =>
             {
                 Ok(self.context(Some(context)))
             }
-            other => Ok(self.base(other, None, span, None)?.root),
+            other => Ok(self.base(other, None, how.1, None)?.root),
         }
+    }
+
+    fn stage_files(
+        &mut self,
+        (found, name): (usize, &str),
+        index: usize,
+        (verb, span): (&str, Span),
+    ) -> Result<Input, Stuck> {
+        if found < index {
+            return Ok(self.stage(found)?.root);
+        }
+        let current = self.shown_stage(index);
+        let message = format!(
+            "cannot {verb} from stage {name:?}, it needs to be defined before current stage {current:?}"
+        );
+        self.fail(Diagnostic::error("unknown-stage", span, message))
     }
 
     /// The step of a context: `None` is the build context.
@@ -516,7 +546,11 @@ impl<'a> Planner<'a> {
         StageState::new(root, image, platform)
     }
 
-    fn parse_platform(&mut self, word: &Word, globals: &Environment) -> Result<Platform, Stuck> {
+    pub(super) fn parse_platform(
+        &mut self,
+        word: &Word,
+        globals: &Environment,
+    ) -> Result<Platform, Stuck> {
         let text = self.expand(word, globals)?;
         if text.is_empty() {
             let message = format!("empty platform value from expression {}", word.text);

@@ -204,7 +204,7 @@ fn mount(
     }
     let source = clean_path("/", parsed.source.as_deref().unwrap_or(""));
     let from = match &parsed.from {
-        Some(from) => Some(planner.from(from, place.stage, flag.span)?),
+        Some(from) => Some(planner.mount_from(from, place.stage, flag.span)?),
         None if parsed.kind == Kind::Bind => Some(planner.context(None)),
         None => None,
     };

@@ -154,7 +154,7 @@ fn mount_mistakes() {
           help: did you mean `target`?
         ");
     assert_snapshot!(check("type=cache,target=/c,sharing=some"), @r#"invalid-mount 2:5 `--mount=type=cache,target=/c,sharing=some`: unsupported sharing value "some": expected shared, private, locked"#);
-    assert_snapshot!(check("from=later,target=/c"), @"unknown-stage 2:5 `--mount=from=later,target=/c`: stage `later` needs to be defined before the stage that uses it");
+    assert_snapshot!(check("from=later,target=/c"), @r#"unknown-stage 2:5 `--mount=from=later,target=/c`: cannot mount from stage "later", it needs to be defined before current stage "b""#);
     assert_snapshot!(check("from=$X,target=/c"), @r"
         bad-flag-value 2:13 `from=$X,target=/c`: 'from' doesn't support variable expansion
           help: define an alias stage with FROM and name it instead

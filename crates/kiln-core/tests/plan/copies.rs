@@ -100,15 +100,23 @@ fn from_mistakes() {
         let file = format!("FROM base AS one\nCOPY --from={from} a b\nFROM base AS two\n");
         steps(&file, &with(|request| request.targets = vec!["one".to_owned()]))
     };
-    assert_snapshot!(check("0"), @"unknown-stage 2:6 `--from=0`: invalid stage index 0: there is no stage before this one");
-    assert_snapshot!(check("one"), @"unknown-stage 2:6 `--from=one`: stage `one` needs to be defined before the stage that uses it");
-    assert_snapshot!(check("two"), @"unknown-stage 2:6 `--from=two`: stage `two` needs to be defined before the stage that uses it");
+    assert_snapshot!(check("0"), @r"
+        circular-stages 2:6 `--from=0`: circular dependency detected on stage: one
+          help: a stage can use only the stages before it
+        ");
+    assert_snapshot!(check("one"), @r"
+        circular-stages 2:6 `--from=one`: circular dependency detected on stage: one
+          help: a stage can use only the stages before it
+        ");
+    assert_snapshot!(check("two"), @r#"unknown-stage 2:6 `--from=two`: cannot copy from stage "two", it needs to be defined before current stage "one""#);
+    assert_snapshot!(check("1"), @r#"unknown-stage 2:6 `--from=1`: cannot copy from stage "1", it needs to be defined before current stage "one""#);
+    assert_snapshot!(check("-1"), @"unknown-stage 2:6 `--from=-1`: invalid stage index -1: the stages have the numbers 0 to 1");
     assert_snapshot!(check("Bad:Name:x"), @r#"invalid-reference 2:6 `--from=Bad:Name:x`: failed to parse stage name "Bad:Name:x": invalid reference format: `Bad:Name:x`: repository name must be lowercase"#);
     assert_snapshot!(check("$V"), @r"
         variable-in-from 2:13 `$V`: variable expansion is not supported for --from
           help: define a stage with `FROM` and an ARG before the first FROM, and name that stage
         ");
-    assert_snapshot!(steps("FROM base\nFROM base\nCOPY --from=5 a b\n", &request()), @"unknown-stage 3:6 `--from=5`: invalid stage index 5: only stages before this one, 0 to 0, can be used");
+    assert_snapshot!(steps("FROM base\nFROM base\nCOPY --from=5 a b\n", &request()), @"unknown-stage 3:6 `--from=5`: invalid stage index 5: the stages have the numbers 0 to 1");
 }
 
 #[test]

@@ -14,4 +14,5 @@ mod plan_laws;
 mod stages;
 mod support;
 mod triggers;
+mod unneeded;
 mod variables;

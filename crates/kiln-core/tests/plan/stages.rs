@@ -6,7 +6,7 @@ use kiln_core::plan::{ImageNeed, ImageSource};
 use crate::support::{config, names, planned, platform, ready, request, steps, targets, with};
 
 const FILE: &str = "FROM base AS Deps\nRUN deps\nFROM deps AS test\nRUN test\n\
-                    FROM broken:UPPER:x AS unused\nRUN $(${\nFROM scratch\nCOPY --from=DEPS /d /d\n";
+                    FROM no.such/image:1 AS unused\nRUN $(${\nFROM scratch\nCOPY --from=DEPS /d /d\n";
 
 #[test]
 fn only_what_the_target_needs_is_planned() {

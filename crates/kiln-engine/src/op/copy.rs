@@ -252,12 +252,16 @@ impl<'a> Copier<'a> {
 
     /// In the kernel when it can: reflink or `copy_file_range`.
     fn copy_bytes(&self, node: &Node, path: &[u8], size_bytes: u64) -> Result<(), CopyError> {
+        if size_bytes == 0 {
+            self.create(path)?;
+            return Ok(());
+        }
         let read_error =
             |source| CopyError::Read { path: node.origin.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let from = rustix::fs::open(&node.origin, flags, Mode::empty()).map_err(read_error)?;
         let to = self.create(path)?;
-        if size_bytes == 0 || rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
             return Ok(());
         }
         let mut copied: u64 = 0;
