@@ -132,7 +132,7 @@ fn simple(words: Vec<String>) -> Option<SimpleCommand> {
                 | "command"
                 | "eval"
         );
-        if prefix || word.starts_with("$") && word.len() == 1 {
+        if prefix || word == "$" {
             continue;
         }
         match word.split_once('=') {

@@ -30,14 +30,15 @@ pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &
                     secret("ARG", &declaration.name, at, findings);
                 }
             }
-            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
-                if !scope.has_shell && matches!(command, CommandLine::Shell { .. }) {
-                    let message = format!(
-                        "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-                        instruction.keyword.value
-                    );
-                    findings.add("JSONArgsRecommended", at, at, message);
-                }
+            InstructionKind::Cmd(CommandLine::Shell { .. })
+            | InstructionKind::Entrypoint(CommandLine::Shell { .. })
+                if !scope.has_shell =>
+            {
+                let message = format!(
+                    "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+                    instruction.keyword.value
+                );
+                findings.add("JSONArgsRecommended", at, at, message);
             }
             InstructionKind::Workdir(word) => {
                 let path = scope.text(&word.text, walked.escape);

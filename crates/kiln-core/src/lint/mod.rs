@@ -1,4 +1,4 @@
-//! What is questionable in a Dockerfile that builds: `BuildKit`'s rules, and kiln's cache rules.
+//! What is questionable in a Dockerfile that builds: BuildKit's rules, and kiln's cache rules.
 //!
 //! [`lint`] is a pass of its own over the parsed file. It reads no disk and asks no registry: what
 //! a base image defines comes from [`LintRequest::base`] if somebody knows it. Every rule stands in
@@ -119,18 +119,14 @@ impl LintReport {
         self.warnings.iter().filter(|warning| warning.rule.family == Family::BuildKit).count()
     }
 
-    /// Whether the build must not be done. What depends on a base image that is not known does
-    /// not end it.
-    pub fn ends_the_build(&self) -> bool {
-        let counts =
-            |warning: &Warning| warning.rule.family == Family::BuildKit && !warning.depends_on_base;
-        self.warnings_are_errors && self.warnings.iter().any(counts)
-    }
-
-    /// The names of the rules that found something, each once, in order of the text.
-    pub fn rule_names(&self) -> Vec<&'static str> {
+    /// The names of the rules because of which the build must not be done, each once. What depends
+    /// on a base image that is not known does not end it.
+    pub fn violations(&self) -> Vec<&'static str> {
+        let counts = |warning: &&Warning| {
+            warning.rule.family == Family::BuildKit && !warning.depends_on_base
+        };
         let mut names = Vec::new();
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().filter(counts).filter(|_| self.warnings_are_errors) {
             if !names.contains(&warning.rule.name) {
                 names.push(warning.rule.name);
             }
@@ -141,7 +137,7 @@ impl LintReport {
 
 /// Judges a parsed file; `parsed` are the parser's diagnostics about it.
 ///
-/// The error is a check directive that cannot be read.
+/// The error is a check directive that cannot be read, or a target that is not there.
 pub fn lint(
     source: &SourceFile,
     dockerfile: &Dockerfile,
@@ -157,6 +153,9 @@ pub fn lint(
     }
     casing::check(dockerfile, &mut findings);
     stages::check(dockerfile, source, &mut findings);
+    if let Some(missing) = stages::missing_target(dockerfile, request) {
+        return Err(missing);
+    }
     let graph = stages::Graph::new(dockerfile, request);
     variables::check_from(dockerfile, request, &mut findings);
     let walked = scope::walk(dockerfile, request);

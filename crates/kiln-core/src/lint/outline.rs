@@ -157,7 +157,9 @@ impl Collected<'_> {
                         let mount = parse_mount_with(&word.text, &mut |raw| {
                             Ok(scope.text(raw, walked.escape))
                         });
-                        mount.iter().for_each(|mount| self.mount(mount));
+                        if let Ok(mount) = mount {
+                            self.mount(&mount);
+                        }
                     }
                 }
                 _ => {}

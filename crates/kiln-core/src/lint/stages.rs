@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Findings, LintRequest};
+use crate::diagnostic::{Diagnostic, Severity, did_you_mean};
 use crate::dockerfile::{
     Copy, Dockerfile, Instruction, InstructionKind, RESERVED_STAGE_NAMES, comments_before, flags,
     parse_mount_with,
@@ -62,6 +63,25 @@ pub(super) fn stage_named(dockerfile: &Dockerfile, name: &str, index: usize) -> 
     named.or_else(|| name.parse::<usize>().ok().filter(|number| *number < index))
 }
 
+/// The error about the first target that is no stage.
+pub(super) fn missing_target(
+    dockerfile: &Dockerfile,
+    request: &LintRequest<'_>,
+) -> Option<Diagnostic> {
+    let count = dockerfile.stages.len();
+    let missing =
+        request.targets.iter().find(|target| stage_named(dockerfile, target, count).is_none())?;
+    let names = dockerfile.stages.iter().filter_map(|stage| stage.from.name.as_ref());
+    let near = did_you_mean(missing, names.map(|name| name.value.as_str()));
+    Some(Diagnostic {
+        code: "unknown-target",
+        severity: Severity::Error,
+        message: format!("target stage `{missing}` could not be found"),
+        span: None,
+        help: near.map(|near| format!("did you mean `{near}`?")),
+    })
+}
+
 /// Which stages are judged.
 pub(super) struct Graph {
     judged: Vec<usize>,
@@ -81,7 +101,7 @@ impl Graph {
             }
         }
         // What a stage needs stands before it.
-        for index in (0..count).rev().filter(|index| *index < count) {
+        for index in (0..count).rev() {
             if wanted[index] {
                 for needed in needs(dockerfile, index) {
                     wanted[needed] = true;

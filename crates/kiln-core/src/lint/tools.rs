@@ -121,9 +121,9 @@ impl Tool {
         }
         for name in self.variables {
             let assigned = commands.iter().flat_map(|it| &it.assignments);
-            let assigned =
+            let mut assigned =
                 assigned.filter(|(known, _)| known == name).map(|(_, value)| value.clone());
-            if let Some(path) = assigned.last().or_else(|| scope.value(name)) {
+            if let Some(path) = assigned.next_back().or_else(|| scope.value(name)) {
                 let path = join(workdir, &path);
                 if self.below.is_empty() {
                     found.push(path.clone());
@@ -133,7 +133,7 @@ impl Tool {
         }
         // Go has two caches; a variable moves only one of them.
         if found.is_empty() || self.name == "go" {
-            found.extend(self.defaults.iter().map(|path| self.at_home(path, scope)));
+            found.extend(self.defaults.iter().map(|path| Self::at_home(path, scope)));
         }
         if self.name == "cargo" {
             let target = scope.value("CARGO_TARGET_DIR").unwrap_or_else(|| "target".to_owned());
@@ -144,7 +144,7 @@ impl Tool {
         found
     }
 
-    fn at_home(&self, path: &str, scope: &Scope) -> String {
+    fn at_home(path: &str, scope: &Scope) -> String {
         let Some(rest) = path.strip_prefix("~/") else {
             return path.to_owned();
         };

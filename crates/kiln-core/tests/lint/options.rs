@@ -9,7 +9,7 @@ use super::support::Setting;
 const BODY: &str = "FROM scratch as A\nMAINTAINER me\n";
 
 fn names(setting: &Setting, text: &str) -> String {
-    setting.report(text).rule_names().join(" ")
+    setting.names(text).join(" ")
 }
 
 #[test]
@@ -44,15 +44,14 @@ fn a_comment_chooses_for_its_instruction() {
 fn the_build_argument_comes_before_the_file() {
     let setting = Setting::with_build_arg("BUILDKIT_DOCKERFILE_CHECK", "skip=FromAsCasing;error=1");
     let report = setting.report(&format!("# check=skip=all\n{BODY}"));
-    assert_eq!(report.rule_names(), ["StageNameCasing", "MaintainerDeprecated"]);
-    assert!(report.ends_the_build());
+    assert_eq!(report.violations(), ["StageNameCasing", "MaintainerDeprecated"]);
 }
 
 #[test]
 fn errors_end_a_build_for_rules_of_buildkit_only() {
     let ends = |text: &str| {
         let text = format!("# check=error=true\n{text}");
-        Setting::default().report(&text).ends_the_build()
+        !Setting::default().report(&text).violations().is_empty()
     };
     assert!(ends("FROM scratch\nMAINTAINER me"));
     assert!(!ends("FROM scratch"));
@@ -60,7 +59,7 @@ fn errors_end_a_build_for_rules_of_buildkit_only() {
     // Whether it is defined is known when the image is there.
     assert!(!ends("FROM a:1\nENV a=$b"));
     assert!(ends("FROM scratch\nENV a=$b"));
-    assert!(!Setting::default().report(BODY).ends_the_build());
+    assert!(Setting::default().report(BODY).violations().is_empty());
 }
 
 #[test]

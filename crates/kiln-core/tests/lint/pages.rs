@@ -46,9 +46,9 @@ fn the_examples_are_what_they_say() {
         let setting = match rule.name {
             "InvalidBaseImagePlatform" => {
                 let amd64 = Some(Platform::new("linux", "amd64", None));
-                let base = Some(BaseFacts { platform: amd64, ..BaseFacts::default() });
                 let platform = Platform::new("linux", "arm64", None);
-                Setting { base, platform, ..Setting::default() }
+                let base = Some(BaseFacts { platform: amd64, ..BaseFacts::default() });
+                Setting { platform, base, ..Setting::default() }
             }
             _ => Setting::default(),
         };

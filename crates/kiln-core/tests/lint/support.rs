@@ -59,6 +59,13 @@ impl Setting {
         self.request(|request| lint(&source, &file, &diagnostics, request)).unwrap()
     }
 
+    /// The rules that found something.
+    pub(crate) fn names(&self, text: &str) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.report(text).warnings.iter().map(|it| it.rule.name).collect();
+        names.dedup();
+        names
+    }
+
     /// `line: Rule: words that it is about`, one a line, of all rules.
     pub(crate) fn all(&self, text: &str) -> String {
         let source = SourceFile::new("Dockerfile", text);

@@ -16,14 +16,14 @@ use super::build::dockerfile;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
+use crate::render::style::Style;
 use crate::session::Session;
 
 /// Judge a Dockerfile without building it
 ///
-/// `BuildKit`'s rules under their own names, and kiln's rules about what makes builds slow; each has
+/// BuildKit's rules under their own names, and kiln's rules about what makes builds slow; each has
 /// a page in docs/rules. `# check=skip=RULE;error=true;experimental=RULE` at the top of the file
 /// chooses. The exit code is 1 when there are warnings.
-#[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// Directory of the build context
@@ -71,7 +71,7 @@ impl Check {
             ignored: ignored(loaded.ignore_file.as_deref(), &self.context),
         };
         let judged = judging.judge(config)?;
-        render::print_lines(&judged.lines(self.format, config));
+        render::print_lines(&judged.lines(self.format, render::stdout_style(config)));
         judged.outcome(|report| report.warnings.len())
     }
 }
@@ -169,9 +169,9 @@ pub(crate) struct Judged {
 
 impl Judged {
     /// The result as lines.
-    pub(crate) fn lines(&self, format: ReportFormat, config: &Config) -> Vec<String> {
+    pub(crate) fn lines(&self, format: ReportFormat, style: Style) -> Vec<String> {
         match format {
-            ReportFormat::Text => render::lint::text_lines(self, render::stdout_style(config)),
+            ReportFormat::Text => render::lint::text_lines(self, style),
             ReportFormat::Json => render::lint::json_lines(self),
             ReportFormat::Sarif => render::lint::sarif_lines(self),
         }

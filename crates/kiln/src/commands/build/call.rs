@@ -85,7 +85,7 @@ impl Build {
         match call.method {
             Method::Check => {
                 let judged = judging.judge(config)?;
-                render::print_lines(&judged.lines(call.format, config));
+                render::print_lines(&judged.lines(call.format, render::stdout_style(config)));
                 // As with buildx; kiln's own rules are shown, and do not fail a check that
                 // passes there.
                 judged.outcome(LintReport::buildkit_count)
@@ -118,12 +118,22 @@ impl Build {
 
 /// `error=true`: what was found ends the build before it begins. Errors are left to the build.
 pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Result<(), Failure> {
-    let judged = Judging::of_build(request).judge(config)?;
-    if !judged.errors.is_empty() || !judged.report.ends_the_build() {
+    let judged = match Judging::of_build(request).judge(config) {
+        Ok(judged) => judged,
+        // Of a target that is not there the build itself knows more to say.
+        Err(Failure::Invalid { diagnostics, .. }) if diagnostics[0].code == "unknown-target" => {
+            return Ok(());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let violations = judged.report.violations();
+    if !judged.errors.is_empty() || violations.is_empty() {
         return Ok(());
     }
-    render::note_lines(&judged.lines(ReportFormat::Text, config));
-    let rules = judged.report.rule_names().join(", ");
+    let mut lines = judged.lines(ReportFormat::Text, render::stderr_style(config));
+    lines.push(String::new());
+    render::note_lines(&lines);
+    let rules = violations.join(", ");
     Err(Failure::input("lint", format!("lint violation found for rules: {rules}"))
         .with_help("`# check=` at the top of the file says `error=true`"))
 }
