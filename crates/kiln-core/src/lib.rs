@@ -7,6 +7,7 @@ pub mod dockerfile;
 pub mod event;
 pub mod glob;
 pub mod image;
+pub mod lint;
 pub mod mode;
 pub mod oci;
 pub mod pattern;

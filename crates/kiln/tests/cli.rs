@@ -89,7 +89,9 @@ fn without_a_command_the_help_is_an_error() {
 #[test]
 fn every_command_has_help_on_standard_output() {
     let env = TestEnv::new();
-    for command in ["build", "run", "images", "inspect", "rmi", "doctor", "fsck", "version"] {
+    for command in
+        ["build", "run", "check", "images", "inspect", "rmi", "doctor", "fsck", "version"]
+    {
         let shown = env.run(&[command, "--help"]);
         assert!(shown.starts_with("exit 0\n"), "{shown}");
         assert!(shown.contains(&format!("Usage: kiln {command}")), "{shown}");

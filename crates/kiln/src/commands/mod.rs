@@ -1,6 +1,7 @@
 //! The commands: one file each, with its options and what it does.
 
 pub(crate) mod build;
+pub(crate) mod check;
 mod doctor;
 mod fsck;
 mod images;
@@ -46,6 +47,7 @@ enum Command {
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
     Run(run::Run),
+    Check(check::Check),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Rmi(rmi::Rmi),
@@ -86,6 +88,7 @@ fn run(
     match cli.command {
         Command::Build(build) => build.run(config)?,
         Command::Run(run) => return run.run(config),
+        Command::Check(check) => check.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
@@ -99,7 +102,10 @@ fn run(
 impl Command {
     /// Whether it makes or deletes files of other owners.
     fn needs_root(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Run(_) | Self::Rmi(_) | Self::Fsck(_))
+        match self {
+            Self::Build(build) => build.call().is_none(),
+            command => matches!(command, Self::Run(_) | Self::Rmi(_) | Self::Fsck(_)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 26] = [
+const FLAGS: [(&str, &str); 24] = [
     (
         "--load",
         "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
@@ -26,14 +26,12 @@ const FLAGS: [(&str, &str); 26] = [
     ("--shm-size", "the size of /dev/shm cannot be chosen"),
     ("--squash", "layers are kept as they are built"),
     ("--compress", "`-o type=oci,compression=gzip` chooses the compression"),
-    ("--call", "kiln only builds"),
     ("--detach", "kiln has no daemon; run it in the background with `&`"),
     ("-d", "kiln has no daemon; run it in the background with `&`"),
     ("--publish", "the container has the host's network: its ports are open there already"),
     ("-p", "the container has the host's network: its ports are open there already"),
     ("--name", "containers have no names; they end with their command"),
     ("--mount", "`-v HOST:CONTAINER[:ro]` shows a directory of the host"),
-    ("--check", "kiln only builds"),
     ("--debug", "causes and logs are in every build's progress; `--progress=plain` keeps them"),
 ];
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod format;
+pub(crate) mod lint;
 pub(crate) mod progress;
 pub(crate) mod style;
 pub(crate) mod summary;
@@ -20,6 +21,11 @@ use style::Style;
 /// The style for standard error.
 pub(crate) fn stderr_style(config: &Config) -> Style {
     if terminal::stderr_is_terminal() && !config.no_color() { Style::Color } else { Style::Plain }
+}
+
+/// The style for standard output.
+pub(crate) fn stdout_style(config: &Config) -> Style {
+    if terminal::stdout_is_terminal() && !config.no_color() { Style::Color } else { Style::Plain }
 }
 
 /// Writes lines to standard output.

@@ -1,7 +1,8 @@
 //! `kiln build`
 
+mod call;
 mod csv;
-mod dockerfile;
+pub(crate) mod dockerfile;
 mod metadata;
 mod options;
 mod request;
@@ -23,6 +24,7 @@ use crate::render;
 use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
+use call::{Call, CallOption};
 use options::{
     Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
 };
@@ -86,6 +88,12 @@ pub(crate) struct Build {
     /// type=local,dest=DIR, type=tar,dest=FILE, or DIR; `-` is standard output; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<OutputOption>,
+    /// Judge the Dockerfile, build nothing; the same as --call=check
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
+    /// What to do: build, check, outline or targets; `,format=json` after it writes JSON
+    #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true)]
+    call: CallOption,
     /// How progress is shown [env: BUILDKIT_PROGRESS]
     #[arg(long, value_enum, value_name = "MODE")]
     progress: Option<ProgressOption>,
@@ -118,8 +126,12 @@ enum ProgressOption {
 impl Build {
     /// Runs the command.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
+        if let Some(call) = self.call() {
+            return self.run_call(call, config);
+        }
         let mode = self.mode(config)?;
         let (request, warnings) = self.request(config)?;
+        call::refuse_violations(&request, config)?;
         let result = build(&request, &warnings, mode, config)?;
         self.write_files(&result)?;
         if self.quiet || mode == Mode::Quiet {
@@ -130,8 +142,14 @@ impl Build {
             }
         } else if mode != Mode::RawJson {
             render::note_lines(&summary(&result, &request.outputs));
+            render::note_lines(&call::warnings_of_build(&request, config)?);
         }
         Ok(())
+    }
+
+    /// What is asked for instead of a build.
+    pub(super) fn call(&self) -> Option<Call> {
+        if self.check { Some(Call::CHECK) } else { self.call.0 }
     }
 
     fn mode(&self, config: &Config) -> Result<Mode, Failure> {
