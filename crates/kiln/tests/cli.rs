@@ -196,7 +196,7 @@ fn a_variable_with_a_wrong_value_is_named() {
     exit 2
     --- stdout
     --- stderr
-    error: SOURCE_DATE_EPOCH=`yesterday` is not a number of seconds
+    error: invalid SOURCE_DATE_EPOCH: `yesterday` is not a number of seconds
     ");
 }
 
@@ -207,7 +207,7 @@ fn a_dockerfile_may_come_from_standard_input() {
     command.env("SOURCE_DATE_EPOCH", "x");
     // It got past reading the Dockerfile, which is not in the directory.
     let shown = env.show(&mut command, "FROM scratch\n");
-    assert!(shown.contains("SOURCE_DATE_EPOCH=`x`"), "{shown}");
+    assert!(shown.contains("SOURCE_DATE_EPOCH: `x`"), "{shown}");
 }
 
 #[test]

@@ -229,11 +229,16 @@ impl<'a> Planner<'a> {
             self.epoch = Some(seconds);
             return Ok(());
         }
+        // A context of local files has no time of its own: nothing is set (BuildKit).
+        if value == "context" {
+            self.globals.remove("SOURCE_DATE_EPOCH");
+            return Ok(());
+        }
         let declared = self.dockerfile.global_args.iter().rev().find(|arg| {
             matches!(&arg.kind, InstructionKind::Arg(declarations)
                 if declarations.iter().any(|it| it.name.text == "SOURCE_DATE_EPOCH"))
         });
-        let message = format!("SOURCE_DATE_EPOCH=`{value}` is not a number of seconds");
+        let message = format!("invalid SOURCE_DATE_EPOCH: `{value}` is not a number of seconds");
         let span = declared.map_or(Span::default(), |arg| arg.span);
         self.fail(Diagnostic::error("invalid-epoch", span, message))
     }

@@ -15,6 +15,11 @@ impl Environment {
         self.0.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Forgets a variable.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+
     /// The value of a variable.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())

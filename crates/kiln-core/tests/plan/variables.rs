@@ -266,6 +266,12 @@ fn the_epoch_comes_from_the_request_or_from_a_global_arg() {
         #1 on #0: mkdir /w
         0 linux/amd64 = #1
         ");
+    let context = "ARG SOURCE_DATE_EPOCH=context\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN a\n";
+    assert_snapshot!(steps(context, &request()), @r#"
+        #0 image base:latest
+        #1 on #0: run "a"
+        0 linux/amd64 = #1
+        "#);
     let wrong = "ARG SOURCE_DATE_EPOCH=yesterday\nFROM base\nWORKDIR /w\n";
-    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: SOURCE_DATE_EPOCH=`yesterday` is not a number of seconds");
+    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: invalid SOURCE_DATE_EPOCH: `yesterday` is not a number of seconds");
 }

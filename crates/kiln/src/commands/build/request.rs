@@ -54,11 +54,17 @@ impl Build {
         config: &Config,
         named_contexts: BTreeMap<String, ContextKind>,
     ) -> Result<PlanRequest, Failure> {
-        let build_args = self.build_args(config);
+        let mut build_args = self.build_args(config);
+        // A context of local files has no time of its own: nothing is set (BuildKit).
+        if build_args.get("SOURCE_DATE_EPOCH").is_some_and(|value| value == "context") {
+            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), String::new());
+        }
         let epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
             None | Some("") => None,
             Some(text) => Some(text.parse().map_err(|_| {
-                Failure::usage(format!("SOURCE_DATE_EPOCH=`{text}` is not a number of seconds"))
+                Failure::usage(format!(
+                    "invalid SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"
+                ))
             })?),
         };
         let mut entitlements: BTreeSet<Entitlement> = self.allow.iter().copied().collect();
