@@ -101,7 +101,41 @@ fn json_is_that_of_buildx() {
     let directory = with("FROM scratch\nMAINTAINER \\\n me\n");
     let json = run(&directory, &["check", "--format=json"]);
     assert_eq!(run(&directory, &["build", "--call=check,format=json", "."]), json);
-    insta::assert_snapshot!(json, @"");
+    insta::assert_snapshot!(json, @r#"
+    exit 1
+    --- stdout
+    {
+      "warnings": [
+        {
+          "ruleName": "MaintainerDeprecated",
+          "description": "The MAINTAINER instruction is deprecated, use a label instead to define an image author",
+          "url": "docs/rules/MaintainerDeprecated.md",
+          "detail": "Maintainer instruction is deprecated in favor of using label",
+          "location": {
+            "ranges": [
+              {
+                "start": {
+                  "line": 2,
+                  "character": 0
+                },
+                "end": {
+                  "line": 3,
+                  "character": 0
+                }
+              }
+            ]
+          }
+        }
+      ],
+      "sources": [
+        {
+          "filename": "Dockerfile",
+          "language": "Dockerfile"
+        }
+      ]
+    }
+    --- stderr
+    "#);
 }
 
 #[test]
@@ -122,9 +156,31 @@ fn sarif_says_where() {
 #[test]
 fn violations_end_a_build_before_it_begins() {
     let directory = with("# check=error=true\nFROM scratch\nMAINTAINER me\n");
-    insta::assert_snapshot!(run(&directory, &["build", "."]), @"");
+    insta::assert_snapshot!(run(&directory, &["build", "."]), @r#"
+    exit 1
+    --- stdout
+    --- stderr
+    Check complete, 1 warning has been found!
+
+    warning[MaintainerDeprecated]: Maintainer instruction is deprecated in favor of using label
+      --> Dockerfile:3:1
+     3 | MAINTAINER me
+       | ^^^^^^^^^^^^^
+     help: write `LABEL org.opencontainers.image.authors=…`
+
+    error[lint]: lint violation found for rules: MaintainerDeprecated
+    "#);
     let directory = with("# check=errors\nFROM scratch\n");
-    insta::assert_snapshot!(run(&directory, &["build", "."]), @"");
+    insta::assert_snapshot!(run(&directory, &["build", "."]), @r#"
+    exit 1
+    --- stdout
+    --- stderr
+    error[bad-check-option]: invalid check option "errors": it is skip, error or experimental
+      --> Dockerfile:1:9
+     1 | # check=errors
+       |         ^^^^^^
+     help: write `# check=skip=RULE,RULE;error=true;experimental=RULE`
+    "#);
 }
 
 #[test]
@@ -141,9 +197,42 @@ fn targets_and_outlines_are_tables() {
     let text = "# V is the version\nARG V=1\n# build compiles\nFROM a:$V AS build\n\
                 RUN --mount=type=secret,id=npm,required true\nFROM build\n";
     let directory = with(text);
-    insta::assert_snapshot!(run(&directory, &["build", "--call=targets", "."]), @"");
+    insta::assert_snapshot!(run(&directory, &["build", "--call=targets", "."]), @r#"
+    exit 0
+    --- stdout
+    TARGET      DESCRIPTION
+    build       compiles
+    (default)
+    --- stderr
+    "#);
     let outline = ["build", "--call=outline", "--target=build", "."];
-    insta::assert_snapshot!(run(&directory, &outline), @"");
-    insta::assert_snapshot!(run(&directory, &["build", "--call=outline", "--target=biuld", "."]), @"");
-    insta::assert_snapshot!(run(&directory, &["check", "--target=biuld"]), @"");
+    insta::assert_snapshot!(run(&directory, &outline), @r#"
+    exit 0
+    --- stdout
+    TARGET:      build
+    DESCRIPTION: compiles
+
+    BUILD ARG   VALUE   DESCRIPTION
+    V           1       is the version
+
+    SECRET   REQUIRED
+    npm      true
+
+    --- stderr
+    "#);
+    insta::assert_snapshot!(run(&directory, &["build", "--call=outline", "--target=biuld", "."]), @r#"
+    exit 1
+    --- stdout
+    --- stderr
+    error[no-stage]: there is no stage `biuld`
+     help: `--call=targets` lists them
+    "#);
+    insta::assert_snapshot!(run(&directory, &["check", "--target=biuld"]), @r#"
+    exit 1
+    --- stdout
+    --- stderr
+    error[unknown-target]: target stage `biuld` could not be found
+      --> Dockerfile
+     help: did you mean `build`?
+    "#);
 }

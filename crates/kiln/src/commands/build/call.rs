@@ -134,8 +134,7 @@ pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Resu
     lines.push(String::new());
     render::note_lines(&lines);
     let rules = violations.join(", ");
-    Err(Failure::input("lint", format!("lint violation found for rules: {rules}"))
-        .with_help("`# check=` at the top of the file says `error=true`"))
+    Err(Failure::input("lint", format!("lint violation found for rules: {rules}")))
 }
 
 /// The warnings about what was built, as they are shown after it.
