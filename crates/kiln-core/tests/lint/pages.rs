@@ -1,5 +1,7 @@
 //! Every rule has a page and a row in the table of pages; the examples of a page are true.
 
+#![expect(clippy::disallowed_methods, reason = "reads the pages that go with the rules")]
+
 use kiln_core::lint::{BaseFacts, RULES, rule};
 use kiln_core::oci::Platform;
 
