@@ -25,7 +25,7 @@ pub(super) fn check(
             InstructionKind::Run(run) => {
                 let commands = commands(run);
                 apt_update_alone(&commands, instruction.span, findings);
-                cache_mounts(run, &commands, (scope, walked.escape, instruction.span), findings);
+                cache_mounts(run, &commands, (&scope, walked.escape, instruction.span), findings);
             }
             InstructionKind::Copy(copy) => {
                 whole_root(copy, (all, index), request, findings, instruction.span);

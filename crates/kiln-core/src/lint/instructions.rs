@@ -50,12 +50,12 @@ pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &
                 }
                 workdir_seen = true;
             }
-            InstructionKind::Expose(words) => expose(words, scope, (walked.escape, at), findings),
+            InstructionKind::Expose(words) => expose(words, &scope, (walked.escape, at), findings),
             InstructionKind::Copy(copy) => {
-                ignored("Copy", copy, (scope, walked.escape, at), findings, request);
+                ignored("Copy", copy, (&scope, walked.escape, at), findings, request);
             }
             InstructionKind::Add(copy) => {
-                ignored("Add", copy, (scope, walked.escape, at), findings, request);
+                ignored("Add", copy, (&scope, walked.escape, at), findings, request);
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! define. Words that cannot be expanded stay as they are: the planner refuses them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::stages::stage_named;
 use super::{BaseFacts, LintRequest};
@@ -11,6 +12,9 @@ use crate::dockerfile::{
     Dockerfile, Expansion, Instruction, InstructionKind, Stage, WordError, expand,
 };
 use crate::oci::Platform;
+
+/// Bytes of a value that are kept.
+const VALUE_LIMIT: usize = 4096;
 
 /// What is defined at a place.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +64,9 @@ impl Scope {
         self.expand(word, escape).map_or_else(|_| word.to_owned(), |expansion| expansion.text)
     }
 
-    fn set(&mut self, name: &str, value: String) {
+    /// Values that double with every line (`ENV A=$A$A`) are cut.
+    fn set(&mut self, name: &str, mut value: String) {
+        value.truncate(value.floor_char_boundary(VALUE_LIMIT));
         self.values.insert(name.to_owned(), value);
     }
 }
@@ -83,14 +89,23 @@ pub(super) struct Walked<'a> {
     pub(super) start: Scope,
     /// Where it ends.
     pub(super) end: Scope,
-    /// Before each instruction.
-    scopes: Vec<Scope>,
+    global: Rc<Scope>,
+    build_args: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Walked<'a> {
-    /// The instructions, each with what it sees.
-    pub(super) fn instructions(&self) -> impl Iterator<Item = (&'a Instruction, &Scope)> {
-        self.stage.instructions.iter().zip(&self.scopes)
+    /// The instructions, each with what it sees. Only one scope exists at a time, so that memory
+    /// does not grow with instructions times variables.
+    pub(super) fn instructions(&self) -> impl Iterator<Item = (&'a Instruction, Rc<Scope>)> {
+        let mut scope = Rc::new(self.start.clone());
+        let mut previous: Option<&Instruction> = None;
+        self.stage.instructions.iter().map(move |instruction| {
+            if let Some(previous) = previous.replace(instruction) {
+                let context = (&*self.global, self.build_args, self.escape);
+                apply(previous, Rc::make_mut(&mut scope), context);
+            }
+            (instruction, Rc::clone(&scope))
+        })
     }
 }
 
@@ -137,9 +152,9 @@ pub(super) fn global_scope(
 }
 
 /// Walks all stages.
-pub(super) fn walk<'a>(dockerfile: &'a Dockerfile, request: &LintRequest<'_>) -> Vec<Walked<'a>> {
+pub(super) fn walk<'a>(dockerfile: &'a Dockerfile, request: &LintRequest<'a>) -> Vec<Walked<'a>> {
     let escape = dockerfile.directives.escape;
-    let global = global_scope(dockerfile, request, true);
+    let global = Rc::new(global_scope(dockerfile, request, true));
     let mut ends: Vec<Scope> = Vec::new();
     let mut walked = Vec::new();
     for (index, stage) in dockerfile.stages.iter().enumerate() {
@@ -155,10 +170,8 @@ pub(super) fn walk<'a>(dockerfile: &'a Dockerfile, request: &LintRequest<'_>) ->
         };
         let workdir_below = scope.workdir.is_some();
         let start = scope.clone();
-        let mut scopes = Vec::with_capacity(stage.instructions.len());
         for instruction in &stage.instructions {
-            scopes.push(scope.clone());
-            apply(instruction, &mut scope, (&global, request, escape));
+            apply(instruction, &mut scope, (&*global, request.build_args, escape));
         }
         ends.push(scope.clone());
         walked.push(Walked {
@@ -171,7 +184,8 @@ pub(super) fn walk<'a>(dockerfile: &'a Dockerfile, request: &LintRequest<'_>) ->
             workdir_below,
             start,
             end: scope,
-            scopes,
+            global: Rc::clone(&global),
+            build_args: request.build_args,
         });
     }
     walked
@@ -202,14 +216,15 @@ fn base_scope(base: &str, is_image: bool, request: &LintRequest<'_>) -> Scope {
 fn apply(
     instruction: &Instruction,
     scope: &mut Scope,
-    (global, request, escape): (&Scope, &LintRequest<'_>, char),
+    (global, build_args, escape): (&Scope, &BTreeMap<String, String>, char),
 ) {
     match &instruction.kind {
         InstructionKind::Env(pairs) => {
-            let before = scope.clone();
-            for pair in pairs {
-                let name = before.text(&pair.key.text, escape);
-                scope.set(&name, before.text(&pair.value.text, escape));
+            let text = |word: &str| scope.text(word, escape);
+            let pairs: Vec<(String, String)> =
+                pairs.iter().map(|pair| (text(&pair.key.text), text(&pair.value.text))).collect();
+            for (name, value) in pairs {
+                scope.set(&name, value);
             }
         }
         InstructionKind::Arg(declarations) => {
@@ -217,7 +232,7 @@ fn apply(
                 let name = declaration.name.text.as_str();
                 let default = declaration.default.as_ref();
                 let default = default.map(|word| scope.text(&word.text, escape));
-                let value = request.build_args.get(name).cloned().or(default);
+                let value = build_args.get(name).cloned().or(default);
                 if let Some(value) = value.or_else(|| global.value(name)) {
                     scope.set(name, value);
                 }

@@ -132,7 +132,7 @@ pub(super) fn check_stage(
     let escape = walked.escape;
     check_base_platform(walked, request, findings);
     for (instruction, scope) in walked.instructions() {
-        let mut uses = Uses { scope, escape, found: Vec::new() };
+        let mut uses = Uses { scope: &scope, escape, found: Vec::new() };
         match &instruction.kind {
             InstructionKind::Env(pairs) | InstructionKind::Label(pairs) => {
                 for pair in pairs {

@@ -104,3 +104,13 @@ proptest! {
         judge(&format!("FROM scratch AS a\n{}", lines.join("\n")));
     }
 }
+
+/// Values that double, and many variables, cost no more than the text is long.
+#[test]
+fn hostile_files_cost_little() {
+    let mut doubling = "FROM scratch\nENV A=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n".to_owned();
+    doubling.push_str(&"ENV A=$A$A\n".repeat(100));
+    judge(&doubling);
+    let many: Vec<String> = (0..20_000).map(|number| format!("ENV A{number}=x")).collect();
+    judge(&format!("FROM scratch\n{}", many.join("\n")));
+}
