@@ -76,7 +76,9 @@ fn read(request: &BuildRequest, activities: &Activities) -> Result<Dockerfile, B
     let (dockerfile, diagnostics) = parse(&request.dockerfile);
     let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
         diagnostics.into_iter().partition(Diagnostic::is_error);
-    for warning in warnings {
+    // What a rule of style says, is said with the other rules.
+    let is_rule = |warning: &Diagnostic| kiln_core::lint::rule(warning.code).is_some();
+    for warning in warnings.into_iter().filter(|warning| !is_rule(warning)) {
         activities.warn(warning.message);
     }
     if errors.is_empty() {

@@ -258,6 +258,13 @@ impl Session {
         shown.map(|(name, descriptor)| self.load(name, descriptor)).collect()
     }
 
+    /// The image of exactly this name, if it is in the store and whole.
+    pub(crate) fn named_image(&self, name: &str) -> Option<StoredImage> {
+        let full = name.parse::<Reference>().ok()?.to_string();
+        let descriptor = self.store.images().resolve(&full).ok()??;
+        self.load(full, descriptor).ok()
+    }
+
     /// The image that a name, a digest or the start of an image id means.
     pub(crate) fn image(&self, name: &str) -> Result<StoredImage, Failure> {
         if let Ok(reference) = name.parse::<Reference>() {

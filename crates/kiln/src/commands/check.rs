@@ -146,7 +146,7 @@ impl Judging {
 
 /// What the store knows of a base image.
 fn base_facts(session: &Session, name: &str) -> Option<BaseFacts> {
-    let image = session.image(name).ok()?;
+    let image = session.named_image(name)?;
     let config = &image.config;
     let only_one = !media_type::is_index(&image.descriptor.media_type);
     Some(BaseFacts {

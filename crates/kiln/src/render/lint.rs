@@ -2,7 +2,7 @@
 //! of `--call=outline` and `--call=targets`.
 
 use kiln_core::diagnostic::Diagnostic;
-use kiln_core::lint::{LintReport, Outline, OutlineNeed, RULES, Target, Warning};
+use kiln_core::lint::{Family, LintReport, Outline, OutlineNeed, RULES, Target, Warning};
 use kiln_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
 
@@ -31,14 +31,17 @@ pub(crate) fn text_lines(judged: &Judged, style: Style) -> Vec<String> {
     lines
 }
 
-/// After a build: ` 2 warnings found`, and each on a line. Nothing if there are none.
+/// After a build: ` 2 warnings found`, and each on a line. Nothing if there are none. As with
+/// buildx, only BuildKit's rules speak up unasked.
 pub(crate) fn summary_lines(source: &SourceFile, report: &LintReport) -> Vec<String> {
-    let number = report.warnings.len();
+    let warnings = report.warnings.iter().filter(|warning| warning.rule.family == Family::BuildKit);
+    let warnings: Vec<&Warning> = warnings.collect();
+    let number = warnings.len();
     if number == 0 {
         return Vec::new();
     }
     let head = format!(" {} found (`kiln check` shows more):", count(number, "warning"));
-    let each = report.warnings.iter().map(|warning| {
+    let each = warnings.into_iter().map(|warning| {
         let line = source.position(warning.instruction.start).line;
         format!(" - {}: {} (line {line})", warning.rule.name, warning.message)
     });
