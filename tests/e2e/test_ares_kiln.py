@@ -20,7 +20,7 @@ class KilnBuildsAres(Workspace):
         cls.kiln = Kiln(cls.work / "store")
         cls.inputs = prepare()
         cls.project = copy_ares(cls.work / "ares")
-        cls.build_all("ares")
+        cls.first, _ = cls.build_all("ares")
 
     @classmethod
     def build_all(cls, repository: str) -> tuple[dict, str]:
@@ -46,14 +46,13 @@ class KilnBuildsAres(Workspace):
                 self.kiln("inspect", f"ares:{stage}")
 
     def test_a_second_build_is_fully_cached(self):
-        first, _ = self.build_all("ares")
         second, log = self.build_all("ares")
         self.assertEqual(set(STAGES), set(second))
         for stage in STAGES:
             with self.subTest(stage=stage):
                 self.assertEqual(second[stage]["kiln"]["steps"], second[stage]["kiln"]["cached"])
                 digest = "containerimage.digest"
-                self.assertEqual(first[stage][digest], second[stage][digest])
+                self.assertEqual(self.first[stage][digest], second[stage][digest])
         self.assertGreater(len(read_steps(log)), 10, log)
         self.assertEqual([], steps_that_ran(log))
 
@@ -72,6 +71,21 @@ class KilnBuildsAres(Workspace):
         self.assertEqual(expected, steps_that_ran(log), log)
         with (self.work / "edited.log").open("w+") as log:
             self.assertEqual(version, self.ask_health("ares-edited:production", log)["version"])
+
+    def test_an_installation_with_the_same_outcome_ends_there(self):
+        """A comment in pyproject.toml: uv runs again, writes the same, and production stays."""
+        file = self.project / "pyproject.toml"
+        self.addCleanup(file.write_bytes, file.read_bytes())
+        with file.open("a") as text:
+            text.write("# a comment\n")
+        metadata, log = self.build_all("ares-comment")
+        ran = steps_that_ran(log)
+        for stage in ("core-deps", "dev-deps", "app"):
+            self.assertIn((stage, "RUN"), ran, log)
+        unaffected = {"base", "production", "development", "celery-worker", "celery-beat"}
+        self.assertEqual([], [step for step in ran if step[0] in unaffected], log)
+        digest = "containerimage.digest"
+        self.assertEqual(self.first["production"][digest], metadata["production"][digest])
 
     def test_the_tests_in_the_testing_image_pass(self):
         done = self.kiln("run", "ares:testing")
