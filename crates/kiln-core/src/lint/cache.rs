@@ -1,7 +1,7 @@
 //! kiln's own rules: what makes builds slow, because it is done again without need.
 
 use super::commands::{SimpleCommand, commands};
-use super::scope::{Scope, Walked, join};
+use super::scope::{Scope, Walked};
 use super::stages::copy_from;
 use super::tools::{Tool, holds};
 use super::{Findings, LintRequest};
@@ -9,6 +9,7 @@ use crate::dockerfile::{
     Copy, CopySource, InstructionKind, MountKind, Run, Word, flags, parse_mount_with,
 };
 use crate::oci::Reference;
+use crate::plan::clean_path;
 use crate::source::Span;
 
 /// Judges the stage `index`.
@@ -124,7 +125,8 @@ fn cache_target(word: &Word, scope: &Scope, escape: char) -> Option<String> {
     let mount = mount.ok().filter(|_| known)?;
     let target = mount.target.filter(|_| mount.kind == MountKind::Cache)?;
     // A home that the shell would fill in, or an argument without a value.
-    (!target.contains(['$', '~'])).then(|| join(scope.workdir.as_deref().unwrap_or("/"), &target))
+    (!target.contains(['$', '~']))
+        .then(|| clean_path(scope.workdir.as_deref().unwrap_or("/"), &target))
 }
 
 fn whole_root(
@@ -162,7 +164,7 @@ fn whole_root(
 
 /// `.`, `/`, `./`, and the like.
 fn is_whole(source: &str) -> bool {
-    !source.is_empty() && !source.contains('$') && join("/", source) == "/"
+    !source.is_empty() && !source.contains('$') && clean_path("/", source) == "/"
 }
 
 /// `COPY . .` and then an install that would need only a list and a lock.

@@ -1,11 +1,12 @@
 //! Rules about single instructions, and about those that stand twice.
 
-use super::scope::{Scope, Walked, join};
+use super::scope::{Scope, Walked};
 use super::{Findings, LintRequest};
 use crate::dockerfile::{
     CommandLine, Copy, CopySource, Instruction, InstructionKind, KeyValue, Word, expand_words,
     flags,
 };
+use crate::plan::clean_path;
 use crate::source::Span;
 
 /// Judges the instructions of a stage.
@@ -166,7 +167,7 @@ fn ignored(
         if is_remote(&text) {
             continue;
         }
-        let path = join("/", &text)[1..].to_owned();
+        let path = clean_path("/", &text)[1..].to_owned();
         let hit = if path.is_empty() {
             patterns.texts().any(|pattern| matches!(pattern.as_str(), "*" | "**" | "**/*"))
         } else {

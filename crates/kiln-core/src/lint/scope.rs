@@ -12,6 +12,7 @@ use crate::dockerfile::{
     Dockerfile, Expansion, Instruction, InstructionKind, Stage, WordError, expand,
 };
 use crate::oci::Platform;
+use crate::plan::clean_path;
 
 /// Bytes of a value that are kept.
 const VALUE_LIMIT: usize = 4096;
@@ -243,25 +244,9 @@ fn apply(
         InstructionKind::Workdir(word) => {
             let path = scope.text(&word.text, escape);
             let old = scope.workdir.as_deref().unwrap_or("/");
-            scope.workdir = Some(join(old, &path));
+            scope.workdir = Some(clean_path(old, &path));
         }
         InstructionKind::Shell(_) => scope.has_shell = true,
         _ => {}
     }
-}
-
-/// An absolute path without `.`, `..` and doubled slashes.
-pub(super) fn join(directory: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }

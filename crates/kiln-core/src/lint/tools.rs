@@ -4,7 +4,8 @@
 //! Sources: the tools' own documentation of their cache directories.
 
 use super::commands::SimpleCommand;
-use super::scope::{Scope, join};
+use super::scope::Scope;
+use crate::plan::clean_path;
 
 /// A package manager.
 #[derive(Debug)]
@@ -117,14 +118,16 @@ impl Tool {
         if let Some(option) = self.option {
             let own =
                 commands.iter().filter(|it| Self::of(it).is_some_and(|it| it.name == self.name));
-            found.extend(own.filter_map(|it| it.option(option)).map(|path| join(workdir, path)));
+            found.extend(
+                own.filter_map(|it| it.option(option)).map(|path| clean_path(workdir, path)),
+            );
         }
         for name in self.variables {
             let assigned = commands.iter().flat_map(|it| &it.assignments);
             let mut assigned =
                 assigned.filter(|(known, _)| known == name).map(|(_, value)| value.clone());
             if let Some(path) = assigned.next_back().or_else(|| scope.value(name)) {
-                let path = join(workdir, &path);
+                let path = clean_path(workdir, &path);
                 if self.below.is_empty() {
                     found.push(path.clone());
                 }
@@ -137,7 +140,7 @@ impl Tool {
         }
         if self.name == "cargo" {
             let target = scope.value("CARGO_TARGET_DIR").unwrap_or_else(|| "target".to_owned());
-            found.push(join(workdir, &target));
+            found.push(clean_path(workdir, &target));
             // Of a project below the working directory.
             found.push("~/target".to_owned());
         }
@@ -151,10 +154,10 @@ impl Tool {
         if let (Some(cache), Some(rest)) =
             (scope.value("XDG_CACHE_HOME"), path.strip_prefix("~/.cache/"))
         {
-            return join("/", &format!("{cache}/{rest}"));
+            return clean_path("/", &format!("{cache}/{rest}"));
         }
         if let Some(home) = scope.value("HOME") {
-            return join("/", &format!("{home}/{rest}"));
+            return clean_path("/", &format!("{home}/{rest}"));
         }
         path.to_owned()
     }

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use op::*;
 pub use request::*;
+pub(crate) use stage::clean_path;
 
 use crate::diagnostic::Diagnostic;
 use crate::digest::StepId;

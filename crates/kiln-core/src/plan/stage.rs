@@ -117,7 +117,7 @@ pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
 }
 
 /// `path` seen from `base`, absolute and without `.`, `..` and doubled slashes.
-pub(super) fn clean_path(base: &str, path: &str) -> String {
+pub(crate) fn clean_path(base: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {
