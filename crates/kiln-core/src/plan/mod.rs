@@ -4,6 +4,7 @@
 //! on, then [`Planning::Ready`]. Of stages that no target needs only FROM lines and names of stages
 //! are looked at; any other mistake in them stops nothing (as with BuildKit).
 
+mod bases;
 mod check;
 mod copy;
 mod history;
