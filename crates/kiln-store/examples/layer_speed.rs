@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_store::layer::{
-    Compression, DigestWriter, Ignored, LayerIndex, TarOptions, Tree, Unpack, apply_tar, pack,
-    scan, unpack, write_tar,
+    Compression, DigestWriter, Ignored, LayerIndex, Packing, TarOptions, Tree, Unpack, apply_tar,
+    pack, scan, unpack, write_tar,
 };
 
 /// Runs `work` a few times and prints the median.
@@ -84,7 +84,8 @@ fn measure(name: &str, root: &Path, tree: &Path) {
         let mut blob = Vec::new();
         let packed = time(&format!("pack {compression:?}"), files, bytes, |_| {
             blob.clear();
-            pack(&index, tree, compression, &options, &mut blob).unwrap()
+            let packing = Packing { compression, options: &options, old: None };
+            pack(&index, tree, packing, &mut blob).unwrap()
         });
         let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
         time(&format!("unpack {compression:?}"), files, bytes, |round| {

@@ -84,6 +84,14 @@ pub enum Error {
         /// Which.
         id: LayerId,
     },
+    /// A layer's archive is not what it should be.
+    #[error("layer {id} cannot be unpacked: {source}")]
+    Layer {
+        /// Which.
+        id: LayerId,
+        /// Why.
+        source: Box<crate::layer_error::LayerError>,
+    },
     /// A document that the store keeps does not parse.
     #[error("{what} is damaged: {source}")]
     Document {

@@ -15,7 +15,7 @@ use kiln_core::digest::{BlobDigest, CacheKey};
 use crate::content::{hash_file, parse_name};
 use crate::error::Error;
 use crate::images;
-use crate::layers::{LayerId, is_whole};
+use crate::layers::LayerId;
 use crate::lock::Guard;
 use crate::process_dir;
 use crate::store::Store;
@@ -198,11 +198,12 @@ impl Check<'_> {
         let directories = self.store.layers().list_directories()?;
         let rows = layer_ids(self.store)?;
         self.report.layers = rows.len();
-        let broken: Vec<LayerId> = rows
-            .iter()
-            .copied()
-            .filter(|id| !is_whole(&self.store.layers().directory(id)))
-            .collect();
+        let mut broken: Vec<LayerId> = Vec::new();
+        for id in &rows {
+            if !self.store.layers().is_whole(id)? {
+                broken.push(*id);
+            }
+        }
         for id in &broken {
             self.found(Problem::IncompleteLayer(*id));
         }

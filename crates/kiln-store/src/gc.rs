@@ -350,9 +350,11 @@ pub(crate) fn forget_blobs(store: &Store, digests: &[BlobDigest]) -> Result<(), 
     store.database().write("forget blobs", |transaction| {
         let mut blobs = transaction.prepare("DELETE FROM blobs WHERE digest = ?")?;
         let mut packed = transaction.prepare("DELETE FROM packed WHERE blob = ?")?;
+        let mut frames = transaction.prepare("DELETE FROM frames WHERE blob = ?")?;
         for digest in digests {
             blobs.execute([digest.as_bytes()])?;
             packed.execute([digest.as_bytes()])?;
+            frames.execute([digest.as_bytes()])?;
         }
         Ok(())
     })?;

@@ -36,6 +36,12 @@ pub enum LayerError {
         /// How many bytes were there.
         found_bytes: u64,
     },
+    /// A file has other bytes than those that were hashed a moment ago.
+    #[error("{} was written to while it was read: its contents are not those that were seen first", path.display())]
+    Rewritten {
+        /// The file, on the host.
+        path: PathBuf,
+    },
     /// The directory that a layer was to be unpacked into holds something.
     #[error("{} is not empty", path.display())]
     NotEmpty {

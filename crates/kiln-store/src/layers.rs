@@ -1,12 +1,13 @@
-//! Unpacked layers: `layers/ID/fs`, one diff each in overlayfs's upper format, and
-//! `layers/ID/index`, the encoded index of what is in it (opaque here).
+//! Layers: `layers/ID/index`, the encoded index of what is in it, and `layers/ID/fs`, one diff in
+//! overlayfs's upper format. A layer that nothing has needed as a directory yet is only there as
+//! an archive, its packed blob; [`Layers::unpack`] makes the directory of it.
 //!
 //! A layer is made in `tmp/`, renamed as a whole and then entered in the database, within one
 //! write transaction: whoever holds the database's write lock sees either both or none, except
 //! after a crash between the two, which the sweeping of the dead process's directory mends.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use kiln_core::digest::{BlobDigest, ContentId, DiffId};
@@ -15,6 +16,7 @@ use rustix::fs::Mode;
 
 use crate::database::Failure;
 use crate::error::Error;
+use crate::layer::{Frames, LayerIndex, OldFrames, Unpack, set_times, unpack};
 use crate::store::{Store, now_unix};
 
 /// Names a layer in this store only; random, so it says nothing about what is in it.
@@ -68,8 +70,10 @@ impl FromStr for LayerId {
 pub struct Layer {
     /// Its name.
     pub id: LayerId,
-    /// Its root directory.
+    /// Its root directory, if it has one yet.
     pub fs: PathBuf,
+    /// Whether it has.
+    pub is_unpacked: bool,
     /// Its encoded index.
     pub index_path: PathBuf,
     /// What it holds.
@@ -120,6 +124,14 @@ struct Identity {
     content: ContentId,
     times: Option<ContentId>,
     diff_id: Option<DiffId>,
+    form: Form,
+}
+
+/// What there is of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Directory,
+    Archive,
 }
 
 const COLUMNS: &str = "id, content, diff_id, size_bytes";
@@ -156,7 +168,8 @@ impl Layers<'_> {
         content: ContentId,
         times: ContentId,
     ) -> Result<Layer, Error> {
-        let identity = Identity { content, times: Some(times), diff_id: None };
+        let identity =
+            Identity { content, times: Some(times), diff_id: None, form: Form::Directory };
         self.enter(working, index_bytes, &identity)
     }
 
@@ -169,7 +182,23 @@ impl Layers<'_> {
         content: ContentId,
         diff_id: DiffId,
     ) -> Result<Layer, Error> {
-        let identity = Identity { content, times: None, diff_id: Some(diff_id) };
+        let identity =
+            Identity { content, times: None, diff_id: Some(diff_id), form: Form::Directory };
+        self.enter(working, index_bytes, &identity)
+    }
+
+    /// Makes a layer that is there only as the blob of an archive of this diff ID, which
+    /// [`Layers::remember_packed`] knows. Nothing was put into `working.upper`.
+    pub fn commit_packed(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        (content, times): (ContentId, ContentId),
+        diff_id: DiffId,
+    ) -> Result<Layer, Error> {
+        std::fs::remove_dir(&working.upper).map_err(Error::io("remove", &working.upper))?;
+        let identity =
+            Identity { content, times: Some(times), diff_id: Some(diff_id), form: Form::Archive };
         self.enter(working, index_bytes, &identity)
     }
 
@@ -232,6 +261,7 @@ impl Layers<'_> {
         Layer {
             id: working.id,
             fs: directory.join("fs"),
+            is_unpacked: identity.form == Form::Directory,
             index_path: directory.join("index"),
             content: identity.content,
             diff_id: identity.diff_id,
@@ -247,7 +277,63 @@ impl Layers<'_> {
                 .query_row([id.as_bytes()], |row| self.layer_of(row))
                 .optional()
         })?;
-        Ok(self.using(found.filter(|layer| layer.fs.is_dir())))
+        match found {
+            Some(layer) if self.has_files(&layer)? => Ok(self.using(Some(layer))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a layer is there as a directory or as an archive.
+    fn has_files(self, layer: &Layer) -> Result<bool, Error> {
+        Ok(layer.is_unpacked || self.archive(layer)?.is_some())
+    }
+
+    /// A blob that holds the layer.
+    fn archive(self, layer: &Layer) -> Result<Option<BlobDigest>, Error> {
+        let Some(diff_id) = &layer.diff_id else { return Ok(None) };
+        let blobs = self.store.database().query("find a packed layer", |connection| {
+            connection
+                .prepare_cached("SELECT blob, size_bytes FROM packed WHERE diff_id = ?")?
+                .query_map([diff_id.as_bytes()], |row| {
+                    Ok((BlobDigest::from_bytes(row.get(0)?), row.get::<_, u64>(1)?))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        for (digest, size_bytes) in blobs {
+            if self.store.content().size(&digest)? == Some(size_bytes) {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layer with its directory, which is made of the layer's blob if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::MissingLayer`] when there is no blob, [`Error::Layer`] when it is damaged.
+    pub fn unpack(self, layer: &Layer) -> Result<Layer, Error> {
+        let done = || Layer { is_unpacked: true, ..layer.clone() };
+        if layer.is_unpacked {
+            return Ok(done());
+        }
+        let _lock = self.store.lock(&format!("unpack-{}", layer.id))?;
+        if layer.fs.is_dir() {
+            return Ok(done());
+        }
+        let missing = Error::MissingLayer { id: layer.id };
+        let (Some(diff_id), Some(digest)) = (layer.diff_id, self.archive(layer)?) else {
+            return Err(missing);
+        };
+        let blob = self.store.content().open(&digest)?;
+        let working = self.begin()?;
+        let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
+        unpack(blob, Unpack { digest, diff_id }, &working.upper).map_err(failed)?;
+        let index =
+            std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
+        let index = LayerIndex::decode(&index).map_err(failed)?;
+        set_times(&index, &working.upper).map_err(failed)?;
+        std::fs::rename(&working.upper, &layer.fs).map_err(Error::io("rename to", &layer.fs))?;
+        Ok(done())
     }
 
     fn using(self, layer: Option<Layer>) -> Option<Layer> {
@@ -275,7 +361,7 @@ impl Layers<'_> {
         let rows = select.query_map([diff_id.as_bytes()], |row| self.layer_of(row))?;
         for layer in rows {
             let layer = layer?;
-            if layer.fs.is_dir() {
+            if layer.is_unpacked || layer.index_path.is_file() {
                 return Ok(Some(layer));
             }
         }
@@ -285,9 +371,11 @@ impl Layers<'_> {
     fn layer_of(self, row: &Row<'_>) -> rusqlite::Result<Layer> {
         let id = LayerId(row.get(0)?);
         let directory = self.directory(&id);
+        let fs = directory.join("fs");
         Ok(Layer {
             id,
-            fs: directory.join("fs"),
+            is_unpacked: fs.is_dir(),
+            fs,
             index_path: directory.join("index"),
             content: ContentId::from_bytes(row.get(1)?),
             diff_id: row.get::<_, Option<_>>(2)?.map(DiffId::from_bytes),
@@ -384,6 +472,53 @@ impl Layers<'_> {
         Ok(())
     }
 
+    /// Notes the blocks of a packed blob.
+    pub fn remember_frames(self, digest: &BlobDigest, frames: &Frames) -> Result<(), Error> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.store.database().query("note a blob's blocks", |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO frames VALUES (?, ?)")?
+                .execute((digest.as_bytes(), frames.encode()))
+        })?;
+        Ok(())
+    }
+
+    /// Blocks of the newest blob that `codec` made for another layer of a recipe: what a layer of
+    /// that recipe has much in common with.
+    pub fn old_frames(self, recipe: &[u8; 32], codec: &str) -> Result<Option<OldFrames>, Error> {
+        let found = self.store.database().query("find an older blob", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT packed.blob, frames.frames FROM records
+                     JOIN layers ON layers.id = records.layer
+                     JOIN packed ON packed.diff_id = layers.diff_id AND packed.codec = ?
+                     JOIN frames ON frames.blob = packed.blob
+                     WHERE records.recipe = ? ORDER BY records.seq DESC LIMIT 1",
+                )?
+                .query_row((codec, recipe), |row| {
+                    let frames = Frames::decode(row.get_ref(1)?.as_blob()?);
+                    Ok((BlobDigest::from_bytes(row.get(0)?), frames))
+                })
+                .optional()
+        })?;
+        let Some((digest, frames)) = found else { return Ok(None) };
+        // It only saves time: a blob that is gone is none.
+        let blob = self.store.content().open(&digest).ok();
+        Ok(blob.map(|blob| OldFrames::new(blob, &frames)))
+    }
+
+    /// The recipe of the step that made a layer first.
+    pub fn recipe_of(self, id: &LayerId) -> Result<Option<[u8; 32]>, Error> {
+        self.store.database().query("find a recipe", |connection| {
+            connection
+                .prepare_cached("SELECT recipe FROM records WHERE layer = ? ORDER BY seq LIMIT 1")?
+                .query_row([id.as_bytes()], |row| row.get(0))
+                .optional()
+        })
+    }
+
     /// Where the layer of this name is, or would be.
     pub(crate) fn directory(self, id: &LayerId) -> PathBuf {
         self.store.path("layers").join(id.to_string())
@@ -441,7 +576,9 @@ impl Layers<'_> {
     }
 }
 
-/// Whether a layer's directory has what it must have.
-pub(crate) fn is_whole(directory: &Path) -> bool {
-    directory.join("fs").is_dir() && directory.join("index").is_file()
+impl Layers<'_> {
+    /// Whether there is all of a layer that must be there.
+    pub(crate) fn is_whole(self, id: &LayerId) -> Result<bool, Error> {
+        Ok(self.by_id(id)?.is_some_and(|layer| layer.index_path.is_file()))
+    }
 }

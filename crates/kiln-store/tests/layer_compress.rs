@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 
 use kiln_core::digest::BlobDigest;
 use kiln_store::layer::{
-    Compression, Compressor, DigestWriter, TarOptions, decompressor, pack, scan,
+    Compression, Compressor, DigestWriter, OldFrames, Packing, TarOptions, TarXattrs, decompressor,
+    pack, scan,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -42,7 +43,12 @@ fn compressed(bytes: &[u8], compression: Compression, threads: usize, piece: usi
         compressor.write_all(piece).unwrap();
         compressor.flush().unwrap();
     }
-    compressor.finish().unwrap()
+    compressor.finish().unwrap().0
+}
+
+fn packing(compression: Compression) -> Packing<'static> {
+    static OPTIONS: TarOptions = TarOptions { clamp_mtime: None, xattrs: TarXattrs::Capability };
+    Packing { compression, options: &OPTIONS, old: None }
 }
 
 fn decompressed(blob: &[u8]) -> Vec<u8> {
@@ -78,9 +84,9 @@ fn the_bytes_do_not_change() {
     ];
     insta::assert_debug_snapshot!(digests, @r#"
     [
-        "89cf45cf5a773898",
-        "d69645bf9df9a207",
-        "9fd638336edf6071",
+        "3b67f5d6a8b24b32",
+        "b6db7696f0124a0b",
+        "f79590596045f598",
     ]
     "#);
 }
@@ -153,16 +159,38 @@ fn a_failing_writer_is_an_error_and_not_a_hang() {
     fs::write(tree.path().join("f"), bytes(20_000_000)).unwrap();
     let index = scan(tree.path()).unwrap();
     for compression in COMPRESSIONS {
-        let result =
-            pack(&index, tree.path(), compression, &TarOptions::default(), &mut Full(1 << 21));
+        let result = pack(&index, tree.path(), packing(compression), &mut Full(1 << 21));
         let Err(LayerError::Stream { source, .. }) = result else { panic!("{result:?}") };
         assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
     }
     // The other way round: a file that shrinks.
     fs::write(tree.path().join("f"), b"short").unwrap();
-    let result =
-        pack(&index, tree.path(), Compression::GZIP, &TarOptions::default(), &mut Vec::new());
+    let result = pack(&index, tree.path(), packing(Compression::GZIP), &mut Vec::new());
     assert!(matches!(result, Err(LayerError::Changed { .. })), "{result:?}");
+}
+
+#[test]
+fn blocks_of_an_older_blob_change_no_byte() {
+    let tree = tempfile::tempdir().unwrap();
+    for n in 0..600 {
+        fs::write(tree.path().join(format!("f{n:03}")), bytes(5000 + n)).unwrap();
+    }
+    fs::write(tree.path().join("large"), bytes(3_500_000)).unwrap();
+    for compression in &COMPRESSIONS[1..4] {
+        let older = tempfile::NamedTempFile::new().unwrap();
+        let index = scan(tree.path()).unwrap();
+        let first = pack(&index, tree.path(), packing(*compression), &mut older.as_file()).unwrap();
+        fs::write(tree.path().join("f300"), bytes(7777)).unwrap();
+        let index = scan(tree.path()).unwrap();
+        let mut alone = Vec::new();
+        let expected = pack(&index, tree.path(), packing(*compression), &mut alone).unwrap();
+        let old = OldFrames::new(older.reopen().unwrap(), &first.frames);
+        let mut reusing = Vec::new();
+        let again = Packing { old: Some(old), ..packing(*compression) };
+        assert_eq!(pack(&index, tree.path(), again, &mut reusing).unwrap(), expected);
+        assert!(reusing == alone);
+        assert_ne!(expected.digest, first.digest);
+    }
 }
 
 #[test]
@@ -229,7 +257,7 @@ fn other_tools_read_what_kiln_writes() {
     {
         let path = root.path().join(name);
         let mut out = fs::File::create(&path).unwrap();
-        pack(&index, &tree, compression, &TarOptions::default(), &mut out).unwrap();
+        pack(&index, &tree, packing(compression), &mut out).unwrap();
         let plain = decompressed(&fs::read(&path).unwrap());
         match name {
             "gz" => {

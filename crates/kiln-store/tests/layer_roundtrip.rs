@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use kiln_core::digest::{DiffId, FileDigest};
 use kiln_store::layer::{
-    Compression, Entry, EntryKind, LayerIndex, TarOptions, Timestamp, Unpack, apply_tar, pack,
-    scan, unpack, write_tar,
+    Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, Timestamp, Unpack, apply_tar,
+    pack, scan, unpack, write_tar,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -287,7 +287,13 @@ fn pack_and_unpack_in_every_compression() {
         for compression in [Compression::Uncompressed, Compression::GZIP, Compression::ZSTD] {
             let mut blob = Vec::new();
             let options = TarOptions::default();
-            let packed = pack(&index, dir.path(), compression, &options, &mut blob).unwrap();
+            let packed = pack(
+                &index,
+                dir.path(),
+                Packing { compression, options: &options, old: None },
+                &mut blob,
+            )
+            .unwrap();
             assert_eq!(packed.size_bytes, blob.len() as u64);
             diff_ids.push((packed.diff_id, packed.uncompressed_bytes));
 

@@ -10,16 +10,12 @@ use kiln_core::image::{ConfigBlob, ImageLayer, assemble, manifest};
 use kiln_core::oci::{Descriptor, media_type};
 use kiln_core::plan::Target;
 use kiln_store::Layer;
-use kiln_store::layer::{Compression, TarOptions, pack};
+use kiln_store::layer::{Compression, Packing, TarOptions, pack};
 
 use crate::error::{BuildError, FileContext};
 use crate::request::LayerCompression;
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
-
-/// Levels: gzip's and zstd's own defaults, as BuildKit's.
-const GZIP_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
 
 /// An image of one platform whose blobs are all in the store.
 #[derive(Clone, Debug)]
@@ -77,19 +73,7 @@ fn pack_layer(
     layer: &Arc<Layer>,
     (compression, epoch): (LayerCompression, Option<i64>),
 ) -> Result<(DiffId, Descriptor), BuildError> {
-    let (compression, codec, media_type) = match compression {
-        LayerCompression::Uncompressed => {
-            (Compression::Uncompressed, "none".to_owned(), media_type::OCI_LAYER)
-        }
-        LayerCompression::Gzip => {
-            let level = GZIP_LEVEL;
-            (Compression::Gzip { level }, format!("gzip-{level}"), media_type::OCI_LAYER_GZIP)
-        }
-        LayerCompression::Zstd => {
-            let level = ZSTD_LEVEL;
-            (Compression::Zstd { level }, format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD)
-        }
-    };
+    let (compression, codec, media_type) = codec(compression);
     let store = &solver.engine.store;
     // Two targets that share a layer pack it once.
     let _lock = store.lock_unless(&format!("pack-{}-{codec}", layer.id), &solver.cancelled)?;
@@ -105,10 +89,17 @@ fn pack_layer(
         return Ok((diff_id, Descriptor::new(media_type, digest, size)));
     }
     let index = solver.index(layer)?;
+    let layer = store.layers().unpack(layer)?;
     let options = TarOptions { clamp_mtime: epoch, ..TarOptions::default() };
+    let old = match store.layers().recipe_of(&layer.id)? {
+        Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
+        None => None,
+    };
+    let packing = Packing { compression, options: &options, old };
     let mut writer = store.content().unhashed_writer()?;
-    let packed = pack(&index, &layer.fs, compression, &options, &mut writer)?;
+    let packed = pack(&index, &layer.fs, packing, &mut writer)?;
     writer.commit_known(packed.digest, packed.size_bytes)?;
+    store.layers().remember_frames(&packed.digest, &packed.frames)?;
     match epoch {
         None => store.layers().set_diff_id(&layer.id, &packed.diff_id)?,
         Some(epoch) => {
@@ -118,6 +109,27 @@ fn pack_layer(
     store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
     let descriptor = Descriptor::new(media_type, packed.digest, packed.size_bytes);
     Ok((packed.diff_id, descriptor))
+}
+
+/// How layers are compressed, what the store calls it, and the media type of the result.
+pub(crate) fn codec(compression: LayerCompression) -> (Compression, String, &'static str) {
+    match compression {
+        LayerCompression::Uncompressed => codec_of(Compression::Uncompressed),
+        LayerCompression::Gzip => codec_of(Compression::GZIP),
+        LayerCompression::Zstd => codec_of(Compression::ZSTD),
+    }
+}
+
+fn codec_of(compression: Compression) -> (Compression, String, &'static str) {
+    match compression {
+        Compression::Uncompressed => (compression, "none".to_owned(), media_type::OCI_LAYER),
+        Compression::Gzip { level } => {
+            (compression, format!("gzip-{level}"), media_type::OCI_LAYER_GZIP)
+        }
+        Compression::Zstd { level } => {
+            (compression, format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD)
+        }
+    }
 }
 
 /// Docker's layer types in OCI's words.

@@ -76,3 +76,9 @@ pub(super) fn set_at(
     }
     utimensat(dir.as_fd(), name, &times(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
+
+/// Sets the time of `name` in the directory `dir`, or of `dir` itself for an empty name.
+pub(super) fn set_mtime_at(dir: &OwnedFd, name: &[u8], mtime: Timestamp) -> Result<(), Errno> {
+    let name = if name.is_empty() { b"." } else { name };
+    utimensat(dir.as_fd(), name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+}

@@ -8,6 +8,7 @@
 //! ```text
 //! directory ──scan──▶ LayerIndex ──write_tar──▶ tar ──Compressor──▶ blob      (pack: all at once)
 //! blob ──decompressor──▶ tar ──apply_tar──▶ directory + LayerIndex           (unpack: all at once)
+//! Listing (an index and where its bytes are) ──write_files──▶ directory, or ──pack──▶ blob
 //! ```
 //!
 //! The index is the truth and the directory its best realisation: where the user namespace maps
@@ -20,8 +21,10 @@ mod adopt;
 mod beneath;
 mod compress;
 mod content;
+mod frames;
 mod index;
 mod index_format;
+mod listing;
 mod metadata;
 mod pack;
 mod path;
@@ -38,8 +41,10 @@ mod xattr;
 pub use adopt::adopt;
 pub use compress::{Compression, Compressor, Decompressor, DigestWriter, decompressor};
 pub use content::{ContentHasher, Ignored};
+pub use frames::{Frames, OldFrames};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
-pub use pack::{Packed, Unpack, pack, unpack};
+pub use listing::{Contents, Listing, Origin, set_times, write_files};
+pub use pack::{Packed, Packing, Unpack, pack, unpack};
 pub use path::path_order;
 pub use scan::scan;
 pub use tar_apply::apply_tar;

@@ -14,7 +14,9 @@ use kiln_core::digest::{BlobDigest, DiffId};
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compression, Compressor, DigestWriter, decompressor};
+use super::frames::{Frames, OldFrames};
 use super::index::LayerIndex;
+use super::listing::Contents;
 use super::pipe::{CHUNK_BYTES, PipeReader, is_hang_up, pipe};
 use super::tar_apply::apply_buffered;
 use super::tar_write::{TarOptions, write_tar};
@@ -24,7 +26,7 @@ use crate::layer_error::LayerError;
 const SMALL_BLOB_BYTES: u64 = 128 << 10;
 
 /// A layer's blob, as its descriptor and the image config will name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     /// Digest of the uncompressed archive.
     pub diff_id: DiffId,
@@ -34,6 +36,8 @@ pub struct Packed {
     pub size_bytes: u64,
     /// Size of the uncompressed archive.
     pub uncompressed_bytes: u64,
+    /// The blob's blocks, for the next blob that is much like it; none without compression.
+    pub frames: Frames,
 }
 
 /// What a blob must turn out to be.
@@ -54,19 +58,21 @@ struct Sink<W: Write> {
 }
 
 impl<W: Write> Sink<W> {
-    fn new(out: W, compression: Compression) -> Result<Self, LayerError> {
+    fn new(out: W, compression: Compression, old: Option<OldFrames>) -> Result<Self, LayerError> {
         Ok(Self {
             diff: (compression != Compression::Uncompressed).then(Sha256::new),
             uncompressed_bytes: 0,
-            out: Compressor::new(DigestWriter::new(out), compression)?,
+            out: Compressor::new(DigestWriter::new(out), compression)?.reusing(old),
         })
     }
 
     fn finish(self) -> io::Result<Packed> {
-        let (_, digest, size_bytes) = self.out.finish()?.finish();
+        let (out, frames) = self.out.finish()?;
+        let (_, digest, size_bytes) = out.finish();
         let diff = self.diff.map_or(*digest.as_bytes(), |hasher| hasher.finalize().into());
         let diff_id = DiffId::from_bytes(diff);
-        Ok(Packed { diff_id, digest, size_bytes, uncompressed_bytes: self.uncompressed_bytes })
+        let uncompressed_bytes = self.uncompressed_bytes;
+        Ok(Packed { diff_id, digest, size_bytes, uncompressed_bytes, frames })
     }
 }
 
@@ -88,29 +94,41 @@ impl<W: Write> Write for Sink<W> {
     }
 }
 
-/// Writes the layer `index`, whose files lie in `fs`, as a blob to `out`. Its bytes depend on
-/// the arguments only, not on the machine.
+/// How a layer becomes a blob.
+#[derive(Debug)]
+pub struct Packing<'a> {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// How its archive is written.
+    pub options: &'a TarOptions,
+    /// Blocks of an older blob of the same compression. They change no byte of the result.
+    pub old: Option<OldFrames>,
+}
+
+/// Writes the layer `index`, whose bytes are in `contents`, as a blob to `out`. Its bytes depend
+/// on the arguments only, not on the machine.
 ///
 /// # Errors
 /// Those of [`write_tar`] and [`Compressor::new`]; `out` then holds a part of the blob.
-pub fn pack(
+pub fn pack<'a>(
     index: &LayerIndex,
-    fs: &Path,
-    compression: Compression,
-    options: &TarOptions,
+    contents: impl Into<Contents<'a>>,
+    packing: Packing<'_>,
     out: &mut (impl Write + Send),
 ) -> Result<Packed, LayerError> {
-    let mut sink = Sink::new(out, compression)?;
+    let contents = contents.into();
+    let Packing { compression, options, old } = packing;
+    let mut sink = Sink::new(out, compression, old)?;
     let failed = LayerError::stream("write a layer blob");
     let guess = index.size_bytes() + 1024 * index.entries().len() as u64;
     if guess < CHUNK_BYTES as u64 {
-        write_tar(index, fs, options, &mut sink)?;
+        write_tar(index, contents, options, &mut sink)?;
         return sink.finish().map_err(failed);
     }
     let (mut writer, reader) = pipe();
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
-            write_tar(index, fs, options, &mut writer)?;
+            write_tar(index, contents, options, &mut writer)?;
             writer.finish().map_err(LayerError::stream("write a layer archive"))
         });
         let packed = drain(reader, &mut sink).and_then(|()| sink.finish());

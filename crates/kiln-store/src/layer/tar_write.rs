@@ -9,12 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 
+use kiln_core::digest::FileDigest;
 use rustix::fs::OFlags;
 
 use super::beneath::Beneath;
 use super::index::{Entry, EntryKind, LayerIndex};
+use super::listing::{Bytes, Contents, Listing, Origin};
 use super::path::{join, split};
 use super::tar_header::{
     BLOCK_BYTES, Block, GID, LINK, MAJOR, MINOR, MODE, MTIME, NAME, PREFIX, SIZE, UID,
@@ -48,25 +49,29 @@ pub enum TarXattrs {
     All,
 }
 
-/// Writes the layer `index`, whose files lie in the directory `fs`, to `out`. Implied
-/// directories are left out, as in the archive they come from.
+/// Writes the layer `index`, whose bytes are in `contents`, to `out`. Implied directories are
+/// left out, as in the archive they come from.
 ///
 /// # Errors
-/// [`LayerError::Changed`] for a file whose size is not the index's, [`LayerError::ReservedName`]
+/// [`LayerError::Changed`] for a file whose size is not the index's, [`LayerError::Rewritten`] for
+/// one outside of the store whose bytes are not, [`LayerError::ReservedName`]
 /// for one that layers cannot hold, [`LayerError::Io`] and [`LayerError::Stream`].
-pub fn write_tar(
+pub fn write_tar<'a>(
     index: &LayerIndex,
-    fs: &Path,
+    contents: impl Into<Contents<'a>>,
     options: &TarOptions,
     out: &mut impl Write,
 ) -> Result<(), LayerError> {
-    let mut writer =
-        TarWriter { beneath: Beneath::open(fs)?, options, out, buffer: vec![0; READ_BYTES] };
+    let files = match contents.into() {
+        Contents::Directory(path) => Files::Beneath(Beneath::open(path)?),
+        Contents::Listed(listing) => Files::Listed(listing),
+    };
+    let mut writer = TarWriter { files, options, out, buffer: vec![0; READ_BYTES] };
     let mut implied = index.implied.iter().copied().peekable();
     for (position, entry) in index.entries.iter().enumerate() {
         let implied = implied.next_if_eq(&position).is_some();
         if !entry.path.is_empty() && !implied {
-            writer.entry(entry)?;
+            writer.entry(entry, position)?;
         }
         if entry.kind == (EntryKind::Directory { opaque: true }) {
             writer.mark(&join(&entry.path, OPAQUE_MARKER))?;
@@ -84,8 +89,14 @@ struct Header<'a> {
     device: (u32, u32),
 }
 
+/// Where the bytes of files are.
+enum Files<'a> {
+    Beneath(Beneath),
+    Listed(&'a Listing),
+}
+
 struct TarWriter<'a, W> {
-    beneath: Beneath,
+    files: Files<'a>,
     options: &'a TarOptions,
     out: &'a mut W,
     buffer: Vec<u8>,
@@ -96,7 +107,7 @@ impl<W: Write> TarWriter<'_, W> {
         self.out.write_all(bytes).map_err(LayerError::stream("write a layer archive"))
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
+    fn entry(&mut self, entry: &Entry, position: usize) -> Result<(), LayerError> {
         let (dir, name) = split(&entry.path);
         if name.starts_with(WHITEOUT_PREFIX) {
             return Err(LayerError::ReservedName {
@@ -133,11 +144,25 @@ impl<W: Write> TarWriter<'_, W> {
         let header = encode_header(&header, Some(entry), self.options);
         self.put(&header)?;
         match entry.kind {
-            EntryKind::File { size_bytes, .. } if size_bytes > 0 => {
-                self.contents(&entry.path, size_bytes)
+            EntryKind::File { size_bytes, digest } if size_bytes > 0 => {
+                match self.files {
+                    Files::Beneath(_) => self.contents(&entry.path, size_bytes)?,
+                    Files::Listed(listing) => {
+                        self.listed(listing.origin(position), (size_bytes, digest))?;
+                    }
+                }
+                let padding = size_bytes.next_multiple_of(BLOCK_BYTES as u64) - size_bytes;
+                self.put(&[0; BLOCK_BYTES][..padding as usize])
             }
             _ => Ok(()),
         }
+    }
+
+    fn listed(&mut self, origin: &Origin, expected: (u64, FileDigest)) -> Result<(), LayerError> {
+        let out = &mut *self.out;
+        Bytes::open(origin)?.pass(expected, &mut self.buffer, |bytes| {
+            out.write_all(bytes).map_err(LayerError::stream("write a layer archive"))
+        })
     }
 
     /// Writes the empty file that is a whiteout or an opaque marker.
@@ -148,17 +173,18 @@ impl<W: Write> TarWriter<'_, W> {
     }
 
     fn contents(&mut self, path: &[u8], size_bytes: u64) -> Result<(), LayerError> {
-        let fd = self.beneath.open_at(path, OFlags::RDONLY)?;
+        let Files::Beneath(beneath) = &self.files else { return Ok(()) };
+        let fd = beneath.open_at(path, OFlags::RDONLY)?;
         let mut done = 0;
         // One read beyond the expected size finds a file that has grown, unless the buffer has
         // shown already that nothing follows.
         loop {
             let length = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut self.buffer[..]))
-                .map_err(self.beneath.failed("read", path))?;
+                .map_err(beneath.failed("read", path))?;
             done += length as u64;
             if done > size_bytes || (length == 0 && done < size_bytes) {
                 return Err(LayerError::Changed {
-                    path: self.beneath.host_path(path),
+                    path: beneath.host_path(path),
                     expected_bytes: size_bytes,
                     found_bytes: done,
                 });
@@ -167,11 +193,9 @@ impl<W: Write> TarWriter<'_, W> {
                 .write_all(&self.buffer[..length])
                 .map_err(LayerError::stream("write a layer archive"))?;
             if done == size_bytes && length < self.buffer.len() {
-                break;
+                return Ok(());
             }
         }
-        let padding = done.next_multiple_of(BLOCK_BYTES as u64) - done;
-        self.put(&[0; BLOCK_BYTES][..padding as usize])
     }
 }
 
