@@ -20,7 +20,7 @@ test: build ## Install what the tests need (as root) and run all of them
 	@scripts/test --kiln $(KILN)
 
 bench: build ## Measure kiln beside the builders found on this machine
-	@scripts/bench
+	@bench/run
 
 install: build ## Install kiln below PREFIX (default /usr/local)
 	@install -D -m 755 $(KILN) $(DESTDIR)$(PREFIX)/bin/kiln

@@ -428,13 +428,13 @@ impl BaseImage {
         let diff_id = self.diff_ids[position];
         let layers = engine.store.layers();
         if let Some(layer) = layers.by_diff_id(&diff_id)? {
-            return Ok(layer);
+            return Ok(layers.unpack(&layer)?);
         }
         let adopted = self.adopted_parts(position).key();
         if let Some(record) = engine.store.cache_index().lookup(&adopted)?
             && let Some(layer) = layers.by_id(&record.result.layer)?
         {
-            return Ok(layer);
+            return Ok(layers.unpack(&layer)?);
         }
         let descriptor = &self.layers[position];
         let activity = activities.start(format!("[internal] unpack layer {}", descriptor.digest));

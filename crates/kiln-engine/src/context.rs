@@ -14,7 +14,7 @@ use kiln_store::layer::{LastSymlink, Timestamp, path_order};
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
-use crate::source_tree::{Node, NodeKind, Unresolved, as_path, join};
+use crate::source_tree::{Keeper, Node, NodeKind, Unresolved, as_path, join};
 
 /// Most links that a path may go through.
 const LINK_LIMIT: usize = 255;
@@ -66,6 +66,7 @@ impl Context {
                 mtime: Timestamp::default(),
                 capability: None,
                 origin: self.root.clone(),
+                keeper: Keeper::User,
                 link_group: None,
             });
         }
@@ -102,6 +103,7 @@ impl Context {
             },
             capability: None,
             origin: self.root.join(as_path(&entry.path)),
+            keeper: Keeper::User,
             link_group: has_names
                 .then(|| [entry.device.to_le_bytes(), entry.inode.to_le_bytes()].concat()),
         }

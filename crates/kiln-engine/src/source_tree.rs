@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
 use kiln_core::glob::Glob;
-use kiln_store::layer::{Entry, EntryKind, LastSymlink, ResolveError, Timestamp, Tree};
+use kiln_store::layer::{Entry, EntryKind, LastSymlink, Origin, ResolveError, Timestamp, Tree};
 
 use crate::context::Context;
 use crate::error::BuildError;
@@ -48,8 +48,29 @@ pub(crate) struct Node {
     pub(crate) capability: Option<Vec<u8>>,
     /// Where its bytes are on disk.
     pub(crate) origin: PathBuf,
+    /// Whose file that is.
+    pub(crate) keeper: Keeper,
     /// Equal for names of one inode; `None` when it surely has no other.
     pub(crate) link_group: Option<Vec<u8>>,
+}
+
+/// Who has a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// The user, who may write to it at any time.
+    User,
+    /// The store, which never does.
+    Store,
+}
+
+impl Node {
+    /// Where its bytes are, for a file.
+    pub(crate) fn bytes(&self) -> Origin {
+        match self.keeper {
+            Keeper::User => Origin::File(self.origin.clone()),
+            Keeper::Store => Origin::Layer(self.origin.clone()),
+        }
+    }
 }
 
 /// What a file is.
@@ -200,6 +221,7 @@ fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize
         mtime: file.mtime,
         capability: file.xattrs.get(b"security.capability".as_slice()).cloned(),
         origin: layers[position].join(OsStr::from_bytes(&file.path)),
+        keeper: Keeper::Store,
         link_group: matches!(file.kind, EntryKind::File { .. })
             .then(|| [&position.to_le_bytes()[..], &file.path].concat()),
     }

@@ -80,7 +80,7 @@ fn detached(directory: &Path) -> Result<Root, BuildError> {
 
 /// All files belong to whoever runs kiln, as with buildx: an ordinary user can delete them again.
 fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(), BuildError> {
-    let tree = solver.tree(snapshot)?;
+    let tree = solver.tree_with_files(snapshot)?;
     if tree.node(b"").is_none() {
         return Ok(());
     }
@@ -93,7 +93,7 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
             CopyError::Root(RootError::Io { action, path, source }) => {
                 BuildError::File { action, path: PathBuf::from(path), source: source.into() }
             }
-            CopyError::Read { path, source } => {
+            CopyError::Root(RootError::Read { path, source }) => {
                 BuildError::File { action: "read", path: path.into(), source: source.into() }
             }
             error => failed(error.to_string()),

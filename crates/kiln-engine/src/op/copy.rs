@@ -6,20 +6,21 @@
 
 use std::collections::HashMap;
 
+use kiln_core::digest::FileDigest;
 use kiln_core::mode::{self, FileType};
-use kiln_core::plan::{CopyOp, ModeChange, Unpack};
-use rustix::fs::{Mode, OFlags};
+use kiln_core::plan::{CopyOp, ModeChange};
+use kiln_store::layer::Origin;
 use rustix::io::Errno;
 
-use super::root::{Attributes, Root, RootError, io, is_directory, lossy, parent};
-use super::unpack::{self, UnpackError};
+use super::destination::{Destination, Kind, NewFile};
+use super::root::{Attributes, RootError, lossy, parent};
 use crate::selection::Selected;
-use crate::source_tree::{Node, NodeKind, as_path, join};
+use crate::source_tree::{Node, NodeKind, join};
 
 /// Copies into one root file system.
 #[derive(Debug)]
-pub(crate) struct Copier<'a> {
-    root: &'a Root,
+pub(crate) struct Copier<'a, D> {
+    root: &'a D,
     copy: &'a CopyOp,
     /// `--chown`, resolved.
     owner: Option<(u32, u32)>,
@@ -41,9 +42,6 @@ pub(crate) enum CopyError {
     /// In the destination.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// An archive.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
     /// A directory where a file should be, or the other way round.
     #[error("cannot copy {what} over {path}: {reason}")]
     Kind {
@@ -54,18 +52,10 @@ pub(crate) enum CopyError {
         /// `it is a directory`, `it is not a directory`.
         reason: &'static str,
     },
-    /// The source's bytes.
-    #[error("read {path}: {source}")]
-    Read {
-        /// Path of the source.
-        path: String,
-        /// Why.
-        source: Errno,
-    },
 }
 
-impl<'a> Copier<'a> {
-    pub(crate) fn new(root: &'a Root, copy: &'a CopyOp, owner: Option<(u32, u32)>) -> Self {
+impl<'a, D: Destination> Copier<'a, D> {
+    pub(crate) fn new(root: &'a D, copy: &'a CopyOp, owner: Option<(u32, u32)>) -> Self {
         Self { root, copy, owner, devices: Devices::Make }
     }
 
@@ -75,7 +65,7 @@ impl<'a> Copier<'a> {
     }
 
     /// What directories made on the way get.
-    fn made(&self) -> Attributes {
+    pub(crate) fn made(&self) -> Attributes {
         let mode = match self.copy.mode {
             Some(ModeChange::Absolute(mode)) => mode & 0o777,
             _ => 0o755,
@@ -90,30 +80,20 @@ impl<'a> Copier<'a> {
     /// Copies one match of a source to the destination of the instruction.
     pub(crate) fn copy(&self, selected: &Selected) -> Result<(), CopyError> {
         let destination = self.copy.destination.as_bytes();
-        if self.copy.unpack == Unpack::Yes
-            && let NodeKind::File { .. } = selected.root.kind
-            && let Some(archive) = unpack::open(&selected.root.origin)
-        {
-            let directory = self.root.canonical(destination)?;
-            let made = Attributes { mode: Some(0o755), ..self.made() };
-            self.root.make_directories(&directory, &made)?;
-            let from = (self.owner, selected.root.origin.as_path());
-            return Ok(unpack::extract(self.root, &directory, archive, from)?);
-        }
         let directory = if destination.ends_with(b"/") { destination } else { parent(destination) };
         let directory = self.root.canonical(directory)?;
         self.root.make_directories(&directory, &self.made())?;
         let mut target = self.root.canonical(destination)?;
-        let existing = self.root.stat(&target)?;
+        let existing = self.root.kind(&target)?;
         if selected.root.kind == NodeKind::Directory {
             match existing {
                 None => self.root.make_directories(&target, &self.made())?,
-                Some(stat) if is_directory(&stat) => {}
-                Some(_) => return Err(Self::not_a_directory(&target)),
+                Some(Kind::Directory) => {}
+                Some(Kind::Other) => return Err(Self::not_a_directory(&target)),
             }
             return self.copy_contents(selected, &target);
         }
-        if existing.is_some_and(|stat| is_directory(&stat)) {
+        if existing == Some(Kind::Directory) {
             target = join(&target, &selected.name);
         } else {
             self.root.make_directories(parent(&target), &self.made())?;
@@ -128,12 +108,16 @@ impl<'a> Copier<'a> {
         let directory = self.root.canonical(directory)?;
         self.root.make_directories(&directory, &self.made())?;
         let mut target = self.root.canonical(destination)?;
-        if self.root.stat(&target)?.is_some_and(|stat| is_directory(&stat)) {
+        if self.root.kind(&target)? == Some(Kind::Directory) {
             target = join(&target, name.as_bytes());
         }
         self.make_room(&target)?;
-        let file = self.create(&target)?;
-        write_all(&file, contents.as_bytes()).map_err(|error| io("write", &target, error))?;
+        let file = NewFile::Regular {
+            size_bytes: contents.len() as u64,
+            digest: FileDigest::of(contents.as_bytes()),
+            origin: Origin::Bytes(contents.as_bytes().to_vec()),
+        };
+        self.root.make_file(&target, &file)?;
         let attributes = Attributes {
             mode: Some(self.mode(0o644, FileType::File)),
             owner: Some(self.owner.unwrap_or((0, 0))),
@@ -173,9 +157,9 @@ impl<'a> Copier<'a> {
         links: &mut HashMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(), CopyError> {
         if node.kind == NodeKind::Directory {
-            return match self.root.stat(path)? {
-                Some(stat) if is_directory(&stat) => self.finish(node, path),
-                Some(_) => Err(Self::not_a_directory(path)),
+            return match self.root.kind(path)? {
+                Some(Kind::Directory) => self.finish(node, path),
+                Some(Kind::Other) => Err(Self::not_a_directory(path)),
                 None => {
                     self.root.make_directory(path)?;
                     self.finish(node, path)
@@ -185,103 +169,46 @@ impl<'a> Copier<'a> {
         self.make_room(path)?;
         if let Some(group) = &node.link_group {
             if let Some(first) = links.get(group) {
-                let fd = self.root.fd();
-                let flags = rustix::fs::AtFlags::empty();
-                return rustix::fs::linkat(fd, as_path(first), fd, as_path(path), flags)
-                    .map_err(|error| io("link", path, error).into());
+                return Ok(self.root.link(first, path)?);
             }
             links.insert(group.clone(), path.to_vec());
         }
-        match &node.kind {
-            NodeKind::File { size_bytes, .. } => self.copy_bytes(node, path, *size_bytes)?,
-            NodeKind::Symlink(target) => {
-                rustix::fs::symlinkat(as_path(target), self.root.fd(), as_path(path))
-                    .map_err(|error| io("link", path, error))?;
-            }
+        let file = match &node.kind {
+            NodeKind::Directory => return Ok(()),
+            NodeKind::File { size_bytes, digest } => NewFile::Regular {
+                size_bytes: *size_bytes,
+                digest: digest.expect("selected files are hashed"),
+                origin: node.bytes(),
+            },
+            NodeKind::Symlink(target) => NewFile::Symlink(target),
             NodeKind::Device { character, major, minor } => {
-                let file_type = if *character {
-                    rustix::fs::FileType::CharacterDevice
-                } else {
-                    rustix::fs::FileType::BlockDevice
-                };
-                let device = rustix::fs::makedev(*major, *minor);
-                match self.make_special(path, file_type, device) {
-                    Err(CopyError::Root(RootError::Io { source: Errno::PERM, .. }))
-                        if self.devices == Devices::MakeIfAllowed =>
-                    {
-                        return Ok(());
-                    }
-                    made => made?,
-                }
+                NewFile::Device { character: *character, major: *major, minor: *minor }
             }
-            NodeKind::Fifo => self.make_special(path, rustix::fs::FileType::Fifo, 0)?,
-            NodeKind::Directory => {}
+            NodeKind::Fifo => NewFile::Fifo,
+        };
+        match self.root.make_file(path, &file) {
+            Err(RootError::Io { source: Errno::PERM, .. })
+                if self.devices == Devices::MakeIfAllowed
+                    && matches!(file, NewFile::Device { .. }) =>
+            {
+                return Ok(());
+            }
+            made => made?,
         }
         self.finish(node, path)
     }
 
-    fn make_special(
-        &self,
-        path: &[u8],
-        file_type: rustix::fs::FileType,
-        device: u64,
-    ) -> Result<(), CopyError> {
-        let mode = Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(self.root.fd(), as_path(path), file_type, mode, device)
-            .map_err(|error| io("create", path, error).into())
-    }
-
     /// Takes away the file or link that stands where a file goes.
     fn make_room(&self, path: &[u8]) -> Result<(), CopyError> {
-        match self.root.stat(path)? {
+        match self.root.kind(path)? {
             None => Ok(()),
-            Some(stat) if is_directory(&stat) => Err(CopyError::Kind {
+            Some(Kind::Directory) => Err(CopyError::Kind {
                 what: "a file",
                 path: format!("/{}", lossy(path)),
                 reason: "it is a directory",
             }),
-            Some(_) => Ok(self.root.unlink(path)?),
+            Some(Kind::Other) => Ok(self.root.unlink(path)?),
         }
-    }
-
-    fn create(&self, path: &[u8]) -> Result<std::os::fd::OwnedFd, CopyError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        rustix::fs::openat(self.root.fd(), as_path(path), flags, Mode::from_raw_mode(0o600))
-            .map_err(|error| io("create", path, error).into())
-    }
-
-    /// In the kernel when it can: reflink or `copy_file_range`.
-    fn copy_bytes(&self, node: &Node, path: &[u8], size_bytes: u64) -> Result<(), CopyError> {
-        if size_bytes == 0 {
-            self.create(path)?;
-            return Ok(());
-        }
-        let read_error =
-            |source| CopyError::Read { path: node.origin.display().to_string(), source };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let from = rustix::fs::open(&node.origin, flags, Mode::empty()).map_err(read_error)?;
-        let to = self.create(path)?;
-        if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
-            return Ok(());
-        }
-        let mut copied: u64 = 0;
-        while copied < size_bytes {
-            let rest = usize::try_from(size_bytes - copied).unwrap_or(usize::MAX).min(1 << 30);
-            match rustix::fs::copy_file_range(&from, None, &to, None, rest) {
-                Ok(0) => break,
-                Ok(count) => copied += count as u64,
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
-                    if copied == 0 =>
-                {
-                    return copy_in_user_space(&from, &to).map_err(|error| match error {
-                        UserSpaceError::Read(error) => read_error(error),
-                        UserSpaceError::Write(error) => io("write", path, error).into(),
-                    });
-                }
-                Err(error) => return Err(io("write", path, error).into()),
-            }
-        }
-        Ok(())
     }
 
     /// Owner, mode, attributes and time of something that was just made.
@@ -318,31 +245,4 @@ impl<'a> Copier<'a> {
             reason: "it is not a directory",
         }
     }
-}
-
-/// Which side of a copy failed.
-enum UserSpaceError {
-    Read(Errno),
-    Write(Errno),
-}
-
-fn copy_in_user_space(
-    from: &std::os::fd::OwnedFd,
-    to: &std::os::fd::OwnedFd,
-) -> Result<(), UserSpaceError> {
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match rustix::io::read(from, &mut buffer).map_err(UserSpaceError::Read)? {
-            0 => return Ok(()),
-            count => write_all(to, &buffer[..count]).map_err(UserSpaceError::Write)?,
-        }
-    }
-}
-
-fn write_all(file: &std::os::fd::OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        let count = rustix::io::write(file, bytes)?;
-        bytes = &bytes[count..];
-    }
-    Ok(())
 }

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_core::plan::{CopyFrom, CopyOp, Link};
+use kiln_core::plan::{CopyFrom, CopyOp, Link, Unpack};
 
 use super::copy::{Copier, CopyError};
+use super::destination::Destination;
 use super::root::{Attributes, CHANGE_OWNER, Root, RootError};
+use super::unpack::{self, UnpackError};
 use rustix::io::Errno;
 
 use crate::error::{BuildError, StepError};
@@ -48,52 +50,117 @@ impl From<RootError> for StepError {
     }
 }
 
+impl From<UnpackError> for StepError {
+    fn from(error: UnpackError) -> Self {
+        Self::failed("copy-failed", error.to_string())
+    }
+}
+
 impl From<CopyError> for StepError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Root(error) => error.into(),
-            error => Self::failed("copy-failed", error.to_string()),
+            error @ CopyError::Kind { .. } => Self::failed("copy-failed", error.to_string()),
         }
     }
 }
 
-/// Runs a copy; `selected` holds the matches of each [`CopyFrom::Input`], in order.
-pub(crate) fn copy(
-    target: &Target<'_>,
+/// The owner that `--chown` names, in a root file system that has layers or none.
+pub(crate) fn owner(
     copy: &CopyOp,
-    selected: &[Vec<Selected>],
+    is_empty: bool,
     accounts: impl FnOnce() -> Result<Accounts, StepError>,
-) -> Result<(), StepError> {
-    let owner = match &copy.owner {
-        None => None,
+) -> Result<Option<(u32, u32)>, StepError> {
+    match &copy.owner {
+        None => Ok(None),
         Some(spec) if has_names(spec) && copy.link == Link::Yes => {
             let message = format!(
                 "--chown={spec}: a name cannot be resolved with --link, there is no passwd file below it"
             );
-            return Err(StepError::failed("copy-failed", message)
-                .with_help("use numbers, or leave out --link"));
+            Err(StepError::failed("copy-failed", message)
+                .with_help("use numbers, or leave out --link"))
         }
         Some(spec) if has_names(spec) => {
             let accounts = accounts()?;
-            if target.lowers.is_empty() {
+            if is_empty {
                 let message = format!(
                     "--chown={spec}: unable to find user, there is no passwd file in an empty image"
                 );
                 return Err(StepError::failed("copy-failed", message).with_help("use numbers"));
             }
-            Some(accounts.owner(spec))
+            Ok(Some(accounts.owner(spec)))
         }
-        Some(spec) => Some(Accounts::default().owner(spec)),
-    };
+        Some(spec) => Ok(Some(Accounts::default().owner(spec))),
+    }
+}
+
+/// Whether a copy unpacks something: its archive says only then what it makes.
+pub(crate) fn unpacks(copy: &CopyOp, selected: &[Vec<Selected>]) -> bool {
+    copy.unpack == Unpack::Yes && selected.iter().flatten().any(|one| archive(copy, one).is_some())
+}
+
+fn archive(copy: &CopyOp, one: &Selected) -> Option<(unpack::Archive, kiln_store::layer::Member)> {
+    match one.root.kind {
+        NodeKind::File { .. } if copy.unpack == Unpack::Yes => unpack::open(&one.root.origin),
+        _ => None,
+    }
+}
+
+/// Copies into a mounted root file system, and unpacks archives there.
+pub(crate) fn copy_and_unpack(
+    target: &Target<'_>,
+    copy: &CopyOp,
+    (selected, owner): (&[Vec<Selected>], Option<(u32, u32)>),
+) -> Result<(), StepError> {
     let root = target.open()?;
     let copier = Copier::new(&root, copy, owner);
+    each(copy, selected, |source| match source {
+        Source::Inline { name, contents } => Ok(copier.write(name, contents)?),
+        Source::Selected(one) => match archive(copy, one) {
+            Some(archive) => {
+                let destination = copy.destination.as_bytes();
+                let directory = root.canonical(destination).map_err(StepError::from)?;
+                let made = Attributes { mode: Some(0o755), ..copier.made() };
+                root.make_directories(&directory, &made)?;
+                let from = (owner, one.root.origin.as_path());
+                Ok(unpack::extract(&root, &directory, archive, from)?)
+            }
+            None => Ok(copier.copy(one)?),
+        },
+    })
+}
+
+/// Copies into `root`; `selected` holds the matches of each [`CopyFrom::Input`], in order.
+pub(crate) fn copy(
+    root: &impl Destination,
+    copy: &CopyOp,
+    (selected, owner): (&[Vec<Selected>], Option<(u32, u32)>),
+) -> Result<(), StepError> {
+    let copier = Copier::new(root, copy, owner);
+    each(copy, selected, |source| match source {
+        Source::Inline { name, contents } => Ok(copier.write(name, contents)?),
+        Source::Selected(one) => Ok(copier.copy(one)?),
+    })
+}
+
+enum Source<'a> {
+    Inline { name: &'a str, contents: &'a str },
+    Selected(&'a Selected),
+}
+
+/// Goes through what a copy takes, in the order of its sources.
+fn each<'a>(
+    copy: &'a CopyOp,
+    selected: &'a [Vec<Selected>],
+    mut visit: impl FnMut(Source<'a>) -> Result<(), StepError>,
+) -> Result<(), StepError> {
     let mut matches = selected.iter();
     for source in &copy.sources {
         match source {
-            CopyFrom::Inline { name, contents } => copier.write(name, contents)?,
+            CopyFrom::Inline { name, contents } => visit(Source::Inline { name, contents })?,
             CopyFrom::Input { .. } => {
                 for one in matches.next().into_iter().flatten() {
-                    copier.copy(one)?;
+                    visit(Source::Selected(one))?;
                 }
             }
         }
@@ -103,13 +170,12 @@ pub(crate) fn copy(
 
 /// Makes a WORKDIR and what is missing above it.
 pub(crate) fn make_directory(
-    target: &Target<'_>,
+    root: &impl Destination,
     path: &str,
     (owner, epoch): (Option<(u32, u32)>, Option<i64>),
 ) -> Result<(), StepError> {
-    let root = target.open()?;
     let path = root.canonical(path.as_bytes())?;
-    let existed = root.stat(&path)?.is_some();
+    let existed = root.kind(&path)?.is_some();
     let attributes = Attributes { mode: Some(0o755), owner, mtime: None };
     root.make_directories(&path, &attributes)?;
     if let Some(epoch) = epoch.filter(|_| !existed) {

@@ -1,6 +1,7 @@
 //! What each operation of a plan does.
 
 pub(crate) mod copy;
+pub(crate) mod destination;
 pub(crate) mod download;
 pub(crate) mod exec;
 pub(crate) mod file;

@@ -16,6 +16,7 @@ use kiln_store::layer::{Member, MemberKind, TarReader, decompressor};
 use kiln_store::layer_error::LayerError;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use super::destination::Destination as _;
 use super::root::{Attributes, Root, RootError, io, is_directory, parent};
 use crate::source_tree::{as_path, join};
 
@@ -35,7 +36,7 @@ pub(crate) enum UnpackError {
     },
 }
 
-type Archive = TarReader<Box<dyn Read>>;
+pub(crate) type Archive = TarReader<Box<dyn Read>>;
 
 /// Opens a file as an archive, at its first member; `None` if it is not one.
 pub(crate) fn open(path: &Path) -> Option<(Archive, Member)> {

@@ -60,6 +60,24 @@ impl StepInputs {
         Ok(solver.tree(self.root())?)
     }
 
+    /// The same with files to be read.
+    pub(crate) fn root_tree_with_files(
+        &self,
+        solver: &Solver<'_>,
+    ) -> Result<SourceTree, StepError> {
+        Ok(solver.tree_with_files(self.root())?)
+    }
+
+    /// Makes sure that the files of what is copied from are there to be read.
+    pub(crate) fn unpack_sources(&self, solver: &Solver<'_>) -> Result<(), StepError> {
+        for solved in &self.solved[1..] {
+            if let Solved::Snapshot(snapshot) = solved {
+                solver.layer_dirs(snapshot)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The matches of the copied sources, in order; known after [`Self::selected`].
     pub(crate) fn copied(&self) -> &[Vec<Selected>] {
         &self.all_copied
@@ -213,6 +231,7 @@ impl StepInputs {
         directory: &Path,
     ) -> Result<(), StepError> {
         let (input, source) = self.mount_source(index);
+        self.unpack_sources(solver)?;
         let selected = select_mount(&self.tree(solver, input)?, source)?;
         write_to(directory, &selected)
     }

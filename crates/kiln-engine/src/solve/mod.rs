@@ -11,6 +11,7 @@
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
 mod diff;
+mod file_step;
 mod inputs;
 mod schedule;
 
@@ -21,9 +22,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use kiln_core::cache_key::{self, KeyParts};
-use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
+use kiln_core::digest::{BlobDigest, CacheKey, ContentId, StepId};
 use kiln_core::event::{NEW_INSTRUCTION, Outcome};
-use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
+use kiln_core::plan::{CopyOp, FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
 use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
@@ -75,6 +76,8 @@ pub(crate) struct Solver<'a> {
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
     network_files: Mutex<Option<(ScratchDir, NetworkFiles)>>,
+    /// Steps whose results are needed as directories.
+    directories: BTreeSet<StepId>,
     next: AtomicU64,
     start: Instant,
 }
@@ -151,6 +154,7 @@ impl<'a> Solver<'a> {
             killers: Mutex::default(),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
+            directories: file_step::directories(plan, &request.outputs),
             next: AtomicU64::new(0),
             start,
         }
@@ -375,6 +379,11 @@ impl<'a> Solver<'a> {
         inputs: &StepInputs,
         (activity, recipe): (&Running<'_>, [u8; 32]),
     ) -> Result<NewLayer, StepError> {
+        if let Op::File(op) = &step.op
+            && let Some(layer) = self.list_files((step, op), inputs, recipe)?
+        {
+            return Ok(layer);
+        }
         let began = Instant::now();
         let window_start = now(ClockId::RealtimeCoarse);
         let independent =
@@ -383,23 +392,19 @@ impl<'a> Solver<'a> {
         let lowers: Vec<PathBuf> = below.into_iter().rev().collect();
         let mut working = self.engine.store.layers().begin()?;
         if let Some(top) = inputs.root().layers().last() {
-            adopt_root(&working.upper, &self.layer(top)?.fs)?;
+            adopt_root(&working.upper, &self.files(top)?.fs)?;
         }
         let target = Target { lowers: &lowers, upper: &working.upper, work: &working.work };
         match &step.op {
             Op::Exec(exec) => exec::run(self, exec, (&target, inputs), activity)?,
             Op::File(FileOp::Copy(copy)) => {
-                let accounts = || file::accounts(&inputs.root_tree(self)?);
-                file::copy(&target, copy, inputs.copied(), accounts)?;
+                let owner = self.copy_owner(copy, inputs)?;
+                inputs.unpack_sources(self)?;
+                file::copy_and_unpack(&target, copy, (inputs.copied(), owner))?;
             }
-            Op::File(FileOp::MakeDirectory { path, owner, epoch }) => {
-                let owner = match owner.as_str() {
-                    "" => None,
-                    owner => Some(file::accounts(&inputs.root_tree(self)?)?.owner(owner)),
-                };
-                file::make_directory(&target, path, (owner, *epoch))?;
+            Op::File(FileOp::MakeDirectory { .. }) | Op::Source(_) => {
+                unreachable!("sources make no layers, and a directory is always listed")
             }
-            Op::Source(_) => unreachable!("sources make no layers"),
         }
         let index = self.drop_unchanged(scan(&working.upper)?, inputs, &working.upper)?;
         // Times that a command set on purpose are part of what it made; those of now are not.
@@ -409,25 +414,62 @@ impl<'a> Solver<'a> {
             Some(window) => index.times_digest(Some(window)),
             None => content,
         };
-        let layers = self.engine.store.layers();
-        let earlier = match self.request.cache {
-            CacheUse::Refresh => None,
-            CacheUse::Use => {
-                self.engine.store.cache_index().layer_with_content(&recipe, &content, &times)?
-            }
-        };
-        if let Some((id, created)) = earlier
-            && let Some(layer) = layers.by_id(&id)?
-        {
-            let (layer, created) = (Arc::new(layer), created as i64);
-            let (outcome, duration) = (Outcome::Unchanged, began.elapsed());
-            return Ok(NewLayer { layer, created, outcome, duration });
+        if let Some(layer) = self.earlier(recipe, (content, times), began)? {
+            return Ok(layer);
         }
         working.size_bytes = Some(index.size_bytes());
+        let layers = self.engine.store.layers();
         let layer = Arc::new(layers.commit(working, &index.encode(), content, times)?);
         lock(&self.indexes).insert(layer.fs.clone(), Arc::new(index));
         let (outcome, duration) = (Outcome::Done, began.elapsed());
         Ok(NewLayer { layer, created: unix_seconds(), outcome, duration })
+    }
+
+    /// The owner that a copy gives to its files.
+    fn copy_owner(
+        &self,
+        copy: &CopyOp,
+        inputs: &StepInputs,
+    ) -> Result<Option<(u32, u32)>, StepError> {
+        let is_empty = copy.link == Link::Yes || inputs.root().layers().is_empty();
+        file::owner(copy, is_empty, || file::accounts(&inputs.root_tree_with_files(self)?))
+    }
+
+    /// The owner of what WORKDIR makes.
+    fn directory_owner(
+        &self,
+        owner: &str,
+        inputs: &StepInputs,
+    ) -> Result<Option<(u32, u32)>, StepError> {
+        match owner {
+            "" => Ok(None),
+            owner => {
+                let accounts = file::accounts(&inputs.root_tree_with_files(self)?)?;
+                Ok(Some(accounts.owner(owner)))
+            }
+        }
+    }
+
+    /// The older layer of the same instruction with the same content and times.
+    fn earlier(
+        &self,
+        recipe: [u8; 32],
+        (content, times): (ContentId, ContentId),
+        began: Instant,
+    ) -> Result<Option<NewLayer>, StepError> {
+        if self.request.cache == CacheUse::Refresh {
+            return Ok(None);
+        }
+        let store = &self.engine.store;
+        let Some((id, created)) =
+            store.cache_index().layer_with_content(&recipe, &content, &times)?
+        else {
+            return Ok(None);
+        };
+        let Some(layer) = store.layers().by_id(&id)? else { return Ok(None) };
+        let (layer, created) = (Arc::new(layer), created as i64);
+        let (outcome, duration) = (Outcome::Unchanged, began.elapsed());
+        Ok(Some(NewLayer { layer, created, outcome, duration }))
     }
 
     /// Overlayfs copies a file up when it is opened for writing, linked, or given the attributes
@@ -451,8 +493,8 @@ impl<'a> Solver<'a> {
         Ok(index)
     }
 
-    /// The unpacked layer of a snapshot's layer.
-    pub(crate) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
+    /// The layer of a snapshot's layer: its index, and perhaps no files yet.
+    fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
         match layer {
             SnapshotLayer::Built { layer, .. } => Ok(Arc::clone(layer)),
             SnapshotLayer::Base { image, position } => {
@@ -461,27 +503,43 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// The directories of a snapshot's layers, lowest first.
-    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
-        snapshot.layers().iter().map(|layer| Ok(self.layer(layer)?.fs.clone())).collect()
+    /// The same with its files.
+    pub(crate) fn files(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
+        let layer = self.layer(layer)?;
+        if layer.is_unpacked {
+            return Ok(layer);
+        }
+        Ok(Arc::new(self.engine.store.layers().unpack(&layer)?))
     }
 
-    /// The merged view of a snapshot.
+    /// The directories of a snapshot's layers, lowest first.
+    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
+        snapshot.layers().iter().map(|layer| Ok(self.files(layer)?.fs.clone())).collect()
+    }
+
+    /// The merged view of a snapshot whose files are all there to be read.
+    pub(crate) fn tree_with_files(&self, snapshot: &Snapshot) -> Result<SourceTree, BuildError> {
+        self.layer_dirs(snapshot)?;
+        self.tree(snapshot)
+    }
+
+    /// The merged view of a snapshot; its files need not be there.
     pub(crate) fn tree(&self, snapshot: &Snapshot) -> Result<SourceTree, BuildError> {
         if let Some(tree) = lock(&self.trees).get(&snapshot.content()) {
             return Ok(tree.clone());
         }
-        let mut indexes = Vec::new();
-        let mut dirs = Vec::new();
-        for layer in snapshot.layers() {
-            let layer = self.layer(layer)?;
-            indexes.push(self.index(&layer)?);
-            dirs.push(layer.fs.clone());
-        }
-        let tree =
-            SourceTree::Snapshot { tree: Arc::new(Tree::new(indexes)), layers: Arc::new(dirs) };
+        let tree = self.index_tree(snapshot)?;
+        let dirs = snapshot.layers().iter().map(|layer| Ok(self.layer(layer)?.fs.clone()));
+        let layers = Arc::new(dirs.collect::<Result<Vec<_>, BuildError>>()?);
+        let tree = SourceTree::Snapshot { tree, layers };
         lock(&self.trees).insert(snapshot.content(), tree.clone());
         Ok(tree)
+    }
+
+    /// The indexes of a snapshot's layers, merged.
+    fn index_tree(&self, snapshot: &Snapshot) -> Result<Arc<Tree>, BuildError> {
+        let indexes = snapshot.layers().iter().map(|layer| self.index(&*self.layer(layer)?));
+        Ok(Arc::new(Tree::new(indexes.collect::<Result<Vec<_>, BuildError>>()?)))
     }
 
     /// The index of a layer.

@@ -185,7 +185,7 @@ impl LayerIndex {
         self.position(path).map(|position| &self.entries[position])
     }
 
-    fn position(&self, path: &[u8]) -> Option<usize> {
+    pub(super) fn position(&self, path: &[u8]) -> Option<usize> {
         self.entries.binary_search_by(|entry| path_order(&entry.path, path)).ok()
     }
 

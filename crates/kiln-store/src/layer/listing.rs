@@ -95,9 +95,28 @@ impl Listing {
         &self.index
     }
 
-    /// The entries, each with its bytes.
-    pub fn into_entries(self) -> impl Iterator<Item = (Entry, Origin)> {
-        self.index.entries.into_iter().zip(self.origins)
+    /// What the layer holds.
+    pub fn into_index(self) -> LayerIndex {
+        self.index
+    }
+
+    /// The part of this listing that `index` has. A file may have become one of another name that
+    /// was a link to it.
+    ///
+    /// # Errors
+    /// [`LayerError::InvalidEntry`] when it has a file that this listing has not.
+    pub fn narrowed(&self, index: LayerIndex) -> Result<Self, LayerError> {
+        let origin_of = |entry: &Entry| {
+            if !matches!(entry.kind, EntryKind::File { .. }) {
+                return Ok(Origin::Nowhere);
+            }
+            let old = self.index.find(&entry.path).map(|old| self.index.follow_link(old));
+            let position = old.and_then(|old| self.index.position(&old.path));
+            let unknown = || LayerError::entry(&entry.path, "nobody knows its bytes");
+            Ok(self.origins[position.ok_or_else(unknown)?].clone())
+        };
+        let origins = index.entries.iter().map(origin_of).collect::<Result<_, _>>()?;
+        Ok(Self { index, origins })
     }
 
     pub(super) fn origin(&self, position: usize) -> &Origin {

@@ -1,0 +1,167 @@
+//! Steps that change files without running anything: nothing is mounted for them.
+//!
+//! What such a step makes follows from the indexes of the layers below and the files that it
+//! takes. It is listed first; if an older layer is equal, no byte is read. Else the bytes go where
+//! they are needed: into a directory if some step of the plan looks at the files, otherwise
+//! straight into the blob of the output's compression, and nowhere else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_core::digest::StepId;
+use kiln_core::event::Outcome;
+use kiln_core::plan::{FileOp, Input, Link, Op, Plan, Step};
+use kiln_store::layer::{
+    EntryKind, LayerIndex, Listing, Packing, TarOptions, Tree, pack, write_files,
+};
+use kiln_store::{Layer, WorkingLayer};
+use rustix::time::ClockId;
+
+use super::{NewLayer, Solver, StepInputs, diff, lock, now, unix_seconds};
+use crate::error::{BuildError, StepError};
+use crate::export::image::codec;
+use crate::op::destination::Listed;
+use crate::op::file;
+use crate::request::{LayerCompression, Output};
+use crate::source_tree::SourceTree;
+
+/// The steps whose results some step or output wants to look at as files.
+pub(super) fn directories(plan: &Plan, outputs: &[Output]) -> BTreeSet<StepId> {
+    let mut found = BTreeSet::new();
+    for step in plan.steps.values() {
+        let looked_at = match step.op {
+            Op::Exec(_) => &step.inputs[..],
+            _ => step.inputs.get(1..).unwrap_or_default(),
+        };
+        for input in looked_at {
+            add_chain(plan, *input, &mut found);
+        }
+    }
+    let as_files = |output: &Output| matches!(output, Output::Local(_) | Output::Tar(_));
+    let is_dated = plan.targets.iter().any(|target| target.epoch.is_some());
+    // With an epoch the blob has other times than the files: it is not all that there is.
+    if is_dated || outputs.iter().any(as_files) {
+        for target in &plan.targets {
+            add_chain(plan, target.root, &mut found);
+        }
+    }
+    found
+}
+
+/// The steps that a file system is made of.
+fn add_chain(plan: &Plan, input: Input, found: &mut BTreeSet<StepId>) {
+    let mut at = input;
+    while let Input::Step(id) = at
+        && found.insert(id)
+    {
+        at = plan.steps[&id].inputs.first().copied().unwrap_or(Input::Scratch);
+    }
+}
+
+impl Solver<'_> {
+    /// Does a step of files; `None` if it has to be done in a mounted file system, because it
+    /// unpacks an archive.
+    pub(super) fn list_files(
+        &self,
+        (step, op): (&Step, &FileOp),
+        inputs: &StepInputs,
+        recipe: [u8; 32],
+    ) -> Result<Option<NewLayer>, StepError> {
+        let began = Instant::now();
+        if let FileOp::Copy(copy) = op
+            && file::unpacks(copy, inputs.copied())
+        {
+            return Ok(None);
+        }
+        let root = self.index_tree(inputs.root())?;
+        let independent = matches!(op, FileOp::Copy(copy) if copy.link == Link::Yes);
+        let below = if independent { Arc::new(Tree::default()) } else { Arc::clone(&root) };
+        let listed = Listed::new(below, &root, now(ClockId::Realtime));
+        match op {
+            FileOp::Copy(copy) => {
+                let owner = self.copy_owner(copy, inputs)?;
+                file::copy(&listed, copy, (inputs.copied(), owner))?;
+            }
+            FileOp::MakeDirectory { path, owner, epoch } => {
+                let owner = self.directory_owner(owner, inputs)?;
+                file::make_directory(&listed, path, (owner, *epoch))?;
+            }
+        }
+        let listing = Listing::new(listed.into_entries()).map_err(BuildError::from)?;
+        let listing = if independent { listing } else { self.changed_only(listing, inputs)? };
+        let content = listing.index().content_id();
+        if let Some(layer) = self.earlier(recipe, (content, content), began)? {
+            return Ok(Some(layer));
+        }
+        inputs.unpack_sources(self)?;
+        let mut working = self.engine.store.layers().begin()?;
+        working.size_bytes = Some(listing.index().size_bytes());
+        let layer = if let Some(compression) = self.archive_form(step, listing.index()) {
+            self.archive(&listing, working, (recipe, compression))?
+        } else {
+            write_files(&listing, &working.upper).map_err(BuildError::from)?;
+            let index = listing.index().encode();
+            self.engine.store.layers().commit(working, &index, content, content)?
+        };
+        lock(&self.indexes).insert(layer.fs.clone(), Arc::new(listing.into_index()));
+        let (layer, created) = (Arc::new(layer), unix_seconds());
+        let (outcome, duration) = (Outcome::Done, began.elapsed());
+        Ok(Some(NewLayer { layer, created, outcome, duration }))
+    }
+
+    /// What a step's result is packed with at once; `None` if it is needed as a directory.
+    fn archive_form(&self, step: &Step, index: &LayerIndex) -> Option<LayerCompression> {
+        let is_plain = |name: &[u8]| name == b"security.capability";
+        let fits = index.entries().iter().all(|entry| entry.xattrs.keys().all(|n| is_plain(n)));
+        if self.directories.contains(&step.id) || !fits {
+            return None;
+        }
+        match self.request.outputs.first() {
+            None => Some(LayerCompression::Uncompressed),
+            Some(Output::Oci { compression, .. }) => Some(*compression),
+            Some(Output::Local(_) | Output::Tar(_)) => None,
+        }
+    }
+
+    /// Makes a layer that is there as a blob only.
+    fn archive(
+        &self,
+        listing: &Listing,
+        working: WorkingLayer,
+        (recipe, compression): ([u8; 32], LayerCompression),
+    ) -> Result<Layer, BuildError> {
+        let store = &self.engine.store;
+        let (compression, codec, _) = codec(compression);
+        let options = TarOptions::default();
+        let old = store.layers().old_frames(&recipe, &codec)?;
+        let mut writer = store.content().unhashed_writer()?;
+        let packing = Packing { compression, options: &options, old };
+        let packed = pack(listing.index(), listing, packing, &mut writer)?;
+        writer.commit_known(packed.digest, packed.size_bytes)?;
+        store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
+        store.layers().remember_frames(&packed.digest, &packed.frames)?;
+        let index = listing.index();
+        let content = index.content_id();
+        let identity = (content, content);
+        Ok(store.layers().commit_packed(working, &index.encode(), identity, packed.diff_id)?)
+    }
+
+    /// Leaves out files that are below already, times included.
+    fn changed_only(&self, listing: Listing, inputs: &StepInputs) -> Result<Listing, StepError> {
+        let below = inputs.root_tree(self)?;
+        let is_there = |listing: &Listing, below: &SourceTree| {
+            let mut files = listing.index().entries().iter();
+            files.any(|entry| {
+                let is_file = matches!(entry.kind, EntryKind::File { .. });
+                is_file && below.node(&entry.path).is_some()
+            })
+        };
+        if inputs.root().layers().is_empty() || !is_there(&listing, &below) {
+            return Ok(listing);
+        }
+        let (index, _) =
+            diff::without_unchanged(listing.index().clone(), &below).map_err(BuildError::from)?;
+        listing.narrowed(index).map_err(|error| BuildError::from(error).into())
+    }
+}
