@@ -150,7 +150,7 @@ pub fn run_container(
         emulator: emulator(engine, &request.config.platform().to_string()).map_err(|error| {
             match error {
                 StepError::Build(error) => ContainerError::Image(error),
-                failed => ContainerError::Invalid(failed.to_string()),
+                StepError::Failed { message, .. } => ContainerError::Invalid(message),
             }
         })?,
     };

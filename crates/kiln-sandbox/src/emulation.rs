@@ -3,8 +3,8 @@
 //! [`execution`] says how a machine's programs come to run here:
 //!
 //! 1. by the processor: kiln's own machine, and others that its kernel knows (386 on amd64);
-//! 2. by an emulator that the host has registered with its kernel (binfmt_misc), as Docker's set-ups do;
-//! 3. by a static QEMU that is only installed. Since Linux 6.7 each user namespace can have a binfmt_misc of its own. So one
+//! 2. by an emulator that the host has registered with its kernel (`binfmt_misc`), as Docker's set-ups do;
+//! 3. by a static QEMU that is only installed. Since Linux 6.7 each user namespace can have a `binfmt_misc` of its own. So one
 //!    namespace for each machine is made, once per process, with the same ids as the one that kiln is in; the emulator is
 //!    registered there, and a sandbox for that machine enters it just before its command. The host's list stays as it is,
 //!    nothing has to be undone, and native commands know nothing of it.
@@ -101,9 +101,10 @@ pub fn execution(
     if let Some(execution) = known.get(architecture) {
         return Ok(execution.clone());
     }
-    let execution = match runs_directly(machine, directory)? {
-        true => Execution::Direct,
-        false => find(machine, search_path).map_or_else(Execution::Impossible, Execution::Emulated),
+    let execution = if runs_directly(machine, directory)? {
+        Execution::Direct
+    } else {
+        find(machine, search_path).map_or_else(Execution::Impossible, Execution::Emulated)
     };
     known.insert(architecture.to_owned(), execution.clone());
     Ok(execution)
@@ -320,8 +321,6 @@ fn register_file(mount: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
     use crate::machine::MACHINES;
 

@@ -19,7 +19,7 @@ pub struct Machine {
     pub qemu: &'static str,
     layout: Layout,
     /// `e_machine` of its ELF files.
-    elf_machine: u16,
+    elf_number: u16,
     /// `e_flags`: the ABI, where it has several.
     elf_flags: u32,
     /// Ends the process with the first word of the stack, which is the number of arguments.
@@ -50,7 +50,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "amd64",
         qemu: "x86_64",
         layout: Layout::Little64,
-        elf_machine: 62,
+        elf_number: 62,
         elf_flags: 0,
         exit_with_argc: Code::Bytes(b"\x48\x8b\x3c\x24\xb8\x3c\0\0\0\x0f\x05"),
     },
@@ -58,7 +58,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "386",
         qemu: "i386",
         layout: Layout::Little32,
-        elf_machine: 3,
+        elf_number: 3,
         elf_flags: 0,
         exit_with_argc: Code::Bytes(b"\x8b\x1c\x24\xb8\x01\0\0\0\xcd\x80"),
     },
@@ -66,7 +66,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "arm64",
         qemu: "aarch64",
         layout: Layout::Little64,
-        elf_machine: 183,
+        elf_number: 183,
         elf_flags: 0,
         exit_with_argc: Code::Words([0xf940_03e0, 0xd280_0ba8, 0xd400_0001]),
     },
@@ -74,7 +74,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "arm",
         qemu: "arm",
         layout: Layout::Little32,
-        elf_machine: 40,
+        elf_number: 40,
         elf_flags: 0x0500_0000,
         exit_with_argc: Code::Words([0xe59d_0000, 0xe3a0_7001, 0xef00_0000]),
     },
@@ -82,7 +82,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "riscv64",
         qemu: "riscv64",
         layout: Layout::Little64,
-        elf_machine: 243,
+        elf_number: 243,
         elf_flags: 0,
         exit_with_argc: Code::Words([0x0001_3503, 0x05d0_0893, 0x0000_0073]),
     },
@@ -90,7 +90,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "ppc64le",
         qemu: "ppc64le",
         layout: Layout::Little64,
-        elf_machine: 21,
+        elf_number: 21,
         elf_flags: 2,
         exit_with_argc: Code::Words([0xe861_0000, 0x3800_0001, 0x4400_0002]),
     },
@@ -98,7 +98,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "s390x",
         qemu: "s390x",
         layout: Layout::Big64,
-        elf_machine: 22,
+        elf_number: 22,
         elf_flags: 0,
         exit_with_argc: Code::Bytes(b"\xe3\x20\xf0\x00\x00\x04\x0a\x01"),
     },
@@ -106,7 +106,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "mips64le",
         qemu: "mips64el",
         layout: Layout::Little64,
-        elf_machine: 8,
+        elf_number: 8,
         elf_flags: 0x6000_0000,
         exit_with_argc: MIPS64_EXIT,
     },
@@ -114,7 +114,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "mips64",
         qemu: "mips64",
         layout: Layout::Big64,
-        elf_machine: 8,
+        elf_number: 8,
         elf_flags: 0x6000_0000,
         exit_with_argc: MIPS64_EXIT,
     },
@@ -122,7 +122,7 @@ pub const MACHINES: [Machine; 10] = [
         architecture: "loong64",
         qemu: "loongarch64",
         layout: Layout::Little64,
-        elf_machine: 258,
+        elf_number: 258,
         elf_flags: 0x43,
         exit_with_argc: Code::Words([0x28c0_0064, 0x0381_740b, 0x002b_0000]),
     },
@@ -183,7 +183,7 @@ impl Machine {
         [0x7f, b'E', b'L', b'F', class, order, 1]
     }
 
-    /// What is written to `register` of binfmt_misc, so that `interpreter` runs the machine's programs: with the file kept
+    /// What is written to `register` of `binfmt_misc`, so that `interpreter` runs the machine's programs: with the file kept
     /// open (`F`: it is not looked for in the sandbox), the program's own rights (`C`, and `O` that it implies) and its own
     /// first argument (`P`).
     pub(crate) fn registration(&self, interpreter: &OsStr) -> Vec<u8> {
@@ -195,7 +195,7 @@ impl Machine {
         // ET_EXEC and ET_DYN differ in the lowest bit.
         magic.extend(self.half(2));
         mask.extend(self.half(0xfffe));
-        magic.extend(self.half(self.elf_machine));
+        magic.extend(self.half(self.elf_number));
         mask.extend([0xff; 2]);
         let escaped =
             |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
@@ -219,7 +219,7 @@ impl Machine {
         let mut file = self.identification().to_vec();
         file.resize(16, 0);
         file.extend(self.half(2));
-        file.extend(self.half(self.elf_machine));
+        file.extend(self.half(self.elf_number));
         file.extend(self.word(1));
         file.extend(self.long(LOAD_ADDRESS + start));
         file.extend(self.long(header_bytes.into()));

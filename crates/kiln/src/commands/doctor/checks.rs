@@ -52,7 +52,7 @@ impl Check {
 
 /// Kernel that has everything kiln uses: overlayfs in user namespaces with `userxattr`.
 const GOOD_KERNEL: (u32, u32) = (5, 12);
-/// Kernel with binfmt_misc for each user namespace.
+/// Kernel with `binfmt_misc` for each user namespace.
 const KERNEL_WITH_PRIVATE_BINFMT: (u32, u32) = (6, 7);
 /// Free space below which a build may not get far.
 const LITTLE_SPACE_BYTES: u64 = 2_000_000_000;
