@@ -10,7 +10,7 @@ use kiln_core::plan::{CopyOp, ModeChange, Parents};
 use kiln_store::layer::LastSymlink;
 
 use crate::error::StepError;
-use crate::source_tree::{Node, NodeKind, SourceTree, Unresolved, join};
+use crate::source_tree::{MatchError, Node, NodeKind, SourceTree, Unresolved, has_wildcard, join};
 
 /// One match of a source: a file, or a directory whose contents are copied.
 #[derive(Clone, Debug)]
@@ -37,10 +37,17 @@ pub(crate) fn select(
     let mut selected = match copy.parents {
         Parents::Keep => select_parents(tree, path, &excludes)?,
         Parents::Drop => {
-            let paths = tree
-                .matches(path)
-                .map_err(|error| StepError::failed("copy-failed", format!("{path}: {error}")))?;
-            let roots = paths.iter().map(|path| select_root(tree, path, &excludes));
+            let paths = tree.matches(path).map_err(|error| no_match(path, &error))?;
+            let roots = paths.iter().map(|found| {
+                let one = select_root(tree, found, &excludes)?;
+                let is_link = has_wildcard(path) && one.root.path != *found;
+                if is_link
+                    && !tree.is_wanted(&one.root.path).map_err(|error| no_match(path, &error))?
+                {
+                    return Err(not_found(found, &Unresolved::NotFound));
+                }
+                Ok(one)
+            });
             roots.collect::<Result<Vec<_>, _>>()?
         }
     };
@@ -62,6 +69,10 @@ fn hash_below(tree: &SourceTree, selected: &mut Selected) -> Result<(), StepErro
         node.path = path;
     }
     Ok(hashed?)
+}
+
+fn no_match(path: &str, error: &MatchError) -> StepError {
+    StepError::failed("copy-failed", format!("{path}: {error}"))
 }
 
 fn not_found(path: &[u8], error: &Unresolved) -> StepError {
@@ -98,15 +109,13 @@ fn select_parents(
     excludes: &Patterns,
 ) -> Result<Vec<Selected>, StepError> {
     let (above, pattern) = path.split_once("/./").unwrap_or(("", path));
-    let pivots = tree
-        .matches(above)
-        .map_err(|error| StepError::failed("copy-failed", format!("{above}: {error}")))?;
-    let literal = !format!("{above}{pattern}").contains(['*', '?', '[', '\\']);
+    let pivots = tree.matches(above).map_err(|error| no_match(above, &error))?;
+    let literal = !has_wildcard(above) && !has_wildcard(pattern);
     let mut found = Vec::new();
     for pivot in pivots {
         let one = select_below(tree, &pivot, (pattern, excludes))?;
         let wanted = pattern.trim_end_matches('/').as_bytes();
-        if literal && !wanted.is_empty() && !one.below.iter().any(|node| node.path == wanted) {
+        if literal && !one.below.iter().any(|node| node.path == wanted) {
             return Err(not_found(&join(&pivot, pattern.as_bytes()), &Unresolved::NotFound));
         }
         found.push(one);
@@ -124,13 +133,17 @@ fn select_below(
     let resolved =
         tree.resolve(pivot, LastSymlink::Follow).map_err(|error| not_found(pivot, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(pivot, &Unresolved::NotFound))?;
+    if !tree.is_wanted(&resolved).map_err(|error| no_match(pattern, &error))? {
+        return Err(not_found(pivot, &Unresolved::NotFound));
+    }
     let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
     let all = match root.kind {
         NodeKind::Directory => relative(tree.walk(&resolved), skip),
         _ => Vec::new(),
     };
+    // Nothing is no pattern, so that nothing matches.
     let below = if pattern.is_empty() {
-        filter(all, excludes, None)
+        Vec::new()
     } else {
         let glob = Glob::ignore(pattern)
             .map_err(|error| StepError::failed("copy-failed", error.to_string()))?;

@@ -165,6 +165,9 @@ fn merged(
     let mut entries = Vec::new();
     for (path, entry, layer) in tree.walk(b"") {
         let file = tree.file(entry, layer);
+        if file.kind == EntryKind::Socket {
+            continue;
+        }
         let mut merged = Entry { path: path.to_vec(), ..file.clone() };
         match &file.kind {
             EntryKind::Directory { .. } => merged.kind = EntryKind::Directory { opaque: false },
