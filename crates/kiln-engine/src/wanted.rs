@@ -1,4 +1,4 @@
-//! Which files of a context a build wants: BuildKit's client sends no others, and a COPY does not
+//! Which files of a context a build wants: `BuildKit`'s client sends no others, and a COPY does not
 //! find what was not sent.
 //!
 //! WantedFiles is what any instruction of the build names as a source, links followed one by one. A

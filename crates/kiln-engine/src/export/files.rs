@@ -169,6 +169,8 @@ fn merged(
             continue;
         }
         let mut merged = Entry { path: path.to_vec(), ..file.clone() };
+        // Go's archives round where layers cut off (BuildKit).
+        merged.mtime.seconds += i64::from(merged.mtime.nanoseconds >= 500_000_000);
         match &file.kind {
             EntryKind::Directory { .. } => merged.kind = EntryKind::Directory { opaque: false },
             EntryKind::File { .. } => match first_names.entry((layer, file.path.clone())) {

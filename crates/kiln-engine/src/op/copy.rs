@@ -147,6 +147,10 @@ impl<'a> Copier<'a> {
         let mut directories = Vec::new();
         for node in &selected.below {
             let path = join(target, &node.path);
+            if selected.passed.contains(&node.path) {
+                self.pass(node, &path)?;
+                continue;
+            }
             self.copy_node(node, &path, &mut links)?;
             if node.kind == NodeKind::Directory {
                 directories.push((path, node));
@@ -160,6 +164,16 @@ impl<'a> Copier<'a> {
             self.set_times(target, &selected.root)?;
         }
         Ok(())
+    }
+
+    /// A directory on the way to what is copied: one that is there takes the mode of the source,
+    /// whatever `--chmod` says, and nothing else; a new one is dated by what comes into it.
+    fn pass(&self, node: &Node, path: &[u8]) -> Result<(), CopyError> {
+        if self.root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
+            let attributes = Attributes { mode: Some(node.mode), ..Attributes::default() };
+            return Ok(self.root.set_attributes(path, &attributes)?);
+        }
+        self.copy_node(node, path, &mut HashMap::new())
     }
 
     fn set_times(&self, path: &[u8], node: &Node) -> Result<(), CopyError> {

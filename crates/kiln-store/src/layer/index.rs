@@ -138,6 +138,7 @@ impl LayerIndex {
 
     /// The same index with the entries of `paths` marked as unchanged; paths that it does not have
     /// are passed over.
+    #[must_use]
     pub fn with_unchanged<'a>(mut self, paths: impl IntoIterator<Item = &'a [u8]>) -> Self {
         self.unchanged = paths.into_iter().filter_map(|path| self.position(path)).collect();
         self.unchanged.sort_unstable();

@@ -31,7 +31,9 @@ pub(super) enum Run {
 impl Sparse {
     /// A map of pairs of numbers for a file of this size; `None` if it is not one.
     pub(super) fn new(numbers: &[u64], size_bytes: u64) -> Option<Self> {
-        if numbers.len() % 2 != 0 || numbers.len() > RUNS_MAX || i64::try_from(size_bytes).is_err()
+        if !numbers.len().is_multiple_of(2)
+            || numbers.len() > RUNS_MAX
+            || i64::try_from(size_bytes).is_err()
         {
             return None;
         }

@@ -319,7 +319,7 @@ impl<R: Read> TarReader<R> {
         if member.uid == u32::MAX || member.gid == u32::MAX {
             return Err(self.malformed("an owner is out of range"));
         }
-        member.kind = self.kind(block.0[TYPE], &member.path)?;
+        member.kind = kind(block.0[TYPE], &member.path)?;
         if member.kind != MemberKind::File {
             member.size_bytes = 0;
         }
@@ -425,26 +425,26 @@ impl<R: Read> TarReader<R> {
         }
         Ok(())
     }
+}
 
-    fn kind(&self, type_flag: u8, path: &[u8]) -> Result<MemberKind, LayerError> {
-        Ok(match type_flag {
-            // Archives from before POSIX mark directories by the slash only.
-            0 if path.ends_with(b"/") => MemberKind::Directory,
-            b'0' | 0 => MemberKind::File,
-            b'1' => MemberKind::HardLink,
-            b'2' => MemberKind::Symlink,
-            b'3' => MemberKind::CharDevice,
-            b'4' => MemberKind::BlockDevice,
-            b'5' => MemberKind::Directory,
-            b'6' => MemberKind::Fifo,
-            _ => {
-                return Err(LayerError::UnknownType {
-                    path: String::from_utf8_lossy(path).into_owned(),
-                    type_flag,
-                });
-            }
-        })
-    }
+fn kind(type_flag: u8, path: &[u8]) -> Result<MemberKind, LayerError> {
+    Ok(match type_flag {
+        // Archives from before POSIX mark directories by the slash only.
+        0 if path.ends_with(b"/") => MemberKind::Directory,
+        b'0' | 0 => MemberKind::File,
+        b'1' => MemberKind::HardLink,
+        b'2' => MemberKind::Symlink,
+        b'3' => MemberKind::CharDevice,
+        b'4' => MemberKind::BlockDevice,
+        b'5' => MemberKind::Directory,
+        b'6' => MemberKind::Fifo,
+        _ => {
+            return Err(LayerError::UnknownType {
+                path: String::from_utf8_lossy(path).into_owned(),
+                type_flag,
+            });
+        }
+    })
 }
 
 fn padding(size: u64) -> u64 {
