@@ -1,7 +1,7 @@
-//! Which files of a context a build wants: `BuildKit`'s client sends no others, and a COPY does not
+//! Which files of a context a build wants: BuildKit's client sends no others, and a COPY does not
 //! find what was not sent.
 //!
-//! WantedFiles is what any instruction of the build names as a source, links followed one by one. A
+//! Wanted is what any instruction of the build names as a source, links followed one by one. A
 //! path without wildcards always finds what it names, so that this matters for the rest only:
 //! `COPY dir/*.md /x/` without a match succeeds when something else of `dir` is wanted, and fails
 //! when nothing is; a link that a wildcard finds may lead to what nobody wants.
