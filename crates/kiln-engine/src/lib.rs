@@ -22,6 +22,7 @@ mod snapshot;
 mod solve;
 mod source_tree;
 mod user;
+mod wanted;
 
 pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, run_container};

@@ -30,7 +30,7 @@ pub(crate) struct Copier<'a, D> {
 /// What happens to device nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Devices {
-    /// They are made; if that is not allowed, the copy fails.
+    /// They are made, all as character devices; if that is not allowed, the copy fails.
     Make,
     /// They are left out where only real root may make them.
     MakeIfAllowed,
@@ -131,6 +131,10 @@ impl<'a, D: Destination> Copier<'a, D> {
         let mut directories = Vec::new();
         for node in &selected.below {
             let path = join(target, &node.path);
+            if selected.passed.contains(&node.path) {
+                self.pass(node, &path)?;
+                continue;
+            }
             self.copy_node(node, &path, &mut links)?;
             if node.kind == NodeKind::Directory {
                 directories.push((path, node));
@@ -144,6 +148,16 @@ impl<'a, D: Destination> Copier<'a, D> {
             self.set_times(target, &selected.root)?;
         }
         Ok(())
+    }
+
+    /// A directory on the way to what is copied: one that is there takes the mode of the source,
+    /// whatever `--chmod` says, and nothing else; a new one is dated by what comes into it.
+    fn pass(&self, node: &Node, path: &[u8]) -> Result<(), CopyError> {
+        if self.root.kind(path)? == Some(Kind::Directory) {
+            let attributes = Attributes { mode: Some(node.mode), ..Attributes::default() };
+            return Ok(self.root.set_attributes(path, &attributes)?);
+        }
+        self.copy_node(node, path, &mut HashMap::new())
     }
 
     fn set_times(&self, path: &[u8], node: &Node) -> Result<(), CopyError> {
@@ -182,7 +196,10 @@ impl<'a, D: Destination> Copier<'a, D> {
             },
             NodeKind::Symlink(target) => NewFile::Symlink(target),
             NodeKind::Device { character, major, minor } => {
-                NewFile::Device { character: *character, major: *major, minor: *minor }
+                // Sic: BuildKit takes the bits of a socket's type away, and what is left of a block
+                // device's is a character device's.
+                let character = *character || self.devices == Devices::Make;
+                NewFile::Device { character, major: *major, minor: *minor }
             }
             NodeKind::Fifo => NewFile::Fifo,
         };

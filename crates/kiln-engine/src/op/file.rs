@@ -7,8 +7,10 @@ use kiln_core::plan::{CopyFrom, CopyOp, Link, Unpack};
 use super::copy::{Copier, CopyError};
 use super::destination::Destination;
 use super::root::{Attributes, CHANGE_OWNER, Root, RootError};
-use super::unpack::{self, UnpackError};
+use super::unpack::{self, Archive, UnpackError};
 use rustix::io::Errno;
+
+use kiln_store::layer::Member;
 
 use crate::error::{BuildError, StepError};
 use crate::selection::Selected;
@@ -95,14 +97,19 @@ pub(crate) fn owner(
 }
 
 /// Whether a copy unpacks something: its archive says only then what it makes.
-pub(crate) fn unpacks(copy: &CopyOp, selected: &[Vec<Selected>]) -> bool {
-    copy.unpack == Unpack::Yes && selected.iter().flatten().any(|one| archive(copy, one).is_some())
+pub(crate) fn unpacks(copy: &CopyOp, selected: &[Vec<Selected>]) -> Result<bool, StepError> {
+    for one in selected.iter().flatten() {
+        if archive(copy, one)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn archive(copy: &CopyOp, one: &Selected) -> Option<(unpack::Archive, kiln_store::layer::Member)> {
+fn archive(copy: &CopyOp, one: &Selected) -> Result<Option<(Archive, Member)>, StepError> {
     match one.root.kind {
-        NodeKind::File { .. } if copy.unpack == Unpack::Yes => unpack::open(&one.root.origin),
-        _ => None,
+        NodeKind::File { .. } if copy.unpack == Unpack::Yes => Ok(unpack::open(&one.root.origin)?),
+        _ => Ok(None),
     }
 }
 
@@ -116,7 +123,7 @@ pub(crate) fn copy_and_unpack(
     let copier = Copier::new(&root, copy, owner);
     each(copy, selected, |source| match source {
         Source::Inline { name, contents } => Ok(copier.write(name, contents)?),
-        Source::Selected(one) => match archive(copy, one) {
+        Source::Selected(one) => match archive(copy, one)? {
             Some(archive) => {
                 let destination = copy.destination.as_bytes();
                 let directory = root.canonical(destination).map_err(StepError::from)?;

@@ -13,7 +13,7 @@ use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
 use kiln_core::plan::{FileOp, Input, Link, Op, Plan, Step};
 use kiln_store::layer::{
-    EntryKind, LayerIndex, Listing, Packing, TarOptions, Tree, pack, write_files,
+    Entry, EntryKind, LayerIndex, Listing, Packing, TarOptions, Tree, pack, write_files,
 };
 use kiln_store::{Layer, WorkingLayer};
 use rustix::time::ClockId;
@@ -59,6 +59,21 @@ fn add_chain(plan: &Plan, input: Input, found: &mut BTreeSet<StepId>) {
     }
 }
 
+/// Whether an archive would say all that the index does: no attributes that archives leave out, no
+/// names that mean something else there.
+fn fits_archive(index: &LayerIndex) -> bool {
+    let is_reserved = |entry: &Entry| {
+        let name = entry.path.rsplit(|byte| *byte == b'/').next();
+        name.is_some_and(|name| name.starts_with(b".wh."))
+    };
+    index.entries().iter().all(|entry| {
+        entry.xattrs.keys().all(|name| name == b"security.capability")
+            && entry.kind != EntryKind::Socket
+            && !is_reserved(entry)
+            && !index.is_unchanged(&entry.path)
+    })
+}
+
 impl Solver<'_> {
     /// Does a step of files; `None` if it has to be done in a mounted file system, because it
     /// unpacks an archive.
@@ -70,7 +85,7 @@ impl Solver<'_> {
     ) -> Result<Option<NewLayer>, StepError> {
         let began = Instant::now();
         if let FileOp::Copy(copy) = op
-            && file::unpacks(copy, inputs.copied())
+            && file::unpacks(copy, inputs.copied())?
         {
             return Ok(None);
         }
@@ -112,9 +127,7 @@ impl Solver<'_> {
 
     /// What a step's result is packed with at once; `None` if it is needed as a directory.
     fn archive_form(&self, step: &Step, index: &LayerIndex) -> Option<LayerCompression> {
-        let is_plain = |name: &[u8]| name == b"security.capability";
-        let fits = index.entries().iter().all(|entry| entry.xattrs.keys().all(|n| is_plain(n)));
-        if self.directories.contains(&step.id) || !fits {
+        if self.directories.contains(&step.id) || !fits_archive(index) {
             return None;
         }
         match self.request.outputs.first() {

@@ -269,6 +269,7 @@ impl Target {
                 node(FileType::BlockDevice, makedev(*major, *minor))
             }
             EntryKind::Fifo => node(FileType::Fifo, 0),
+            EntryKind::Socket => node(FileType::Socket, 0),
             EntryKind::Whiteout => node(FileType::CharacterDevice, 0),
             EntryKind::File { .. } | EntryKind::HardLink { .. } => Ok(()),
         }

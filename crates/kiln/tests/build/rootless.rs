@@ -130,24 +130,6 @@ fn without_subordinate_ids_it_is_said_what_does_not_work() {
     let warning = built.stderr.lines().next().unwrap().to_owned();
     insta::assert_snapshot!(warning, @"warning: only one user id is available (/etc/subuid has no range for this user): files of other owners cannot be made");
     let other = project(Some(&user), "FROM base\nCOPY --chown=alice file /\n");
-    let failed = run(&mut user.kiln(&other, &build_arguments()));
-    insta::assert_snapshot!(other.show(&failed), @r"
-    exit 1
-    warning: only one user id is available (/etc/subuid has no range for this user): files of other owners cannot be made
-    #1 [internal] load build context
-    #1 DONE [time]
-
-    #2 [stage-0 2/2] COPY --chown=alice file /
-    #2 because: this instruction has not run before
-    #2 ERROR: change the owner of /file: Invalid argument (os error 22)
-
-    #3 [internal] unpack layer sha256:[digest]
-    #3 DONE [time]
-
-    error[copy-failed]: change the owner of /file: Invalid argument (os error 22)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
-     2 | COPY --chown=alice file /
-       | ^^^^^^^^^^^^^^^^^^^^^^^^^
-     help: a user without subordinate ids cannot make files of other owners: `kiln doctor` tells how to get some
-    ");
+    // The image has the owner that the file could not get on disk.
+    run(&mut user.kiln(&other, &build_arguments())).expect_code(0);
 }
