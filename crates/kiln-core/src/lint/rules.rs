@@ -45,7 +45,7 @@ pub fn rule(name: &str) -> Option<&'static Rule> {
 }
 
 /// All rules.
-pub static RULES: [Rule; 27] = [
+pub static RULES: [Rule; 28] = [
     buildkit(
         "StageNameCasing",
         "Stage names should be lowercase",
@@ -145,7 +145,7 @@ pub static RULES: [Rule; 27] = [
         experimental: true,
         ..buildkit(
             "InvalidDefinitionDescription",
-            "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`",
+            "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
             "begin the comment with the name, or put an empty comment line below it",
         )
     },
@@ -168,6 +168,11 @@ pub static RULES: [Rule; 27] = [
         "CacheMountNotToolCache",
         "A cache mount should be where the tool keeps its cache",
         "mount the directory that the tool uses, or point the tool at the mount",
+    ),
+    cache(
+        "CacheMountStayedEmpty",
+        "A cache mount should hold something after a build",
+        "find out where the tool keeps its cache, and mount that; or take the mount out",
     ),
     cache(
         "AptUpdateAlone",
