@@ -47,6 +47,8 @@ fn warnings_have_their_lines_and_fail() {
      2 | COPY Dockerfile$x /
        |      ^^^^^^^^^^^^
      help: define it with ARG or ENV before this line
+
+    1 of them can be fixed with `kiln check --fix`.
     --- stderr
     ");
     assert_eq!(run(&directory, &["build", "--check", "."]), shown);
@@ -168,6 +170,8 @@ fn violations_end_a_build_before_it_begins() {
        | ^^^^^^^^^^^^^
      help: write `LABEL org.opencontainers.image.authors=…`
 
+    1 of them can be fixed with `kiln check --fix`.
+
     error[lint]: lint violation found for rules: MaintainerDeprecated
     "#);
     let directory = with("# check=errors\nFROM scratch\n");
@@ -242,7 +246,22 @@ const FIXABLE: &str = "FROM scratch as Base\nenv a b c\nMAINTAINER me\nCOPY Dock
 #[test]
 fn a_diff_shows_what_would_be_fixed() {
     let directory = with(FIXABLE);
-    insta::assert_snapshot!(run(&directory, &["check", "--diff"]), @"");
+    insta::assert_snapshot!(run(&directory, &["check", "--diff"]), @r#"
+    exit 1
+    --- stdout
+    --- Dockerfile
+    +++ Dockerfile
+    @@ -1,4 +1,4 @@
+    -FROM scratch as Base
+    -env a b c
+    -MAINTAINER me
+    +FROM scratch AS base
+    +ENV a="b c"
+    +LABEL org.opencontainers.image.authors="me"
+     COPY Dockerfile$x /
+    --- stderr
+    Would fix 5 problems in 1 file.
+    "#);
     let text = std::fs::read_to_string(directory.path().join("Dockerfile")).expect("read");
     assert_eq!(text, FIXABLE);
 }
@@ -256,7 +275,11 @@ fn fixes_are_written_and_the_rest_is_told() {
     std::fs::write(&real, FIXABLE).expect("written");
     std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).expect("set");
     symlink("real", &link).expect("linked");
-    insta::assert_snapshot!(run(&directory, &["check", "--fix"]), @"");
+    let shown = run(&directory, &["check", "--fix"]);
+    let rest = "\n\nCheck complete, 1 warning has been found!\n\nwarning[UndefinedVar]";
+    for part in ["exit 1\n", "+ENV a=\"b c\"\n", rest, "Fixed 5 problems in 1 file.\n"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
     assert!(link.is_symlink(), "the link stays");
     let mode = std::fs::metadata(&real).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
@@ -273,7 +296,20 @@ fn several_files_are_judged_at_once() {
     std::fs::write(directory.path().join("b/web.Dockerfile"), "FROM scratch as a\n")
         .expect("written");
     let paths = ["check", ".", "b/web.Dockerfile"];
-    insta::assert_snapshot!(run(&directory, &paths), @"");
+    insta::assert_snapshot!(run(&directory, &paths), @r"
+    exit 1
+    --- stdout
+    Check complete, 1 warning has been found in 1 of 2 files!
+
+    warning[FromAsCasing]: 'as' and 'FROM' keywords' casing do not match
+      --> b/web.Dockerfile:1:14
+     1 | FROM scratch as a
+       |              ^^
+     help: write `FROM … AS …` or `from … as …`
+
+    1 of them can be fixed with `kiln check --fix`.
+    --- stderr
+    ");
     let json = run(&directory, &[&paths[..], &["--format=json"]].concat());
     assert!(json.contains("\"sourceIndex\": 1") && json.contains("b/web.Dockerfile"), "{json}");
     let refused = run(&directory, &[&paths[..], &["-f", "x"]].concat());

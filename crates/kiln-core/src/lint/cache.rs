@@ -45,13 +45,17 @@ fn unpinned_base(walked: &Walked<'_>, findings: &mut Findings<'_>) {
         return;
     }
     let Ok(reference) = walked.base.parse::<Reference>() else { return };
-    let latest = reference.tag.as_deref().is_none_or(|tag| tag == "latest");
-    if reference.digest.is_none() && latest {
+    if reference.digest.is_some() {
+        return;
+    }
+    let from = &walked.stage.from;
+    let message = format!("base image `{}` is not pinned by a digest", walked.base);
+    findings.add("BaseWithoutDigest", from.image.span, from.span, message);
+    if reference.tag.as_deref().is_none_or(|tag| tag == "latest") {
         let message = format!(
             "base image `{}` is whatever `latest` means on the day of the build",
             walked.base
         );
-        let from = &walked.stage.from;
         findings.add("UnpinnedBase", from.image.span, from.span, message);
     }
 }

@@ -45,7 +45,7 @@ pub fn rule(name: &str) -> Option<&'static Rule> {
 }
 
 /// All rules.
-pub static RULES: [Rule; 28] = [
+pub static RULES: [Rule; 29] = [
     buildkit(
         "StageNameCasing",
         "Stage names should be lowercase",
@@ -184,6 +184,14 @@ pub static RULES: [Rule; 28] = [
         "Base images should have a tag or a digest",
         "name a version, such as `python:3.12-slim`, or a digest",
     ),
+    Rule {
+        experimental: true,
+        ..cache(
+            "BaseWithoutDigest",
+            "Base images should be pinned by their digest",
+            "add the digest to the tag, as `python:3.12-slim@sha256:…`",
+        )
+    },
     cache(
         "CopyWholeRoot",
         "COPY --from should name what is needed, not the whole root",

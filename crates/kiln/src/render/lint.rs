@@ -50,7 +50,9 @@ fn text_lines(judged: &[Judged], style: Style) -> Vec<String> {
             lines.extend(diagnostics_lines(&judged.source_file, &all, style));
         }
     }
-    let fixable = judged.iter().flat_map(|it| &it.report.warnings);
+    // What does not parse is not rewritten.
+    let sound = judged.iter().filter(|it| it.errors.is_empty());
+    let fixable = sound.flat_map(|it| &it.report.warnings);
     let fixable = fixable.filter(|warning| warning.fix.is_some()).count();
     if fixable > 0 {
         let text = format!("{fixable} of them can be fixed with `kiln check --fix`.");
