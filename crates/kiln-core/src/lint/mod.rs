@@ -274,8 +274,10 @@ impl Findings<'_> {
             Some(Ok(local)) => &self.options.merged(&local),
             _ => &self.options,
         };
-        let on = options.is_on(named(name));
-        self.push(named(name), (span, instruction), message, on)
+        if !options.is_on(named(name)) {
+            return Added(None);
+        }
+        self.push(named(name), (span, instruction), message)
     }
 
     /// Adds what a rule found that looks at the whole file: comments above an instruction do not
@@ -287,8 +289,10 @@ impl Findings<'_> {
         instruction: Span,
         message: String,
     ) -> Added<'_> {
-        let on = self.options.is_on(named(name));
-        self.push(named(name), (span, instruction), message, on)
+        if !self.options.is_on(named(name)) {
+            return Added(None);
+        }
+        self.push(named(name), (span, instruction), message)
     }
 
     /// Says what instructions are judged next.
@@ -298,16 +302,7 @@ impl Findings<'_> {
             (origin == scope::Origin::Trigger).then_some((from.image.span, from.span));
     }
 
-    fn push(
-        &mut self,
-        rule: &'static Rule,
-        place: (Span, Span),
-        message: String,
-        on: bool,
-    ) -> Added<'_> {
-        if !on {
-            return Added(None);
-        }
+    fn push(&mut self, rule: &'static Rule, place: (Span, Span), message: String) -> Added<'_> {
         let (span, instruction) = self.trigger_at.unwrap_or(place);
         let depends_on_base = self.unknown_base && BASE_RULES.contains(&rule.name);
         let fix = None;

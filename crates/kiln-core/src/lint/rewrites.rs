@@ -119,15 +119,16 @@ fn same_pair(text: &str, old: &KeyValue, keyword: &str, escape: char) -> bool {
     };
     let (InstructionKind::Env(pairs) | InstructionKind::Label(pairs)) = kind else { return false };
     let [new] = pairs.as_slice() else { return false };
-    let environments: [&dyn Fn(&str) -> Option<String>; 3] =
-        [&|_| None, &|_| Some(String::new()), &|name| Some(format!("{name} 'a\"\\ $b"))];
+    // Nothing is set, all is empty, all is full of what is special.
+    let full = |name: &str| Some(format!("{name} 'a\"\\ $b"));
     let same = |old: &Word, new: &Word| {
-        environments.iter().all(|value| {
-            match (expand(&old.text, escape, value), expand(&new.text, escape, value)) {
-                (Ok(old), Ok(new)) => old.text == new.text,
-                _ => false,
-            }
-        })
+        let in_environment = |value: &dyn Fn(&str) -> Option<String>| {
+            let words = (expand(&old.text, escape, value), expand(&new.text, escape, value));
+            matches!(words, (Ok(old), Ok(new)) if old.text == new.text)
+        };
+        in_environment(&|_| None)
+            && in_environment(&|_| Some(String::new()))
+            && in_environment(&full)
     };
     diagnostics.is_empty()
         && !new.legacy
