@@ -213,7 +213,9 @@ fn options(dockerfile: &Dockerfile, request: &LintRequest<'_>) -> Result<LintOpt
     let Some(directive) = &dockerfile.directives.check else {
         return Ok(LintOptions::default());
     };
-    LintOptions::parse(&directive.value).map_err(|error| {
+    // What follows a blank is a remark; not so in the build argument.
+    let chosen = directive.value.split(' ').next().unwrap_or_default();
+    LintOptions::parse(chosen).map_err(|error| {
         Diagnostic::error("bad-check-option", directive.span, error.to_string())
             .with_help("write `# check=skip=RULE,RULE;error=true;experimental=RULE`")
     })
