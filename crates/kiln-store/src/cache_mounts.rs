@@ -79,6 +79,18 @@ impl CacheMount {
     }
 }
 
+/// Whether a cache mount holds anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountContent {
+    /// No file with a byte in it; directories and empty files (of locks) do not count.
+    Empty,
+    /// Files, or more entries than were looked at.
+    Files,
+}
+
+/// Entries of a cache mount that are looked at until it counts as filled.
+const LOOKED_AT: usize = 1_000;
+
 /// What is known of a cache mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheMountUsage {
@@ -235,6 +247,33 @@ impl CacheMounts<'_> {
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
+    }
+
+    /// What the common instance of a cache mount holds; `None` if no step has used it.
+    pub fn content(self, id: &str) -> Option<MountContent> {
+        let data = self.directory(id).join("0/data");
+        let mut waiting = vec![data.clone()];
+        let mut seen = 0;
+        while let Some(directory) = waiting.pop() {
+            let entries = match std::fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(_) if directory == data => return None,
+                Err(_) => return Some(MountContent::Files),
+            };
+            for entry in entries {
+                seen += 1;
+                let metadata = entry.and_then(|entry| Ok((entry.metadata()?, entry.path())));
+                match metadata {
+                    Ok((metadata, path)) if metadata.is_dir() => waiting.push(path),
+                    Ok((metadata, _)) if metadata.len() == 0 => {}
+                    _ => return Some(MountContent::Files),
+                }
+                if seen > LOOKED_AT {
+                    return Some(MountContent::Files);
+                }
+            }
+        }
+        Some(MountContent::Empty)
     }
 
     /// Throws a cache mount away. Returns whether there was one.

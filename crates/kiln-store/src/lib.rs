@@ -22,7 +22,7 @@ pub mod trash;
 pub mod walk;
 
 pub use cache_index::{CacheRecord, StepResult};
-pub use cache_mounts::{CacheMount, MountAttributes, Seeding, Sharing};
+pub use cache_mounts::{CacheMount, MountAttributes, MountContent, Seeding, Sharing};
 pub use content::{BlobWriter, UnhashedBlobWriter};
 pub use context_entry::{ContextEntry, EntryKind};
 pub use context_index::ContextIndex;

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use kiln_core::diagnostic::did_you_mean;
 use kiln_core::digest::BlobDigest;
 use kiln_core::event::EventSink;
+use kiln_core::lint::CacheMountContent;
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
@@ -22,7 +23,7 @@ use kiln_engine::{
 use kiln_registry::{Client, Config as RegistryConfig, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
-use kiln_store::{Store, fsck};
+use kiln_store::{MountContent, Store, fsck};
 use rustix::process::{Signal, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -257,6 +258,14 @@ impl Session {
             .into_iter()
             .filter(|(name, descriptor)| !is_digest(name) || !named.contains(&descriptor.digest));
         shown.map(|(name, descriptor)| self.load(name, descriptor)).collect()
+    }
+
+    /// What a cache mount holds, if a step has used it.
+    pub(crate) fn cache_mount_content(&self, id: &str) -> Option<CacheMountContent> {
+        Some(match self.store.cache_mounts().content(id)? {
+            MountContent::Empty => CacheMountContent::Empty,
+            MountContent::Files => CacheMountContent::Files,
+        })
     }
 
     /// The image of exactly this name, if it is in the store and whole.

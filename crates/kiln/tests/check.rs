@@ -47,6 +47,8 @@ fn warnings_have_their_lines_and_fail() {
      2 | COPY Dockerfile$x /
        |      ^^^^^^^^^^^^
      help: define it with ARG or ENV before this line
+
+    1 of them can be fixed with `kiln check --fix`.
     --- stderr
     ");
     assert_eq!(run(&directory, &["build", "--check", "."]), shown);
@@ -168,6 +170,8 @@ fn violations_end_a_build_before_it_begins() {
        | ^^^^^^^^^^^^^
      help: write `LABEL org.opencontainers.image.authors=…`
 
+    1 of them can be fixed with `kiln check --fix`.
+
     error[lint]: lint violation found for rules: MaintainerDeprecated
     "#);
     let directory = with("# check=errors\nFROM scratch\n");
@@ -235,4 +239,125 @@ fn targets_and_outlines_are_tables() {
       --> Dockerfile
      help: did you mean `build`?
     "#);
+}
+
+const FIXABLE: &str = "FROM scratch as Base\nenv a b c\nMAINTAINER me\nCOPY Dockerfile$x /\n";
+
+#[test]
+fn a_diff_shows_what_would_be_fixed() {
+    let directory = with(FIXABLE);
+    insta::assert_snapshot!(run(&directory, &["check", "--diff"]), @r#"
+    exit 1
+    --- stdout
+    --- Dockerfile
+    +++ Dockerfile
+    @@ -1,4 +1,4 @@
+    -FROM scratch as Base
+    -env a b c
+    -MAINTAINER me
+    +FROM scratch AS base
+    +ENV a="b c"
+    +LABEL org.opencontainers.image.authors="me"
+     COPY Dockerfile$x /
+    --- stderr
+    Would fix 5 problems in 1 file.
+    "#);
+    let text = std::fs::read_to_string(directory.path().join("Dockerfile")).expect("read");
+    assert_eq!(text, FIXABLE);
+}
+
+#[test]
+fn fixes_are_written_and_the_rest_is_told() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let directory = with("");
+    let (real, link) = (directory.path().join("real"), directory.path().join("Dockerfile"));
+    std::fs::remove_file(&link).expect("removed");
+    std::fs::write(&real, FIXABLE).expect("written");
+    std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).expect("set");
+    symlink("real", &link).expect("linked");
+    let shown = run(&directory, &["check", "--fix"]);
+    let rest = "\n\nCheck complete, 1 warning has been found!\n\nwarning[UndefinedVar]";
+    for part in ["exit 1\n", "+ENV a=\"b c\"\n", rest, "Fixed 5 problems in 1 file.\n"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(link.is_symlink(), "the link stays");
+    let mode = std::fs::metadata(&real).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let again = run(&directory, &["check", "--fix", "--format=sarif"]);
+    assert!(again.contains("Nothing to fix.") && again.contains("UndefinedVar"), "{again}");
+    let names = std::fs::read_dir(directory.path()).expect("read").count();
+    assert_eq!(names, 2, "nothing is left beside the file");
+}
+
+#[test]
+fn several_files_are_judged_at_once() {
+    let directory = with("FROM scratch\n");
+    std::fs::create_dir(directory.path().join("b")).expect("made");
+    std::fs::write(directory.path().join("b/web.Dockerfile"), "FROM scratch as a\n")
+        .expect("written");
+    let paths = ["check", ".", "b/web.Dockerfile"];
+    insta::assert_snapshot!(run(&directory, &paths), @r"
+    exit 1
+    --- stdout
+    Check complete, 1 warning has been found in 1 of 2 files!
+
+    warning[FromAsCasing]: 'as' and 'FROM' keywords' casing do not match
+      --> b/web.Dockerfile:1:14
+     1 | FROM scratch as a
+       |              ^^
+     help: write `FROM … AS …` or `from … as …`
+
+    1 of them can be fixed with `kiln check --fix`.
+    --- stderr
+    ");
+    let json = run(&directory, &[&paths[..], &["--format=json"]].concat());
+    assert!(json.contains("\"sourceIndex\": 1") && json.contains("b/web.Dockerfile"), "{json}");
+    let refused = run(&directory, &[&paths[..], &["-f", "x"]].concat());
+    assert!(refused.starts_with("exit 2"), "{refused}");
+}
+
+#[test]
+fn sarif_has_the_fixes() {
+    let directory = with("FROM scratch as a\n");
+    let shown = run(&directory, &["check", "--format=sarif"]);
+    let json = shown.split("--- stdout\n").nth(1).and_then(|it| it.split("--- stderr").next());
+    let document: serde_json::Value = serde_json::from_str(json.expect("parts")).expect("JSON");
+    let fix = &document["runs"][0]["results"][0]["fixes"][0]["artifactChanges"][0];
+    assert_eq!(fix["replacements"][0]["insertedContent"]["text"], "AS");
+    assert_eq!(fix["replacements"][0]["deletedRegion"]["startColumn"], 14);
+}
+
+#[test]
+fn mistakes_that_planning_finds_are_told() {
+    let directory = with("FROM scratch\nCOPY --from=$x a /\nFROM scratch\n");
+    let shown = run(&directory, &["check"]);
+    assert!(shown.starts_with("exit 1") && shown.contains("error["), "{shown}");
+    assert_eq!(run(&directory, &["build", "--check", "."]), shown);
+    let context = ["check", "--build-context", "base=docker-image://scratch-like:1"];
+    let directory = with("FROM base\n");
+    let shown = run(&directory, &context);
+    assert!(shown.starts_with("exit 0"), "no image without a tag is meant: {shown}");
+}
+
+#[test]
+fn only_what_is_built_ends_a_build() {
+    let text =
+        "# check=error=true\nFROM scratch AS a\nCOPY $x /\nFROM scratch\nCOPY Dockerfile /\n";
+    let directory = with(text);
+    assert!(run(&directory, &["build", "."]).starts_with("exit 0"));
+    assert!(run(&directory, &["build", "--check", "."]).starts_with("exit 1"));
+    assert!(run(&directory, &["build", "--target=a", "."]).contains("rules: UndefinedVar"));
+}
+
+#[test]
+fn a_cache_mount_that_stayed_empty_is_told_after_a_build() {
+    let text = "FROM scratch\nRUN --mount=type=cache,id=x,target=/x [\"/true\"]\n";
+    let directory = with(text);
+    assert!(run(&directory, &["check"]).starts_with("exit 0"), "no build has used it");
+    let data = directory.path().join("store");
+    assert!(run(&directory, &["build", "."]).starts_with("exit 1"), "there is no /true");
+    assert!(data.exists());
+    let shown = run(&directory, &["check"]);
+    let message = "cache mount `/x` holds nothing after the last build";
+    assert!(shown.contains("CacheMountStayedEmpty") && shown.contains(message), "{shown}");
 }

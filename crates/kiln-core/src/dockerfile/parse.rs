@@ -182,9 +182,11 @@ fn read_statement(
     let mut read = Read { line, heredocs: Vec::new(), end: None, escape };
     if let Some(blank) = read.line.blank {
         let text = &read.line.text()[read.line.trimmed()];
+        // From the first empty line to the line where the instruction ends.
+        let end = lines.content_end().max(blank.end as usize);
         diagnostics.push(Diagnostic::warning(
             "NoEmptyContinuation",
-            blank,
+            blank.to(Span::new(end, end)),
             format!("empty continuation line found in: {text}"),
         ));
     }

@@ -4,12 +4,12 @@ use super::commands::{SimpleCommand, commands};
 use super::scope::{Scope, Walked};
 use super::stages::copy_from;
 use super::tools::{Tool, holds};
-use super::{Findings, LintRequest};
+use super::{CacheMountContent, Findings, LintRequest, rewrites};
 use crate::dockerfile::{
-    Copy, CopySource, InstructionKind, MountKind, Run, Word, flags, parse_mount_with,
+    Copy, CopySource, Instruction, InstructionKind, MountKind, Run, Word, flags, parse_mount_with,
 };
 use crate::oci::Reference;
-use crate::plan::clean_path;
+use crate::plan::{cache_id, clean_path};
 use crate::source::Span;
 
 /// Judges the stage `index`.
@@ -21,12 +21,15 @@ pub(super) fn check(
 ) {
     let walked = &all[index];
     unpinned_base(walked, findings);
-    for (instruction, scope) in walked.instructions() {
+    let own = &walked.stage.instructions;
+    for (position, (instruction, scope)) in walked.instructions().enumerate() {
         match &instruction.kind {
             InstructionKind::Run(run) => {
                 let commands = commands(run);
-                apt_update_alone(&commands, instruction.span, findings);
-                cache_mounts(run, &commands, (&scope, walked.escape, instruction.span), findings);
+                let next = own.get(position + 1);
+                apt_update_alone(&commands, (instruction, next, walked.escape), findings);
+                let context = (&*scope, walked.escape, instruction.span);
+                cache_mounts(run, &commands, context, (request, findings));
             }
             InstructionKind::Copy(copy) => {
                 whole_root(copy, (all, index), request, findings, instruction.span);
@@ -42,18 +45,27 @@ fn unpinned_base(walked: &Walked<'_>, findings: &mut Findings<'_>) {
         return;
     }
     let Ok(reference) = walked.base.parse::<Reference>() else { return };
-    let latest = reference.tag.as_deref().is_none_or(|tag| tag == "latest");
-    if reference.digest.is_none() && latest {
+    if reference.digest.is_some() {
+        return;
+    }
+    let from = &walked.stage.from;
+    let message = format!("base image `{}` is not pinned by a digest", walked.base);
+    findings.add("BaseWithoutDigest", from.image.span, from.span, message);
+    if reference.tag.as_deref().is_none_or(|tag| tag == "latest") {
         let message = format!(
             "base image `{}` is whatever `latest` means on the day of the build",
             walked.base
         );
-        let from = &walked.stage.from;
         findings.add("UnpinnedBase", from.image.span, from.span, message);
     }
 }
 
-fn apt_update_alone(commands: &[SimpleCommand], at: Span, findings: &mut Findings<'_>) {
+fn apt_update_alone(
+    commands: &[SimpleCommand],
+    (instruction, next, escape): (&Instruction, Option<&Instruction>, char),
+    findings: &mut Findings<'_>,
+) {
+    let at = instruction.span;
     let apt = || commands.iter().filter(|it| matches!(it.name(), "apt-get" | "apt"));
     let updates = apt().find(|it| it.operands().any(|word| word == "update"));
     // Whatever else apt does after an update uses it; so do scripts that are not seen through.
@@ -64,7 +76,9 @@ fn apt_update_alone(commands: &[SimpleCommand], at: Span, findings: &mut Finding
             "`{} update` in a RUN of its own: a later install finds the lists that were cached here, however old",
             update.name()
         );
-        findings.add("AptUpdateAlone", at, at, message);
+        let fix = next
+            .and_then(|next| rewrites::joined_runs(findings.source, (instruction, next), escape));
+        findings.add("AptUpdateAlone", at, at, message).fix(fix);
     }
 }
 
@@ -72,7 +86,7 @@ fn cache_mounts(
     run: &Run,
     commands: &[SimpleCommand],
     (scope, escape, at): (&Scope, char, Span),
-    findings: &mut Findings<'_>,
+    (request, findings): (&LintRequest<'_>, &mut Findings<'_>),
 ) {
     let mut tools: Vec<&Tool> = Vec::new();
     for tool in commands.iter().filter_map(Tool::of) {
@@ -91,6 +105,7 @@ fn cache_mounts(
     };
     for (word, target) in &mounts {
         if (0..tools.len()).any(|tool| fits(target, tool)) {
+            stayed_empty(word, target, (scope, escape, at), (request, findings));
             continue;
         }
         // A tool that has its mount elsewhere does not need this one.
@@ -101,8 +116,27 @@ fn cache_mounts(
             let message = format!(
                 "cache mount `{target}` is not the cache directory of {name}, which is `{expected}`: nothing is kept"
             );
-            findings.add("CacheMountNotToolCache", word.span, at, message);
+            let fix = rewrites::mount_target(findings.source, word, &expected);
+            findings.add("CacheMountNotToolCache", word.span, at, message).fix(fix);
+        } else {
+            stayed_empty(word, target, (scope, escape, at), (request, findings));
         }
+    }
+}
+
+/// A cache mount in which builds left nothing.
+fn stayed_empty(
+    word: &Word,
+    target: &str,
+    (scope, escape, at): (&Scope, char, Span),
+    (request, findings): (&LintRequest<'_>, &mut Findings<'_>),
+) {
+    let mount = parse_mount_with(&word.text, &mut |raw| Ok(scope.text(raw, escape)));
+    let Ok(mount) = mount else { return };
+    let id = mount.id.unwrap_or_else(|| cache_id(mount.target.as_deref()));
+    if (request.cache_mounts)(&id) == Some(CacheMountContent::Empty) {
+        let message = format!("cache mount `{target}` holds nothing after the last build");
+        findings.add("CacheMountStayedEmpty", word.span, at, message);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Upper and lower case: instructions, `AS`, names of stages.
 
-use super::Findings;
-use crate::dockerfile::{Dockerfile, From};
+use super::{Findings, rewrites};
+use crate::dockerfile::Dockerfile;
 use crate::source::{Span, Spanned};
 
 /// Whether a word is written in one case only.
@@ -23,6 +23,14 @@ impl Case {
         }
     }
 
+    /// A word in this case.
+    fn of_word(self, word: &str) -> String {
+        match self {
+            Self::Lower => word.to_lowercase(),
+            _ => word.to_uppercase(),
+        }
+    }
+
     fn has(self, word: &str) -> bool {
         match self {
             Self::Lower => word == word.to_lowercase(),
@@ -32,8 +40,8 @@ impl Case {
 }
 
 pub(super) fn check(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
-    for stage in &dockerfile.stages {
-        check_from(&stage.from, findings);
+    for index in 0..dockerfile.stages.len() {
+        check_from(dockerfile, index, findings);
     }
     let mut keywords: Vec<(&Spanned<String>, Span)> = Vec::new();
     for stage in &dockerfile.stages {
@@ -52,18 +60,23 @@ pub(super) fn check(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
                 "Command '{}' should match the case of the command majority ({name})",
                 keyword.value
             );
-            findings.add("ConsistentInstructionCasing", keyword.span, instruction, message);
+            let rule = "ConsistentInstructionCasing";
+            let word = majority.of_word(&keyword.value);
+            let fix = rewrites::word(findings.source, keyword.span, &keyword.value, &word);
+            findings.add_to_file(rule, keyword.span, instruction, message).fix(fix);
         }
     }
 }
 
-fn check_from(from: &From, findings: &mut Findings<'_>) {
+fn check_from(dockerfile: &Dockerfile, index: usize, findings: &mut Findings<'_>) {
+    let from = &dockerfile.stages[index].from;
     let (Some(as_keyword), Some(name)) = (&from.as_keyword, &from.name) else {
         return;
     };
     if name.value != name.value.to_lowercase() {
         let message = format!("Stage name '{}' should be lowercase", name.value);
-        findings.add("StageNameCasing", name.span, from.span, message);
+        let fix = rewrites::stage_name(findings.source, dockerfile, index);
+        findings.add("StageNameCasing", name.span, from.span, message).fix(fix);
     }
     let case = Case::of(&from.keyword.value);
     // A mixed `From` is told by another rule.
@@ -72,6 +85,8 @@ fn check_from(from: &From, findings: &mut Findings<'_>) {
             "'{}' and '{}' keywords' casing do not match",
             as_keyword.value, from.keyword.value
         );
-        findings.add("FromAsCasing", as_keyword.span, from.span, message);
+        let written = &as_keyword.value;
+        let fix = rewrites::word(findings.source, as_keyword.span, written, &case.of_word(written));
+        findings.add("FromAsCasing", as_keyword.span, from.span, message).fix(fix);
     }
 }

@@ -1,7 +1,7 @@
 //! Rules about single instructions, and about those that stand twice.
 
-use super::scope::{Scope, Walked};
-use super::{Findings, LintRequest};
+use super::scope::{Origin, Scope, Walked};
+use super::{Findings, LintRequest, rewrites};
 use crate::dockerfile::{
     CommandLine, Copy, CopySource, Instruction, InstructionKind, KeyValue, Word, expand_words,
     flags,
@@ -12,20 +12,24 @@ use crate::source::Span;
 /// Judges the instructions of a stage.
 pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &LintRequest<'_>) {
     let mut workdir_seen = walked.workdir_below;
-    for (instruction, scope) in walked.instructions() {
+    for (origin, instruction, scope) in walked.with_triggers() {
+        findings.judge(origin, walked);
         let at = instruction.span;
         match &instruction.kind {
-            InstructionKind::Maintainer(_) => {
+            InstructionKind::Maintainer(author) => {
                 let message = "Maintainer instruction is deprecated in favor of using label";
-                findings.add("MaintainerDeprecated", at, at, message.to_owned());
+                let fix = rewrites::maintainer(findings.source, instruction, author);
+                findings.add("MaintainerDeprecated", at, at, message.to_owned()).fix(fix);
             }
             InstructionKind::Env(pairs) => {
-                legacy(instruction, pairs, findings);
+                legacy(instruction, pairs, walked.escape, findings);
                 for pair in pairs {
                     secret("ENV", &pair.key, at, findings);
                 }
             }
-            InstructionKind::Label(pairs) => legacy(instruction, pairs, findings),
+            InstructionKind::Label(pairs) => {
+                legacy(instruction, pairs, walked.escape, findings);
+            }
             InstructionKind::Arg(declarations) => {
                 for declaration in declarations {
                     secret("ARG", &declaration.name, at, findings);
@@ -47,7 +51,12 @@ pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &
                     let message = format!(
                         "Relative workdir {path:?} can have unexpected results if the base image changes"
                     );
-                    findings.add("WorkdirRelativePath", word.span, at, message);
+                    let below = scope.workdir_of_base.as_deref();
+                    let plain = rewrites::plain(findings.source, word);
+                    let fix = plain.zip(below).map(|(path, below)| {
+                        rewrites::Fix::replace(word.span, clean_path(below, path))
+                    });
+                    findings.add("WorkdirRelativePath", word.span, at, message).fix(fix);
                 }
                 workdir_seen = true;
             }
@@ -61,6 +70,7 @@ pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &
             _ => {}
         }
     }
+    findings.judge(Origin::Stage, walked);
     repeated(walked, findings);
 }
 
@@ -68,29 +78,37 @@ pub(super) fn check(walked: &Walked<'_>, findings: &mut Findings<'_>, request: &
 fn repeated(walked: &Walked<'_>, findings: &mut Findings<'_>) {
     for name in ["CMD", "ENTRYPOINT", "HEALTHCHECK"] {
         let mut previous: Option<&Instruction> = None;
-        let instructions = walked.stage.instructions.iter();
+        let instructions = walked.with_triggers().map(|(_, instruction, _)| instruction);
         for instruction in instructions.filter(|it| it.keyword.value.eq_ignore_ascii_case(name)) {
             if let Some(previous) = previous {
                 let message = format!(
                     "Multiple {} instructions should not be used in the same stage because only the last one will be used",
                     instruction.keyword.value
                 );
-                let at = previous.span;
-                findings.add("MultipleInstructionsDisallowed", at, at, message);
+                let at = (previous.span, previous.span);
+                let name = "MultipleInstructionsDisallowed";
+                // The comment that counts is the one above the later instruction.
+                findings.add_unless(name, at, instruction.span, message);
             }
             previous = Some(instruction);
         }
     }
 }
 
-fn legacy(instruction: &Instruction, pairs: &[KeyValue], findings: &mut Findings<'_>) {
+fn legacy(
+    instruction: &Instruction,
+    pairs: &[KeyValue],
+    escape: char,
+    findings: &mut Findings<'_>,
+) {
     let name = &instruction.keyword.value;
     for pair in pairs.iter().filter(|pair| pair.legacy) {
         let message = format!(
             "\"{name} key=value\" should be used instead of legacy \"{name} key value\" format"
         );
         let span = pair.key.span.to(pair.value.span);
-        findings.add("LegacyKeyValueFormat", span, instruction.span, message);
+        let fix = rewrites::legacy_pair(findings.source, pair, name, escape);
+        findings.add("LegacyKeyValueFormat", span, instruction.span, message).fix(fix);
     }
 }
 
@@ -131,13 +149,15 @@ fn expose(words: &[Word], scope: &Scope, (escape, at): (char, Span), findings: &
             {
                 let message =
                     format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
-                findings.add("ExposeProtoCasing", word.span, at, message);
+                let fix = rewrites::lower_protocol(findings.source, word);
+                findings.add("ExposeProtoCasing", word.span, at, message).fix(fix);
             }
             if port.contains(':') {
                 let message = format!(
                     "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
                 );
-                findings.add("ExposeInvalidFormat", word.span, at, message);
+                let fix = rewrites::container_port(findings.source, word);
+                findings.add("ExposeInvalidFormat", word.span, at, message).fix(fix);
             }
         }
     }
@@ -146,6 +166,27 @@ fn expose(words: &[Word], scope: &Scope, (escape, at): (char, Span), findings: &
 /// Whether a source is no path of a context: a URL, a git repository.
 fn is_remote(source: &str) -> bool {
     source.contains("://") || source.starts_with("git@")
+}
+
+/// A path without `.`, doubled slashes and `..` that a part before it answers.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let absolute = path.starts_with('/');
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if absolute => {}
+            part => parts.push(part),
+        }
+    }
+    match (absolute, parts.join("/")) {
+        (true, path) => format!("/{path}"),
+        (false, path) if path.is_empty() => ".".to_owned(),
+        (false, path) => path,
+    }
 }
 
 fn ignored(
@@ -167,16 +208,17 @@ fn ignored(
         if is_remote(&text) {
             continue;
         }
-        let path = clean_path("/", &text)[1..].to_owned();
-        let hit = if path.is_empty() {
-            patterns.texts().any(|pattern| matches!(pattern.as_str(), "*" | "**" | "**/*"))
-        } else {
-            patterns.matches(&path)
+        let path = cleaned(&text);
+        let hit = match path.as_str() {
+            // The root itself is not left out by a pattern, unless all that is in it is.
+            "." | "/" => {
+                patterns.texts().any(|pattern| matches!(pattern.as_str(), "*" | "**" | "**/*"))
+            }
+            path => patterns.matches(path),
         };
         if hit {
-            let shown = if path.is_empty() { "." } else { &path };
             let message =
-                format!("Attempting to {command} file {shown:?} that is excluded by .dockerignore");
+                format!("Attempting to {command} file {path:?} that is excluded by .dockerignore");
             findings.add("CopyIgnoredFile", word.span, at, message);
         }
     }

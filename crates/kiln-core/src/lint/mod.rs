@@ -15,9 +15,11 @@
 mod cache;
 mod casing;
 mod commands;
+mod fix;
 mod instructions;
 mod options;
 mod outline;
+mod rewrites;
 mod rules;
 mod scope;
 mod stages;
@@ -26,6 +28,7 @@ mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use fix::{Edit, Fix, Fixed, fix};
 pub use options::{LintOptions, OptionsError};
 pub use outline::{Outline, OutlineArg, OutlineNeed, Target, outline, targets};
 pub use rules::{Family, RULES, Rule, rule};
@@ -45,10 +48,26 @@ pub struct BaseFacts {
     pub shell: Vec<String>,
     /// Its platform, if it has only one.
     pub platform: Option<Platform>,
+    /// Its `WorkingDir`; empty means `/`.
+    pub workdir: String,
+    /// Its `OnBuild`.
+    pub triggers: Vec<String>,
 }
 
 /// Tells what is known of a base image, by its name as FROM has it after expansion.
 pub type BaseLookup<'a> = &'a dyn Fn(&str) -> Option<BaseFacts>;
+
+/// What builds left in a cache mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMountContent {
+    /// No file that holds anything.
+    Empty,
+    /// Files.
+    Files,
+}
+
+/// Tells what is in a cache mount, by its id; `None` if no build has used it.
+pub type CacheMountLookup<'a> = &'a dyn Fn(&str) -> Option<CacheMountContent>;
 
 /// What a file is judged with.
 #[derive(Clone, Copy)]
@@ -65,6 +84,8 @@ pub struct LintRequest<'a> {
     pub ignored: Option<&'a Patterns>,
     /// What is known of base images.
     pub base: BaseLookup<'a>,
+    /// What is known of cache mounts.
+    pub cache_mounts: CacheMountLookup<'a>,
 }
 
 impl std::fmt::Debug for LintRequest<'_> {
@@ -89,6 +110,8 @@ pub struct Warning {
     pub instruction: Span,
     /// It may be wrong, as it depends on a base image of which nothing is known.
     pub depends_on_base: bool,
+    /// A safe rewrite, where there is one.
+    pub fix: Option<Fix>,
 }
 
 impl Warning {
@@ -145,10 +168,16 @@ pub fn lint(
     request: &LintRequest<'_>,
 ) -> Result<LintReport, Diagnostic> {
     let options = options(dockerfile, request)?;
-    let mut findings = Findings { source, options, warnings: Vec::new(), unknown_base: false };
+    let mut findings =
+        Findings { source, options, warnings: Vec::new(), unknown_base: false, trigger_at: None };
     for diagnostic in parsed {
         if let (Some(rule), Some(span)) = (rule(diagnostic.code), diagnostic.span) {
-            findings.add(rule.name, span, span, "Empty continuation line".to_owned());
+            // As with BuildKit it stands where the instruction ends, before its here-documents.
+            let (first, last) = ((span.start, span.start), (span.end, span.end));
+            let [first, last] = [first, last].map(|(start, end)| Span { start, end });
+            let message = "Empty continuation line".to_owned();
+            let fix = rewrites::empty_lines(source, span);
+            findings.add_to_file(rule.name, first, last, message).fix(fix);
         }
     }
     casing::check(dockerfile, &mut findings);
@@ -156,9 +185,9 @@ pub fn lint(
     if let Some(missing) = stages::missing_target(dockerfile, request) {
         return Err(missing);
     }
-    let graph = stages::Graph::new(dockerfile, request);
     variables::check_from(dockerfile, request, &mut findings);
     let walked = scope::walk(dockerfile, request);
+    let graph = stages::Graph::new(dockerfile, &walked, request.targets);
     for index in graph.judged() {
         let stage = &walked[index];
         findings.unknown_base = stage.start.unknown_base;
@@ -184,7 +213,9 @@ fn options(dockerfile: &Dockerfile, request: &LintRequest<'_>) -> Result<LintOpt
     let Some(directive) = &dockerfile.directives.check else {
         return Ok(LintOptions::default());
     };
-    LintOptions::parse(&directive.value).map_err(|error| {
+    // What follows a blank is a remark; not so in the build argument.
+    let chosen = directive.value.split(' ').next().unwrap_or_default();
+    LintOptions::parse(chosen).map_err(|error| {
         Diagnostic::error("bad-check-option", directive.span, error.to_string())
             .with_help("write `# check=skip=RULE,RULE;error=true;experimental=RULE`")
     })
@@ -197,26 +228,88 @@ struct Findings<'a> {
     warnings: Vec<Warning>,
     /// The stage at hand is made from an image of which nothing is known.
     unknown_base: bool,
+    /// What is judged is a trigger of the base: it is told at this image of this FROM.
+    trigger_at: Option<(Span, Span)>,
+}
+
+/// A warning that was just added, unless its rule is off.
+struct Added<'a>(Option<&'a mut Warning>);
+
+impl Added<'_> {
+    /// Gives it a rewrite.
+    fn fix(self, fix: Option<Fix>) {
+        if let Some(warning) = self.0 {
+            warning.fix = fix;
+        }
+    }
 }
 
 /// Rules to which it matters what the base image defines.
 const BASE_RULES: [&str; 2] = ["UndefinedVar", "JSONArgsRecommended"];
 
+fn named(name: &str) -> &'static Rule {
+    rule(name).expect("rules are added under the names of the table")
+}
+
 impl Findings<'_> {
     /// Adds what the rule `name` found at `span` of the instruction at `instruction`, unless the
     /// rule is off there.
-    fn add(&mut self, name: &str, span: Span, instruction: Span, message: String) {
-        let rule = rule(name).expect("rules are added under the names of the table");
-        let local = comments_before(self.source, instruction.start)
-            .iter()
-            .find_map(|comment| LintOptions::of_comment(&comment.value));
-        let on = match local {
-            Some(local) => self.options.merged(&local).is_on(rule),
-            None => self.options.is_on(rule),
-        };
-        if on {
-            let depends_on_base = self.unknown_base && BASE_RULES.contains(&name);
-            self.warnings.push(Warning { rule, message, span, instruction, depends_on_base });
+    fn add(&mut self, name: &str, span: Span, instruction: Span, message: String) -> Added<'_> {
+        self.add_unless(name, (span, instruction), instruction, message)
+    }
+
+    /// The same, with the comment above another instruction to turn the rule off.
+    fn add_unless(
+        &mut self,
+        name: &str,
+        (span, instruction): (Span, Span),
+        skipped_above: Span,
+        message: String,
+    ) -> Added<'_> {
+        if self.trigger_at.is_some() {
+            return self.add_to_file(name, span, instruction, message);
         }
+        let comments = comments_before(self.source, skipped_above.start);
+        // Only the first one counts, even if it cannot be read.
+        let local = comments.iter().find_map(|comment| LintOptions::of_comment(&comment.value));
+        let options = match local {
+            Some(Ok(local)) => &self.options.merged(&local),
+            _ => &self.options,
+        };
+        if !options.is_on(named(name)) {
+            return Added(None);
+        }
+        self.push(named(name), (span, instruction), message)
+    }
+
+    /// Adds what a rule found that looks at the whole file: comments above an instruction do not
+    /// turn it off there, only the directive does.
+    fn add_to_file(
+        &mut self,
+        name: &str,
+        span: Span,
+        instruction: Span,
+        message: String,
+    ) -> Added<'_> {
+        if !self.options.is_on(named(name)) {
+            return Added(None);
+        }
+        self.push(named(name), (span, instruction), message)
+    }
+
+    /// Says what instructions are judged next.
+    fn judge(&mut self, origin: scope::Origin, walked: &scope::Walked<'_>) {
+        let from = &walked.stage.from;
+        self.trigger_at =
+            (origin == scope::Origin::Trigger).then_some((from.image.span, from.span));
+    }
+
+    fn push(&mut self, rule: &'static Rule, place: (Span, Span), message: String) -> Added<'_> {
+        let (span, instruction) = self.trigger_at.unwrap_or(place);
+        let depends_on_base = self.unknown_base && BASE_RULES.contains(&rule.name);
+        let fix = None;
+        self.warnings.push(Warning { rule, message, span, instruction, depends_on_base, fix });
+        // What stands in another stage or image is not rewritten from here.
+        Added(self.warnings.last_mut().filter(|_| self.trigger_at.is_none()))
     }
 }

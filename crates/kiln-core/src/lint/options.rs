@@ -81,14 +81,14 @@ impl LintOptions {
     }
 
     /// What a comment above an instruction says, if it is `check=…`; what follows a blank is a
-    /// remark. One that cannot be read says nothing.
-    pub fn of_comment(comment: &str) -> Option<Self> {
+    /// remark.
+    pub fn of_comment(comment: &str) -> Option<Result<Self, OptionsError>> {
         let (key, value) = comment.split_once('=')?;
         if !key.trim().eq_ignore_ascii_case("check") {
             return None;
         }
         let value = value.trim().split(' ').next().unwrap_or("");
-        Self::parse(value).ok()
+        Some(Self::parse(value))
     }
 
     /// These options with what another one adds; `error` stays as it is here.

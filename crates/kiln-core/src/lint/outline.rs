@@ -2,13 +2,14 @@
 //!
 //! Descriptions are comments above ARG and FROM that begin with the name: `# VERSION of the app`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::LintRequest;
-use super::scope::{Scope, Walked, global_scope, walk};
-use super::stages::{Graph, stage_named};
+use super::scope::{Scope, Walked, global_scope, predefined, walk};
+use super::stages::{needs, stage_named};
 use crate::dockerfile::{
-    Dockerfile, InstructionKind, Mount, MountKind, comments_before, flags, parse_mount_with,
+    ArgDeclaration, Dockerfile, Instruction, InstructionKind, Mount, MountKind, comments_before,
+    flags, parse_mount_with,
 };
 use crate::source::SourceFile;
 
@@ -88,7 +89,7 @@ pub struct OutlineNeed {
 
 /// The outline of `target` (the last stage if it is `None`); `None` if there is no such stage.
 ///
-/// Of `request` the build arguments and the platform count.
+/// Of `request` the build arguments, the platform and what is known of bases count.
 pub fn outline(
     source: &SourceFile,
     dockerfile: &Dockerfile,
@@ -105,14 +106,17 @@ pub fn outline(
     let number = [index.to_string()];
     let request = LintRequest { targets: &number, ..*request };
     let walked = walk(dockerfile, &request);
-    let global = global_scope(dockerfile, &request, true);
-    let mut collected = Collected { source, args: BTreeMap::new(), outline: Outline::default() };
-    for stage in Graph::new(dockerfile, &request).judged() {
-        collected.stage(&walked[stage], &global);
-    }
-    collected.globals(dockerfile, &global);
-    let Collected { args, mut outline, .. } = collected;
-    outline.args = args.into_values().flatten().collect();
+    let mut collected = Collected {
+        source,
+        dockerfile,
+        global: global_scope(dockerfile, &request, true),
+        global_args: global_args(source, dockerfile, &request),
+        build_args: request.build_args,
+        seen: BTreeSet::new(),
+        outline: Outline::default(),
+    };
+    collected.stage(&walked, index);
+    let mut outline = collected.outline;
     outline.args.sort_by_key(|arg| arg.start);
     if let Some(name) = &name {
         outline.description = description(source, from.span.start, name);
@@ -121,36 +125,79 @@ pub fn outline(
     Some(outline)
 }
 
+/// An argument with the arguments that its default uses.
+#[derive(Clone)]
+struct Declared {
+    arg: OutlineArg,
+    uses: BTreeSet<String>,
+}
+
+/// The arguments before the first FROM, the last declaration of each.
+fn global_args(
+    source: &SourceFile,
+    dockerfile: &Dockerfile,
+    request: &LintRequest<'_>,
+) -> BTreeMap<String, Declared> {
+    let mut args: BTreeMap<String, Declared> = BTreeMap::new();
+    let escape = dockerfile.directives.escape;
+    let mut scope = predefined(dockerfile, request, true);
+    for instruction in &dockerfile.global_args {
+        let InstructionKind::Arg(declarations) = &instruction.kind else { continue };
+        for declaration in declarations {
+            let name = &declaration.name.text;
+            let given = request.build_args.get(name).cloned();
+            let default = declaration.default.as_ref().filter(|_| given.is_none());
+            let expansion = default.and_then(|word| scope.expand(&word.text, escape).ok());
+            let mut uses = expansion.map(|expansion| expansion.used).unwrap_or_default();
+            // A default made of the argument's own last value uses what that one used.
+            if uses.remove(name)
+                && let Some(old) = args.get(name)
+            {
+                uses.extend(old.uses.iter().cloned());
+            }
+            let arg = OutlineArg {
+                name: name.clone(),
+                description: description(source, instruction.span.start, name),
+                value: scope.declare(declaration, given, escape).unwrap_or_default(),
+                start: declaration.name.span.start,
+            };
+            args.insert(name.clone(), Declared { arg, uses });
+        }
+    }
+    args
+}
+
 struct Collected<'a> {
     source: &'a SourceFile,
-    /// `None` is an argument whose global declaration is still to be found.
-    args: BTreeMap<String, Option<OutlineArg>>,
+    dockerfile: &'a Dockerfile,
+    global: Scope,
+    global_args: BTreeMap<String, Declared>,
+    build_args: &'a BTreeMap<String, String>,
+    /// Stages that were looked at.
+    seen: BTreeSet<usize>,
     outline: Outline,
 }
 
 impl Collected<'_> {
-    fn stage(&mut self, walked: &Walked<'_>, global: &Scope) {
-        let from = &walked.stage.from;
-        for word in std::iter::once(&from.image).chain(&from.platform) {
-            self.uses(&word.text, walked.escape, global);
+    /// Collects a stage, then the one below it, then those that it names: of several arguments of
+    /// one name the first one that is found counts.
+    fn stage(&mut self, all: &[Walked<'_>], index: usize) {
+        if !self.seen.insert(index) {
+            return;
         }
-        for (instruction, scope) in walked.instructions() {
+        let walked = &all[index];
+        let from = &walked.stage.from;
+        let mut args = self.global_args.clone();
+        let mut used = BTreeSet::new();
+        for word in std::iter::once(&from.image).chain(&from.platform) {
+            let expansion = self.global.expand(&word.text, walked.escape);
+            used.extend(expansion.map(|expansion| expansion.used).unwrap_or_default());
+        }
+        for (_, instruction, scope) in walked.with_triggers() {
             match &instruction.kind {
                 InstructionKind::Arg(declarations) => {
-                    for declaration in declarations {
-                        let name = &declaration.name.text;
-                        if declaration.default.is_none() && global.knows(name) {
-                            self.args.entry(name.clone()).or_insert(None);
-                            continue;
-                        }
-                        let arg = OutlineArg {
-                            name: name.clone(),
-                            description: description(self.source, instruction.span.start, name),
-                            value: walked.end.value(name).unwrap_or_default(),
-                            start: declaration.name.span.start,
-                        };
-                        self.args.insert(name.clone(), Some(arg));
-                    }
+                    self.args(instruction, declarations, (&scope, walked.escape), &mut args);
+                    used.extend(declarations.iter().map(|it| it.name.text.clone()));
                 }
                 InstructionKind::Run(run) => {
                     for word in flags::texts(&run.flags, "mount") {
@@ -165,14 +212,44 @@ impl Collected<'_> {
                 _ => {}
             }
         }
+        let mut waiting: Vec<String> = used.iter().cloned().collect();
+        while let Some(name) = waiting.pop() {
+            let new = args.get(&name).into_iter().flat_map(|declared| &declared.uses);
+            waiting.extend(new.filter(|name| used.insert((*name).clone())).cloned());
+        }
+        for name in &used {
+            let known = self.outline.args.iter().any(|arg| arg.name == *name);
+            self.outline.args.extend(args.get(name).filter(|_| !known).map(|it| it.arg.clone()));
+        }
+        for needed in needs(self.dockerfile, walked, index) {
+            self.stage(all, needed);
+        }
     }
 
-    fn uses(&mut self, word: &str, escape: char, global: &Scope) {
-        let Ok(expansion) = global.expand(word, escape) else { return };
-        for name in expansion.used.iter().chain(&expansion.unset) {
-            if global.declares(name) {
-                self.args.entry(name.clone()).or_insert(None);
+    fn args(
+        &self,
+        instruction: &Instruction,
+        declarations: &[ArgDeclaration],
+        (scope, escape): (&Scope, char),
+        args: &mut BTreeMap<String, Declared>,
+    ) {
+        // A line's later arguments see its earlier ones.
+        let mut scope = scope.clone();
+        for declaration in declarations {
+            let name = &declaration.name.text;
+            let given = self.build_args.get(name).cloned();
+            let inherits = declaration.default.is_none() && given.is_none();
+            if inherits && self.global.value(name).is_some() {
+                continue;
             }
+            let value = scope.declare(declaration, given, escape);
+            let arg = OutlineArg {
+                name: name.clone(),
+                description: description(self.source, instruction.span.start, name),
+                value: value.unwrap_or_default(),
+                start: declaration.name.span.start,
+            };
+            args.insert(name.clone(), Declared { arg, uses: BTreeSet::new() });
         }
     }
 
@@ -196,32 +273,11 @@ impl Collected<'_> {
         } else {
             target.map_or_else(String::new, last)
         };
-        let name = mount.id.clone().unwrap_or(default);
-        match needs.iter_mut().find(|need| need.name == name) {
-            Some(known) => known.required |= mount.required,
-            None => needs.push(OutlineNeed { name, required: mount.required }),
-        }
-    }
-
-    /// Finds the declarations of global arguments, and of those that their defaults use.
-    fn globals(&mut self, dockerfile: &Dockerfile, global: &Scope) {
-        // A default uses only what stands before it.
-        for instruction in dockerfile.global_args.iter().rev() {
-            let InstructionKind::Arg(declarations) = &instruction.kind else { continue };
-            for declaration in declarations.iter().rev() {
-                let name = &declaration.name.text;
-                let Some(None) = self.args.get(name) else { continue };
-                let arg = OutlineArg {
-                    name: name.clone(),
-                    description: description(self.source, instruction.span.start, name),
-                    value: global.value(name).unwrap_or_default(),
-                    start: declaration.name.span.start,
-                };
-                self.args.insert(name.clone(), Some(arg));
-                if let Some(default) = &declaration.default {
-                    self.uses(&default.text, dockerfile.directives.escape, global);
-                }
-            }
+        let source = mount.source.clone().filter(|_| mount.kind == MountKind::Secret);
+        let name = source.or_else(|| mount.id.clone()).unwrap_or(default);
+        // Of several mounts the first one says whether it is required.
+        if !needs.iter().any(|need| need.name == name) {
+            needs.push(OutlineNeed { name, required: mount.required });
         }
     }
 }
@@ -229,9 +285,7 @@ impl Collected<'_> {
 /// What the comments above an instruction say about `name`.
 fn description(source: &SourceFile, start: u32, name: &str) -> String {
     let comments = comments_before(source, start);
-    let mut about = comments.iter().filter_map(|comment| {
-        let rest = comment.value.get(..name.len()).filter(|it| it.eq_ignore_ascii_case(name))?;
-        comment.value[rest.len()..].strip_prefix(' ')
-    });
+    let mut about =
+        comments.iter().filter_map(|comment| comment.value.strip_prefix(name)?.strip_prefix(' '));
     about.next().unwrap_or_default().trim().to_owned()
 }

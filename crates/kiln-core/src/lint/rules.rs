@@ -45,7 +45,7 @@ pub fn rule(name: &str) -> Option<&'static Rule> {
 }
 
 /// All rules.
-pub static RULES: [Rule; 27] = [
+pub static RULES: [Rule; 29] = [
     buildkit(
         "StageNameCasing",
         "Stage names should be lowercase",
@@ -145,7 +145,7 @@ pub static RULES: [Rule; 27] = [
         experimental: true,
         ..buildkit(
             "InvalidDefinitionDescription",
-            "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`",
+            "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
             "begin the comment with the name, or put an empty comment line below it",
         )
     },
@@ -170,6 +170,11 @@ pub static RULES: [Rule; 27] = [
         "mount the directory that the tool uses, or point the tool at the mount",
     ),
     cache(
+        "CacheMountStayedEmpty",
+        "A cache mount should hold something after a build",
+        "find out where the tool keeps its cache, and mount that; or take the mount out",
+    ),
+    cache(
         "AptUpdateAlone",
         "apt-get update should be in the same RUN as the install",
         "write `apt-get update && apt-get install …` in one RUN",
@@ -179,6 +184,14 @@ pub static RULES: [Rule; 27] = [
         "Base images should have a tag or a digest",
         "name a version, such as `python:3.12-slim`, or a digest",
     ),
+    Rule {
+        experimental: true,
+        ..cache(
+            "BaseWithoutDigest",
+            "Base images should be pinned by their digest",
+            "add the digest to the tag, as `python:3.12-slim@sha256:…`",
+        )
+    },
     cache(
         "CopyWholeRoot",
         "COPY --from should name what is needed, not the whole root",

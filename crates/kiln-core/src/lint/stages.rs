@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::scope::Walked;
 use super::{Findings, LintRequest};
 use crate::diagnostic::{Diagnostic, Severity, did_you_mean};
 use crate::dockerfile::{
@@ -19,11 +20,11 @@ pub(super) fn check(dockerfile: &Dockerfile, source: &SourceFile, findings: &mut
         if RESERVED_STAGE_NAMES.contains(&lower.as_str()) {
             let message =
                 format!("Stage name should not use the same name as reserved stage {lower:?}");
-            findings.add("ReservedStageName", name.span, from.span, message);
+            findings.add_to_file("ReservedStageName", name.span, from.span, message);
         }
         if !seen.insert(lower.clone()) {
             let message = format!("Duplicate stage name {lower:?}, stage names should be unique");
-            findings.add("DuplicateStageName", name.span, from.span, message);
+            findings.add_to_file("DuplicateStageName", name.span, from.span, message);
         }
         check_description("FROM", &[&lower], (source, from.span), findings);
     }
@@ -89,13 +90,13 @@ pub(super) struct Graph {
 
 impl Graph {
     /// All stages, or those that the targets need.
-    pub(super) fn new(dockerfile: &Dockerfile, request: &LintRequest<'_>) -> Self {
+    pub(super) fn new(dockerfile: &Dockerfile, walked: &[Walked<'_>], targets: &[String]) -> Self {
         let count = dockerfile.stages.len();
-        if request.targets.is_empty() {
+        if targets.is_empty() {
             return Self { judged: (0..count).collect() };
         }
         let mut wanted = vec![false; count];
-        for target in request.targets {
+        for target in targets {
             if let Some(index) = stage_named(dockerfile, target, count) {
                 wanted[index] = true;
             }
@@ -103,7 +104,7 @@ impl Graph {
         // What a stage needs stands before it.
         for index in (0..count).rev() {
             if wanted[index] {
-                for needed in needs(dockerfile, index) {
+                for needed in needs(dockerfile, &walked[index], index) {
                     wanted[needed] = true;
                 }
             }
@@ -117,12 +118,12 @@ impl Graph {
     }
 }
 
-/// The stages that a stage names.
-fn needs(dockerfile: &Dockerfile, index: usize) -> Vec<usize> {
-    let stage = &dockerfile.stages[index];
-    let mut names = vec![stage.from.image.text.clone()];
-    names.extend(stage.instructions.iter().flat_map(named_in));
-    names.iter().filter_map(|name| stage_named(dockerfile, name, index)).collect()
+/// The stages that a stage needs: the one below it, and those that it names.
+pub(super) fn needs(dockerfile: &Dockerfile, walked: &Walked<'_>, index: usize) -> Vec<usize> {
+    let instructions = walked.with_triggers().map(|(_, instruction, _)| instruction);
+    let names: Vec<String> = instructions.flat_map(named_in).collect();
+    let named = names.iter().filter_map(|name| stage_named(dockerfile, name, index));
+    walked.base_stage.into_iter().chain(named).collect()
 }
 
 fn named_in(instruction: &Instruction) -> Vec<String> {

@@ -22,7 +22,7 @@ pub(super) struct Tool {
     defaults: &'static [&'static str],
 }
 
-pub(super) const TOOLS: [Tool; 8] = [
+pub(super) const TOOLS: [Tool; 12] = [
     Tool {
         name: "uv",
         commands: &["uv", "uvx"],
@@ -91,6 +91,38 @@ pub(super) const TOOLS: [Tool; 8] = [
         below: &[],
         option: None,
         defaults: &["/go/pkg/mod", "~/.cache/go-build", "~/go/pkg/mod"],
+    },
+    Tool {
+        name: "poetry",
+        commands: &["poetry"],
+        variables: &["POETRY_CACHE_DIR"],
+        below: &[],
+        option: None,
+        defaults: &["~/.cache/pypoetry"],
+    },
+    Tool {
+        name: "composer",
+        commands: &["composer"],
+        variables: &["COMPOSER_CACHE_DIR"],
+        below: &[],
+        option: None,
+        defaults: &["~/.composer/cache", "~/.cache/composer", "/tmp/cache"],
+    },
+    Tool {
+        name: "maven",
+        commands: &["mvn", "mvnw"],
+        variables: &[],
+        below: &[],
+        option: Some("-Dmaven.repo.local"),
+        defaults: &["~/.m2/repository", "~/.m2"],
+    },
+    Tool {
+        name: "gradle",
+        commands: &["gradle", "gradlew"],
+        variables: &["GRADLE_USER_HOME"],
+        below: &[],
+        option: Some("--gradle-user-home"),
+        defaults: &["~/.gradle", "/home/gradle/.gradle"],
     },
 ];
 

@@ -1,8 +1,9 @@
 //! Variables that are used and not defined, and what FROM is made of.
 
-use super::scope::{Scope, Walked, global_scope};
-use super::{Findings, LintRequest};
-use crate::diagnostic::did_you_mean;
+use std::borrow::Cow;
+
+use super::scope::{Origin, Scope, Walked, global_scope};
+use super::{Findings, LintRequest, rewrites};
 use crate::dockerfile::{
     Copy, CopySource, Dockerfile, Expansion, InstructionKind, Word, expand_body, parse_mount_with,
 };
@@ -35,7 +36,8 @@ pub(super) fn check_from(
                 "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
                 platform.text
             );
-            findings.add("RedundantTargetPlatform", platform.span, from.span, message);
+            let fix = rewrites::without_platform(findings.source, from);
+            findings.add("RedundantTargetPlatform", platform.span, from.span, message).fix(fix);
         }
         let name = from.name.as_ref().map_or("", |name| name.value.as_str()).to_lowercase();
         check_constant(&expansion, &name, (platform.span, from.span), findings);
@@ -48,16 +50,13 @@ fn check_default(
     (defaults, escape): (&Scope, char),
     findings: &mut Findings<'_>,
 ) {
-    if !image.text.contains('$') {
-        return;
-    }
     let Ok(expansion) = defaults.expand(&image.text, escape) else { return };
     if expansion.text.parse::<Reference>().is_err() {
         let message = format!(
             "Default value for ARG {} results in empty or invalid base image name",
             image.text
         );
-        findings.add("InvalidDefaultArgInFrom", image.span, instruction, message);
+        findings.add_to_file("InvalidDefaultArgInFrom", image.span, instruction, message);
     }
 }
 
@@ -68,7 +67,7 @@ fn undeclared(
     findings: &mut Findings<'_>,
 ) {
     for name in expansion.unset.iter().filter(|name| !global.knows(name)) {
-        let near = did_you_mean(name, global.names());
+        let near = suggest(name, global.names());
         let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
         let message = format!("FROM argument '{name}' is not declared{near}");
         findings.add("UndefinedArgInFrom", span, instruction, message);
@@ -131,8 +130,9 @@ pub(super) fn check_stage(
 ) {
     let escape = walked.escape;
     check_base_platform(walked, request, findings);
-    for (instruction, scope) in walked.instructions() {
-        let mut uses = Uses { scope: &scope, escape, found: Vec::new() };
+    for (origin, instruction, scope) in walked.with_triggers() {
+        findings.judge(origin, walked);
+        let mut uses = Uses { scope: Cow::Borrowed(&*scope), escape, found: Vec::new() };
         match &instruction.kind {
             InstructionKind::Env(pairs) | InstructionKind::Label(pairs) => {
                 for pair in pairs {
@@ -143,15 +143,13 @@ pub(super) fn check_stage(
             InstructionKind::Add(copy) | InstructionKind::Copy(copy) => uses.copy(copy),
             InstructionKind::Arg(declarations) => {
                 // Each declaration sees those before it on its line.
-                let mut earlier: Vec<&str> = Vec::new();
                 for declaration in declarations {
-                    if !request.build_args.contains_key(&declaration.name.text)
-                        && let Some(default) = &declaration.default
+                    let given = request.build_args.get(&declaration.name.text).cloned();
+                    if let Some(default) = declaration.default.as_ref().filter(|_| given.is_none())
                     {
                         uses.word(default);
                     }
-                    uses.found.retain(|(name, _)| !earlier.contains(&name.as_str()));
-                    earlier.push(&declaration.name.text);
+                    uses.scope.to_mut().declare(declaration, given, escape);
                 }
             }
             InstructionKind::User(word)
@@ -165,17 +163,11 @@ pub(super) fn check_stage(
             }
             _ => {}
         }
-        for (name, span) in uses.found {
-            let often = scope.unknown_base && OFTEN_DEFINED.contains(&name.as_str());
-            if often {
-                continue;
-            }
-            let near = did_you_mean(&name, scope.names());
-            let near = near.map_or_else(String::new, |near| format!(" (did you mean ${near}?)"));
-            let message = format!("Usage of undefined variable '${name}'{near}");
+        for (message, span) in uses.found {
             findings.add("UndefinedVar", span, instruction.span, message);
         }
     }
+    findings.judge(Origin::Stage, walked);
 }
 
 /// An image of one platform under a stage for another one.
@@ -198,14 +190,15 @@ fn check_base_platform(
             "Base image {} was pulled with platform \"{actual}\", expected \"{expected}\" for current build",
             walked.base
         );
-        findings.add("InvalidBaseImagePlatform", from.image.span, from.span, message);
+        findings.add_to_file("InvalidBaseImagePlatform", from.image.span, from.span, message);
     }
 }
 
 /// Collects names that are used and have no value.
 struct Uses<'a> {
-    scope: &'a Scope,
+    scope: Cow<'a, Scope>,
     escape: char,
+    /// What is said of each, and where it stands.
     found: Vec<(String, Span)>,
 }
 
@@ -218,14 +211,17 @@ impl Uses<'_> {
 
     fn add(&mut self, expansion: &Expansion, span: Span) {
         for name in expansion.unset.iter().filter(|name| !self.scope.knows(name)) {
-            if !self.found.iter().any(|(known, _)| known == name) {
-                self.found.push((name.clone(), span));
+            if self.scope.unknown_base && OFTEN_DEFINED.contains(&name.as_str()) {
+                continue;
             }
+            let near = suggest(name, self.scope.names());
+            let near = near.map_or_else(String::new, |near| format!(" (did you mean ${near}?)"));
+            self.found.push((format!("Usage of undefined variable '${name}'{near}"), span));
         }
     }
 
     fn copy(&mut self, copy: &Copy) {
-        let expanded = ["chown", "chmod", "exclude", "checksum", "keep-git-dir"];
+        let expanded = ["chown", "chmod", "checksum"];
         for flag in copy.flags.iter().filter(|flag| expanded.contains(&flag.name.as_str())) {
             flag.value.iter().for_each(|word| self.word(word));
         }
@@ -258,4 +254,36 @@ impl Uses<'_> {
             self.add(expansion, word.span);
         }
     }
+}
+
+/// The defined name that was meant, as BuildKit finds it: fewer than three letters are other,
+/// missing or too many, and case counts.
+fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best = None;
+    let mut limit = 3;
+    for candidate in known {
+        let distance = edits(name, candidate);
+        if distance == 0 {
+            return None;
+        }
+        if distance < limit {
+            (best, limit) = (Some(candidate), distance);
+        }
+    }
+    best
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for j in 0..b.len() {
+            let substituted = diagonal + usize::from(b[j] != letter);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
 }

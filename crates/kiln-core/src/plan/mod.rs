@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use op::*;
 pub use request::*;
+pub(crate) use run::cache_id;
 pub(crate) use stage::clean_path;
 
 use crate::diagnostic::Diagnostic;

@@ -272,7 +272,7 @@ fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> 
 
 /// A cache without an id is named by its target as written, cleaned: a relative one is the same
 /// cache in all working directories.
-fn cache_id(target: Option<&str>) -> String {
+pub(crate) fn cache_id(target: Option<&str>) -> String {
     let target = target.unwrap_or("");
     let clean = clean_path("/", target);
     match clean.strip_prefix('/') {

@@ -48,7 +48,8 @@ fn continuations() {
     table(
         "NoEmptyContinuation",
         &[
-            ("FROM scratch\nCOPY a \\\n\nb", "3: Empty continuation line"),
+            // It stands where the instruction ends, before its here-documents.
+            ("FROM scratch\nCOPY a \\\n\n<<E\nx\nE", "4: Empty continuation line"),
             ("FROM scratch\nCOPY a \\\n# x\nb", ""),
         ],
     );
@@ -176,7 +177,11 @@ fn variables_of_from() {
             ("ARG X=1\nFROM a:$X", ""),
             ("ARG X\nFROM a:${X:-1}", ""),
             ("ARG X\nFROM a$X", ""),
-            ("FROM scratch AS Up\nFROM Up", ""),
+            // FROM of a name with capitals means an image, which none can be called.
+            (
+                "FROM scratch AS Up\nFROM Up",
+                "2: Default value for ARG Up results in empty or invalid base image name",
+            ),
         ],
     );
     // The default counts, whatever is given.
@@ -259,7 +264,8 @@ fn undefined_variables() {
             ("FROM scratch\nENV a='$x' b=\\$x", ""),
             // A base image of which nothing is known.
             ("FROM a:1\nENV P=$PYTHON_VERSION", ""),
-            ("FROM a:1\nENV P=$PYTHN", &message(2, "'$PYTHN'")),
+            // The nearest name is what BuildKit says, near or not.
+            ("FROM a:1\nENV P=$PYTHN", &message(2, "'$PYTHN' (did you mean $PATH?)")),
         ],
     );
     let base = BaseFacts { environment: vec!["FOO=1".to_owned()], ..BaseFacts::default() };
@@ -401,4 +407,46 @@ fn spans_are_of_the_words_at_fault() {
     3: WorkdirRelativePath: x
     4: UndefinedVar: a$b
     ");
+}
+
+#[test]
+fn comments_count_for_rules_that_look_at_instructions() {
+    table(
+        "ConsistentInstructionCasing",
+        &[(
+            "FROM scratch\n# check=skip=all\ncopy a b\nRUN x",
+            "3: Command 'copy' should match the case of the command majority (uppercase)",
+        )],
+    );
+    let multiple = "Multiple CMD instructions should not be used in the same stage because only \
+                    the last one will be used";
+    table(
+        "MultipleInstructionsDisallowed",
+        &[
+            ("FROM scratch\nCMD [\"a\"]\n# check=skip=all\nCMD [\"b\"]", ""),
+            ("FROM scratch\n# check=skip=all\nCMD [\"a\"]\nCMD [\"b\"]", &format!("3: {multiple}")),
+        ],
+    );
+    table(
+        "LegacyKeyValueFormat",
+        &[(
+            "FROM scratch\n# check=nothing\n# check=skip=all\nENV a b",
+            "4: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format",
+        )],
+    );
+}
+
+#[test]
+fn triggers_are_judged_where_they_act() {
+    let text = "FROM scratch AS a\nONBUILD ENV token $x\nONBUILD WORKDIR r\nFROM a\nWORKDIR s\n";
+    insta::assert_snapshot!(Setting::default().all(text), @r"
+    4: UndefinedVar: a
+    4: LegacyKeyValueFormat: a
+    4: SecretsUsedInArgOrEnv: a
+    4: WorkdirRelativePath: a
+    ");
+    assert_eq!(Setting::default().fixed(text), text, "they are not rewritten from there");
+    let base = BaseFacts { triggers: vec!["CMD x".to_owned()], ..BaseFacts::default() };
+    let setting = Setting { base: Some(base), ..Setting::default() };
+    assert_eq!(setting.names("FROM b:1"), ["JSONArgsRecommended"]);
 }

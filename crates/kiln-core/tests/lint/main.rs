@@ -3,6 +3,7 @@
 
 mod buildkit_rules;
 mod cache_rules;
+mod fixes;
 mod options;
 mod outlines;
 mod pages;

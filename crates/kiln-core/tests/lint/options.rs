@@ -17,7 +17,9 @@ fn directives_choose_rules() {
     for (directive, expected) in [
         ("", "FromAsCasing StageNameCasing MaintainerDeprecated"),
         ("# check=skip=StageNameCasing\n", "FromAsCasing MaintainerDeprecated"),
-        ("# check=skip=StageNameCasing, FromAsCasing;error=true\n", "MaintainerDeprecated"),
+        ("# check=skip=StageNameCasing,FromAsCasing;error=true\n", "MaintainerDeprecated"),
+        // A blank ends it.
+        ("# check=skip=StageNameCasing, FromAsCasing\n", "FromAsCasing MaintainerDeprecated"),
         ("# check=error=true;skip=all\n", ""),
         ("#check = skip=all\n", ""),
         ("# syntax=x\n# check=skip=all\n", ""),

@@ -52,6 +52,10 @@ fn the_examples_are_what_they_say() {
                 let base = Some(BaseFacts { platform: amd64, ..BaseFacts::default() });
                 Setting { platform, base, ..Setting::default() }
             }
+            "CacheMountStayedEmpty" => Setting {
+                empty_cache_mounts: ["/var/cache/apt".to_owned()].into(),
+                ..Setting::default()
+            },
             _ => Setting::default(),
         };
         let judge = |heading: &str| {

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_core::diagnostic::Diagnostic;
+use kiln_core::digest::BlobDigest;
 use kiln_core::dockerfile::parse;
-use kiln_core::lint::{BaseFacts, LintReport, LintRequest, lint};
+use kiln_core::lint::{BaseFacts, CacheMountContent, LintReport, LintRequest, fix, lint};
 use kiln_core::oci::Platform;
 use kiln_core::pattern::{IgnoreFile, Patterns};
+use kiln_core::plan::{Entitlement, Facts, ImageFact, Network, PlanRequest, Planning, plan};
 use kiln_core::source::SourceFile;
 
 /// What a file is judged with, for tests to change.
@@ -16,6 +19,7 @@ pub(crate) struct Setting {
     pub(crate) platform: Platform,
     pub(crate) ignored: Option<Patterns>,
     pub(crate) base: Option<BaseFacts>,
+    pub(crate) empty_cache_mounts: BTreeSet<String>,
 }
 
 impl Default for Setting {
@@ -27,6 +31,7 @@ impl Default for Setting {
             platform: Platform::new("linux", "amd64", None),
             ignored: None,
             base: None,
+            empty_cache_mounts: BTreeSet::new(),
         }
     }
 }
@@ -49,6 +54,10 @@ impl Setting {
             platform: &self.platform,
             ignored: self.ignored.as_ref(),
             base: &|_| self.base.clone(),
+            cache_mounts: &|id| {
+                let empty = self.empty_cache_mounts.contains(id);
+                Some(if empty { CacheMountContent::Empty } else { CacheMountContent::Files })
+            },
         })
     }
 
@@ -57,6 +66,12 @@ impl Setting {
         let source = SourceFile::new("Dockerfile", text);
         let (file, diagnostics) = parse(&source);
         self.request(|request| lint(&source, &file, &diagnostics, request)).unwrap()
+    }
+
+    /// The text after all fixes.
+    pub(crate) fn fixed(&self, text: &str) -> String {
+        let source = SourceFile::new("Dockerfile", text);
+        self.request(|request| fix(&source, request)).unwrap().text
     }
 
     /// The rules that found something.
@@ -98,5 +113,50 @@ pub(crate) fn table(rule: &str, cases: &[(&str, &str)]) {
 pub(crate) fn table_with(setting: &Setting, rule: &str, cases: &[(&str, &str)]) {
     for (text, expected) in cases {
         assert_eq!(setting.of(rule, text), *expected, "{rule} in\n{text}");
+    }
+}
+
+/// The steps and images of all stages: what a plan is, without where it was written. Images are
+/// empty.
+pub(crate) fn plan_of(text: &str) -> Result<String, Vec<String>> {
+    let (file, mut diagnostics) = parse(&SourceFile::new("Dockerfile", text));
+    diagnostics.retain(Diagnostic::is_error);
+    let mut request = PlanRequest {
+        targets: (0..file.stages.len()).map(|index| index.to_string()).collect(),
+        platforms: vec![Platform::new("linux", "amd64", None)],
+        build_platform: Platform::new("linux", "amd64", None),
+        build_args: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        named_contexts: BTreeMap::new(),
+        network: Network::Default,
+        entitlements: BTreeSet::new(),
+        epoch: None,
+    };
+    request.entitlements.insert(Entitlement::SecurityInsecure);
+    let codes = |all: Vec<Diagnostic>| all.iter().map(|it| it.code.to_owned()).collect();
+    if !diagnostics.is_empty() {
+        return Err(codes(diagnostics));
+    }
+    let mut facts = Facts::default();
+    loop {
+        match plan(&file, &request, &facts).map_err(codes)? {
+            Planning::Ready(plan) => {
+                let images = plan.targets.iter().map(|it| format!("{:?} {:?}", it.root, it.image));
+                let images: Vec<String> = images.collect();
+                let steps: Vec<_> = plan.steps.keys().collect();
+                return Ok(format!("{steps:?}\n{}", images.join("\n")));
+            }
+            Planning::Needs(needs) => {
+                for need in needs {
+                    let config = serde_json::from_str(
+                        r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"}}"#,
+                    );
+                    let manifest = BlobDigest::of(format!("{need:?}").as_bytes());
+                    let diff_ids = Vec::new();
+                    let fact = ImageFact { manifest, config: config.unwrap(), diff_ids };
+                    facts.images.insert(need, fact);
+                }
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ fn judge(text: &str) {
 }
 
 /// A line that is nearly an instruction.
-fn line() -> impl Strategy<Value = String> {
+pub(crate) fn line() -> impl Strategy<Value = String> {
     let keyword = prop::sample::select(vec![
         "FROM",
         "from",
@@ -50,6 +50,14 @@ fn line() -> impl Strategy<Value = String> {
         "USER",
         "MAINTAINER",
         "FROM --platform=$",
+        "FROM --platform=$TARGETPLATFORM",
+        "FROM scratch AS",
+        "RUN --mount=from=A,target=",
+        "ENV A",
+        "LABEL a b",
+        "EXPOSE 80:80/TCP",
+        "run apt-get install x",
+        "  \\\n\n",
     ]);
     let words = prop::sample::select(vec![
         "a",

@@ -1,34 +1,90 @@
-//! What `kiln check` and its like found: as text, as buildx's JSON, as SARIF 2.1.0; and the tables
-//! of `--call=outline` and `--call=targets`.
+//! What `kiln check` and its like found, as text and as buildx's JSON; the diffs of `--fix`; and the
+//! tables of `--call=outline` and `--call=targets`.
 
-use kiln_core::diagnostic::Diagnostic;
-use kiln_core::lint::{Family, LintReport, Outline, OutlineNeed, RULES, Target, Warning};
+use kiln_core::lint::{Family, LintReport, Outline, OutlineNeed, Target, Warning};
 use kiln_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
+use similar::TextDiff;
 
 use super::diagnostic::diagnostics_lines;
 use super::format::count;
-use super::style::Style;
+use super::style::{Role, Style};
 use super::table::{Align, table};
 use crate::commands::check::{Judged, ReportFormat};
 
+/// The result of files that were judged, in a format.
+pub(crate) fn report_lines(judged: &[Judged], format: ReportFormat, style: Style) -> Vec<String> {
+    match format {
+        ReportFormat::Text => text_lines(judged, style),
+        ReportFormat::Json => json_lines(judged),
+        ReportFormat::Sarif => super::sarif::sarif_lines(judged),
+    }
+}
+
 /// For people: how many, then each with its line.
-pub(crate) fn text_lines(judged: &Judged, style: Style) -> Vec<String> {
-    let number = judged.report.warnings.len();
-    let mut all = judged.errors.clone();
-    all.extend(judged.report.warnings.iter().map(Warning::diagnostic));
-    let head = match (judged.errors.len(), number) {
+fn text_lines(judged: &[Judged], style: Style) -> Vec<String> {
+    let errors: usize = judged.iter().map(|it| it.errors.len()).sum();
+    let number: usize = judged.iter().map(|it| it.report.warnings.len()).sum();
+    let is_clean = |it: &&Judged| it.errors.is_empty() && it.report.warnings.is_empty();
+    let dirty = judged.len() - judged.iter().filter(is_clean).count();
+    let place = match judged.len() {
+        1 => String::new(),
+        files => format!(" in {dirty} of {files} files"),
+    };
+    let head = match (errors, number) {
         (0, 0) => return vec!["Check complete, no warnings found.".to_owned()],
-        (0, 1) => "Check complete, 1 warning has been found!".to_owned(),
-        (0, number) => format!("Check complete, {number} warnings have been found!"),
-        (errors, 0) => format!("Check failed: {}.", count(errors, "error")),
+        (0, 1) => format!("Check complete, 1 warning has been found{place}!"),
+        (0, number) => format!("Check complete, {number} warnings have been found{place}!"),
+        (errors, 0) => format!("Check failed: {}{place}.", count(errors, "error")),
         (errors, number) => {
-            format!("Check failed: {}, {}.", count(errors, "error"), count(number, "warning"))
+            let (errors, warnings) = (count(errors, "error"), count(number, "warning"));
+            format!("Check failed: {errors}, {warnings}{place}.")
         }
     };
-    let mut lines = vec![head, String::new()];
-    lines.extend(diagnostics_lines(&judged.source_file, &all, style));
+    let mut lines = vec![head];
+    for judged in judged {
+        let mut all = judged.errors.clone();
+        all.extend(judged.report.warnings.iter().map(Warning::diagnostic));
+        if !all.is_empty() {
+            lines.push(String::new());
+            lines.extend(diagnostics_lines(&judged.source_file, &all, style));
+        }
+    }
+    // What does not parse is not rewritten.
+    let sound = judged.iter().filter(|it| it.errors.is_empty());
+    let fixable = sound.flat_map(|it| &it.report.warnings);
+    let fixable = fixable.filter(|warning| warning.fix.is_some()).count();
+    if fixable > 0 {
+        let text = format!("{fixable} of them can be fixed with `kiln check --fix`.");
+        lines.extend([String::new(), text]);
+    }
     lines
+}
+
+/// A unified diff of a file before and after its fixes.
+pub(crate) fn diff_lines(before: &SourceFile, after: &str, style: Style) -> Vec<String> {
+    let name = before.name();
+    let diff = TextDiff::from_lines(before.text(), after);
+    let unified = diff.unified_diff().context_radius(2).header(name, name).to_string();
+    let paint = |line: &str| {
+        let role = match line.as_bytes().first() {
+            _ if line.starts_with("--- ") || line.starts_with("+++ ") => Role::Strong,
+            Some(b'+') => Role::Help,
+            Some(b'-') => Role::Error,
+            Some(b'@') => Role::Frame,
+            _ => return line.to_owned(),
+        };
+        style.paint(role, line)
+    };
+    unified.lines().map(paint).collect()
+}
+
+/// `Fixed 3 problems in 2 files.`
+pub(crate) fn fixed_lines(verb: &str, problems: usize, files: usize) -> Vec<String> {
+    vec![match problems {
+        0 => "Nothing to fix.".to_owned(),
+        _ => format!("{verb} {} in {}.", count(problems, "problem"), count(files, "file")),
+    }]
 }
 
 /// After a build: ` 2 warnings found`, and each on a line. Nothing if there are none. As with
@@ -48,7 +104,8 @@ pub(crate) fn summary_lines(source: &SourceFile, report: &LintReport) -> Vec<Str
     std::iter::once(String::new()).chain([head]).chain(each).collect()
 }
 
-fn pretty(document: &Value) -> Vec<String> {
+/// A JSON document, indented.
+pub(super) fn pretty(document: &Value) -> Vec<String> {
     vec![format!("{document:#}")]
 }
 
@@ -60,76 +117,45 @@ fn location(source: &SourceFile, span: Span) -> Value {
 }
 
 /// buildx's JSON, with the page of each rule as its `url`.
-pub(crate) fn json_lines(judged: &Judged) -> Vec<String> {
-    let source = &judged.source_file;
-    let warnings = judged.report.warnings.iter().map(|warning| {
+fn json_lines(judged: &[Judged]) -> Vec<String> {
+    let place = |index: usize, span: Span| {
+        let mut location = location(&judged[index].source_file, span);
+        if index > 0 {
+            location["sourceIndex"] = json!(index);
+        }
+        location
+    };
+    let warnings = judged.iter().enumerate().flat_map(|(index, judged)| {
+        judged.report.warnings.iter().map(move |warning| (index, warning))
+    });
+    let warnings = warnings.map(|(index, warning)| {
         json!({
             "ruleName": warning.rule.name,
             "description": warning.rule.description,
             "url": warning.rule.page(),
             "detail": warning.message,
-            "location": location(source, warning.instruction),
+            "location": place(index, warning.instruction),
         })
     });
+    let sources = judged
+        .iter()
+        .map(|judged| json!({ "filename": judged.source_file.name(), "language": "Dockerfile" }));
     let mut document = json!({
         "warnings": warnings.collect::<Vec<_>>(),
-        "sources": [{ "filename": source.name(), "language": "Dockerfile" }],
+        "sources": sources.collect::<Vec<_>>(),
     });
-    if let Some(error) = judged.errors.first() {
+    let errors = judged.iter().enumerate();
+    let mut errors = errors.filter_map(|(index, judged)| Some((index, judged.errors.first()?)));
+    if let Some((index, error)) = errors.next() {
         document["buildError"] = json!({
             "message": error.message,
-            "location": location(source, error.span.unwrap_or_default()),
+            "location": place(index, error.span.unwrap_or_default()),
         });
+    } else if let Some(violated) = judged.iter().find(|it| !it.report.violations().is_empty()) {
+        let rules = violated.report.violations().join(", ");
+        document["buildError"] = json!({ "message": format!("lint violation found for rules: {rules}"), "location": {} });
     }
     pretty(&document)
-}
-
-/// SARIF 2.1.0: columns count characters from 1, ends are exclusive.
-pub(crate) fn sarif_lines(judged: &Judged) -> Vec<String> {
-    let rules = RULES.iter().map(|rule| {
-        json!({
-            "id": rule.name,
-            "shortDescription": { "text": rule.description },
-            "help": { "text": format!("{} ({})", rule.fix, rule.page()) },
-        })
-    });
-    let errors = judged.errors.iter().map(|error| sarif_result(judged, error, "error"));
-    let warnings = judged.report.warnings.iter().map(Warning::diagnostic);
-    let warnings = warnings.map(|warning| sarif_result(judged, &warning, "warning"));
-    let results: Vec<Value> = errors.chain(warnings).collect();
-    pretty(&json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "kiln",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules.collect::<Vec<_>>(),
-            }},
-            "columnKind": "unicodeCodePoints",
-            "results": results,
-        }],
-    }))
-}
-
-fn sarif_result(judged: &Judged, diagnostic: &Diagnostic, level: &str) -> Value {
-    let source = &judged.source_file;
-    let span = diagnostic.span.unwrap_or_default();
-    let (start, end) = (source.position(span.start), source.position(span.end));
-    json!({
-        "ruleId": diagnostic.code,
-        "level": level,
-        "message": { "text": diagnostic.message },
-        "locations": [{ "physicalLocation": {
-            "artifactLocation": { "uri": source.name() },
-            "region": {
-                "startLine": start.line,
-                "startColumn": start.column,
-                "endLine": end.line,
-                "endColumn": end.column,
-            },
-        }}],
-    })
 }
 
 /// `--call=targets`

@@ -6,6 +6,7 @@ pub(crate) mod diagnostic;
 pub(crate) mod format;
 pub(crate) mod lint;
 pub(crate) mod progress;
+mod sarif;
 pub(crate) mod style;
 pub(crate) mod summary;
 pub(crate) mod table;

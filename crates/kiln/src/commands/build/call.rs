@@ -84,11 +84,12 @@ impl Build {
         let judging = Judging::of_build(&request);
         match call.method {
             Method::Check => {
-                let judged = judging.judge(config)?;
-                render::print_lines(&judged.lines(call.format, render::stdout_style(config)));
+                let judged = [judging.judge_fully(config)?];
+                let style = render::stdout_style(config);
+                render::print_lines(&render::lint::report_lines(&judged, call.format, style));
                 // As with buildx; kiln's own rules are shown, and do not fail a check that
                 // passes there.
-                judged.outcome(LintReport::buildkit_count)
+                Judged::outcome(&judged, LintReport::buildkit_count)
             }
             Method::Outline => {
                 let (file, errors) = parse(&request.dockerfile);
@@ -123,7 +124,7 @@ pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Resu
     if !asks && !request.plan.build_args.contains_key("BUILDKIT_DOCKERFILE_CHECK") {
         return Ok(());
     }
-    let judged = match Judging::of_build(request).judge(config) {
+    let judged = match Judging::of_what_is_built(request).judge(config) {
         Ok(judged) => judged,
         // Of a target that is not there the build itself knows more to say.
         Err(Failure::Invalid { diagnostics, .. }) if diagnostics[0].code == "unknown-target" => {
@@ -135,7 +136,9 @@ pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Resu
     if !judged.errors.is_empty() || violations.is_empty() {
         return Ok(());
     }
-    let mut lines = judged.lines(ReportFormat::Text, render::stderr_style(config));
+    let style = render::stderr_style(config);
+    let judged = [judged];
+    let mut lines = render::lint::report_lines(&judged, ReportFormat::Text, style);
     lines.push(String::new());
     render::note_lines(&lines);
     let rules = violations.join(", ");
@@ -147,6 +150,6 @@ pub(super) fn warnings_of_build(
     request: &BuildRequest,
     config: &Config,
 ) -> Result<Vec<String>, Failure> {
-    let judged = Judging::of_build(request).judge(config)?;
+    let judged = Judging::of_what_is_built(request).judge(config)?;
     Ok(render::lint::summary_lines(&judged.source_file, &judged.report))
 }

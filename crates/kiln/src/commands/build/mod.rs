@@ -4,7 +4,7 @@ mod call;
 mod csv;
 pub(crate) mod dockerfile;
 mod metadata;
-mod options;
+pub(crate) mod options;
 mod request;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -28,6 +28,7 @@ use call::{Call, CallOption};
 use options::{
     Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
 };
+pub(crate) use request::{context_kind, named_contexts};
 
 /// Build images from a Dockerfile
 ///

@@ -7,7 +7,7 @@ use kiln_core::oci::Platform;
 use kiln_core::plan::{ContextKind, Entitlement, Network, PlanRequest, normalize_context_name};
 use kiln_engine::{BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource};
 
-use super::options::{Assignment, SecretOption, SecretPlace};
+use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
 use super::{Build, dockerfile, is_stdout};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -22,13 +22,32 @@ const CA_BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Where named contexts are, by normalised name; directories have to be there.
+pub(crate) fn named_contexts(
+    options: &[ContextOption],
+) -> Result<BTreeMap<String, NamedContext>, Failure> {
+    let mut contexts = BTreeMap::new();
+    for option in options {
+        let what = format!("the build context `{}`", option.name);
+        let place = match option.place.clone() {
+            NamedContext::Directory(path) => NamedContext::Directory(directory(&what, &path)?),
+            NamedContext::Layout { path, reference } => {
+                NamedContext::Layout { path: directory(&what, &path)?, reference }
+            }
+            image @ NamedContext::Image(_) => image,
+        };
+        contexts.insert(normalize_context_name(&option.name), place);
+    }
+    Ok(contexts)
+}
+
 impl Build {
     /// The request, and warnings about what the options say.
     pub(super) fn request(&self, config: &Config) -> Result<(BuildRequest, Vec<String>), Failure> {
         let context = self.context_directory()?;
         self.check_combinations()?;
         let loaded = dockerfile::load(self.file.as_deref(), &context)?;
-        let named_contexts = self.named_contexts()?;
+        let named_contexts = named_contexts(&self.build_contexts)?;
         let (secrets, warnings) = self.secrets(config)?;
         let kinds = named_contexts.iter();
         let kinds = kinds.map(|(name, place)| (name.clone(), context_kind(place)));
@@ -158,22 +177,6 @@ impl Build {
         Ok(())
     }
 
-    fn named_contexts(&self) -> Result<BTreeMap<String, NamedContext>, Failure> {
-        let mut contexts = BTreeMap::new();
-        for option in &self.build_contexts {
-            let what = format!("the build context `{}`", option.name);
-            let place = match option.place.clone() {
-                NamedContext::Directory(path) => NamedContext::Directory(directory(&what, &path)?),
-                NamedContext::Layout { path, reference } => {
-                    NamedContext::Layout { path: directory(&what, &path)?, reference }
-                }
-                image @ NamedContext::Image(_) => image,
-            };
-            contexts.insert(normalize_context_name(&option.name), place);
-        }
-        Ok(contexts)
-    }
-
     /// The secrets, and warnings about those whose variable is not set: a step that requires one
     /// says so itself.
     fn secrets(
@@ -273,7 +276,8 @@ fn check_destination(output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn context_kind(place: &NamedContext) -> ContextKind {
+/// What a plan has to know of a context.
+pub(crate) fn context_kind(place: &NamedContext) -> ContextKind {
     match place {
         NamedContext::Directory(_) => ContextKind::Directory,
         NamedContext::Layout { .. } => ContextKind::Layout,
