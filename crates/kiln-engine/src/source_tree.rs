@@ -94,8 +94,11 @@ impl SourceTree {
         match self {
             Self::Context(context) => context.node(path),
             Self::Snapshot { tree, layers } => {
-                let (entry, position) = tree.lookup(path)?;
-                Some(snapshot_node(tree, layers, entry, position))
+                match tree.lookup(path) {
+                    Some((entry, position)) => Some(snapshot_node(tree, layers, entry, position)),
+                    // Nothing, which `FROM scratch` begins with, has a root all the same.
+                    None => path.is_empty().then(empty_root),
+                }
             }
         }
     }
@@ -104,6 +107,7 @@ impl SourceTree {
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
         match self {
             Self::Context(context) => context.resolve(path, last),
+            Self::Snapshot { .. } if path.iter().all(|byte| *byte == b'/') => Ok(Vec::new()),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
                 ResolveError::Loop { .. } => Unresolved::Loop,
@@ -170,6 +174,20 @@ impl SourceTree {
             Self::Context(context) => context.hash(nodes),
             Self::Snapshot { .. } => Ok(()),
         }
+    }
+}
+
+fn empty_root() -> Node {
+    Node {
+        path: Vec::new(),
+        kind: NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp::default(),
+        capability: None,
+        origin: PathBuf::new(),
+        link_group: None,
     }
 }
 
