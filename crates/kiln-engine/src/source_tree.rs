@@ -242,20 +242,6 @@ impl SourceTree {
     }
 }
 
-fn empty_root() -> Node {
-    Node {
-        path: Vec::new(),
-        kind: NodeKind::Directory,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::default(),
-        capability: None,
-        origin: PathBuf::new(),
-        link_group: None,
-    }
-}
-
 fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize) -> Node {
     let file = tree.file(entry, position);
     let kind = match &file.kind {
