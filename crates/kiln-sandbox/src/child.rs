@@ -18,7 +18,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind,
     move_mount, open_tree, unmount,
 };
-use rustix::process::Signal;
+use rustix::process::{Rlimit, Signal};
 use rustix::thread::{CapabilitySet as ThreadCapabilities, CapabilitySets, Gid, Uid};
 
 use crate::seccomp::Instruction;
@@ -150,12 +150,16 @@ impl Child<'_> {
             SetupOp::ChangeDirectory(path) => {
                 rustix::process::fchdir(resolve(path, OFlags::DIRECTORY)?)?;
             }
+            SetupOp::Limit(limit) => {
+                let value = Rlimit { current: limit.soft, maximum: limit.hard };
+                rustix::process::setrlimit(limit.resource.number, value)?;
+            }
             SetupOp::LimitCapabilities(set) => {
                 limit_capabilities(|capability| set.contains(capability))?;
             }
             SetupOp::InstallFilter => sys::install_filter(self.filter).map_err(errno)?,
-            SetupOp::SetGroups(groups) => {
-                if self.groups_settable || !groups.is_empty() {
+            SetupOp::SetGroups { groups, primary } => {
+                if self.groups_settable || groups.iter().any(|group| group != primary) {
                     sys::set_groups(groups).map_err(errno)?;
                 }
             }

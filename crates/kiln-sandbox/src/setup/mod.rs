@@ -18,7 +18,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::capability::CapabilitySet;
 use crate::error::Error;
-use crate::spec::Spec;
+use crate::spec::{ResourceLimit, Spec};
 use crate::sys::StringArray;
 
 pub(crate) use plan::{Plan, Source, inside, names, plan};
@@ -105,12 +105,14 @@ pub enum SetupOp {
     MakeReadOnly(CString),
     /// The working directory.
     ChangeDirectory(CString),
+    /// A limit of the kernel's.
+    Limit(ResourceLimit),
     /// The bounding set.
     LimitCapabilities(CapabilitySet),
     /// The system call filter.
     InstallFilter,
-    /// Supplementary groups; left alone where the user namespace forbids setting any and there are none.
-    SetGroups(Vec<u32>),
+    /// Supplementary groups; left alone where the user namespace forbids setting any and there are none but the primary one.
+    SetGroups { groups: Vec<u32>, primary: u32 },
     /// User and primary group, all four of each.
     SetUser { uid: u32, gid: u32 },
     /// The permitted and effective set.
@@ -199,9 +201,15 @@ impl fmt::Display for SetupOp {
             Self::MaskFile(path) | Self::MaskDirectory(path) => write!(out, "mask {}", text(path)),
             Self::MakeReadOnly(path) => write!(out, "make {} read-only", text(path)),
             Self::ChangeDirectory(path) => write!(out, "change to directory {}", text(path)),
+            Self::Limit(ResourceLimit { resource, soft, hard }) => {
+                let value = |value: &Option<u64>| {
+                    value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
+                };
+                write!(out, "limit {} to {}:{}", resource.name, value(soft), value(hard))
+            }
             Self::LimitCapabilities(set) => write!(out, "limit capabilities to {set}"),
             Self::InstallFilter => write!(out, "install the system call filter"),
-            Self::SetGroups(groups) => write!(out, "set supplementary groups {groups:?}"),
+            Self::SetGroups { groups, .. } => write!(out, "set supplementary groups {groups:?}"),
             Self::SetUser { uid, gid } => write!(out, "set user {uid}:{gid}"),
             Self::SetCapabilities(set) => write!(out, "set capabilities {set}"),
             Self::Execute(program) => {

@@ -289,13 +289,17 @@ impl<'a> Builder<'a> {
 
     fn mount(&mut self, index: usize, mount: &Mount) -> Result<(), Error> {
         match &mount.kind {
-            MountKind::Tmpfs { size_bytes, mode } => {
+            MountKind::Tmpfs { size_bytes, mode, access } => {
                 let at = self.make_mount_point(&mount.destination, MountPointKind::Directory)?;
                 let mut options = vec![("mode", format!("{mode:o}"))];
                 options.extend(size_bytes.map(|size| ("size", size.to_string())));
                 let options: Vec<_> =
                     options.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                let filesystem = filesystem("tmpfs", &options, NOSUID | NODEV);
+                let mut attributes = NOSUID | NODEV;
+                if *access == Access::ReadOnly {
+                    attributes |= RDONLY;
+                }
+                let filesystem = filesystem("tmpfs", &options, attributes);
                 self.ops.push(SetupOp::Mount { filesystem, at });
             }
             MountKind::Bind { .. } | MountKind::Overlay { .. } => {
@@ -324,12 +328,14 @@ impl<'a> Builder<'a> {
         let cwd = c_string(&process.cwd, "the working directory")?;
         self.ops.push(SetupOp::ChangeDirectory(cwd));
         self.ops.push(SetupOp::Umask(0o022));
+        self.ops.extend(process.limits.iter().map(|limit| SetupOp::Limit(*limit)));
         let confined = self.spec.privileges == Privileges::Default;
         if confined {
             self.ops.push(SetupOp::LimitCapabilities(capability::DEFAULT));
             self.ops.push(SetupOp::InstallFilter);
         }
-        self.ops.push(SetupOp::SetGroups(process.groups.clone()));
+        let groups = process.groups.clone();
+        self.ops.push(SetupOp::SetGroups { groups, primary: process.gid });
         self.ops.push(SetupOp::SetUser { uid: process.uid, gid: process.gid });
         if confined {
             let set = if process.uid == 0 { capability::DEFAULT } else { CapabilitySet(0) };

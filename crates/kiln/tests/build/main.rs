@@ -21,4 +21,5 @@ mod outputs;
 mod parallel;
 mod registry;
 mod rootless;
+mod run_options;
 mod secrets;
