@@ -91,13 +91,11 @@ impl Accounts {
         let gid = match (group, group_number) {
             ("", _) => known.map_or(0, |known| known.gid),
             (_, Some(gid)) => gid,
-            (name, None) => match self.group(name) {
-                Some(known) => known.gid,
-                None => {
-                    let what = "no matching entries in group file";
-                    return Err(format!("unable to find group {group}: {what}"));
-                }
-            },
+            (name, None) => {
+                let what = "no matching entries in group file";
+                let unknown = || format!("unable to find group {group}: {what}");
+                self.group(name).ok_or_else(unknown)?.gid
+            }
         };
         // The primary group is always one of them (BuildKit).
         let mut groups = vec![gid];

@@ -17,9 +17,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::solve::lock;
 
-/// SSH_AGENT_FAILURE
+/// `SSH_AGENT_FAILURE`
 const FAILURE: u8 = 5;
-/// SSH_AGENTC_REQUEST_IDENTITIES and SSH_AGENTC_SIGN_REQUEST
+/// `SSH_AGENTC_REQUEST_IDENTITIES` and `SSH_AGENTC_SIGN_REQUEST`
 const ALLOWED: [u8; 2] = [11, 13];
 /// What OpenSSH takes for a message that is too long.
 const LONGEST_BYTES: usize = 256 * 1024;
@@ -130,8 +130,6 @@ fn write_message(to: &mut impl Write, message: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     /// An agent that answers every question with itself, and says of each client how many

@@ -111,8 +111,6 @@ impl Drop for KeyAgent {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use std::os::unix::net::UnixStream;
 
     use super::*;

@@ -107,6 +107,8 @@ pub enum SetupOp {
     ChangeDirectory(CString),
     /// A limit of the kernel's.
     Limit(ResourceLimit),
+    /// A user namespace with the same ids, in which an emulator is registered.
+    EnterUserNamespace { namespace: Handle },
     /// The bounding set.
     LimitCapabilities(CapabilitySet),
     /// The system call filter.
@@ -207,6 +209,7 @@ impl fmt::Display for SetupOp {
                 };
                 write!(out, "limit {} to {}:{}", resource.name, value(soft), value(hard))
             }
+            Self::EnterUserNamespace { namespace } => write!(out, "enter {}", namespace.label),
             Self::LimitCapabilities(set) => write!(out, "limit capabilities to {set}"),
             Self::InstallFilter => write!(out, "install the system call filter"),
             Self::SetGroups { groups, .. } => write!(out, "set supplementary groups {groups:?}"),

@@ -232,17 +232,16 @@ impl Build {
     fn ssh_sources(&self, config: &Config) -> Result<BTreeMap<String, SshSource>, Failure> {
         let mut sources = BTreeMap::new();
         for SshOption { id, paths } in &self.ssh {
-            let source = match paths.as_slice() {
-                [] => match config.variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty()) {
-                    Some(socket) => ssh_source(id, &[PathBuf::from(socket)])?,
-                    None => {
-                        let message =
-                            format!("`--ssh {id}`: no agent runs here, SSH_AUTH_SOCK is not set");
-                        let help = format!("start one with ssh-agent, or use `--ssh {id}=KEY`");
-                        return Err(Failure::input("ssh", message).with_help(help));
-                    }
-                },
-                paths => ssh_source(id, paths)?,
+            let own = config.variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
+            let source = match (paths.as_slice(), own) {
+                ([], Some(socket)) => ssh_source(id, &[PathBuf::from(socket)])?,
+                ([], None) => {
+                    let message =
+                        format!("`--ssh {id}`: no agent runs here, SSH_AUTH_SOCK is not set");
+                    let help = format!("start one with ssh-agent, or use `--ssh {id}=KEY`");
+                    return Err(Failure::input("ssh", message).with_help(help));
+                }
+                (paths, _) => ssh_source(id, paths)?,
             };
             if sources.insert(id.clone(), source).is_some() {
                 return Err(Failure::usage(format!("duplicate agent ID \"{id}\"")));
