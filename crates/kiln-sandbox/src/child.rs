@@ -139,6 +139,12 @@ impl Child<'_> {
                 let kind = FileType::CharacterDevice;
                 rustix::fs::mknodat(CWD, path.as_c_str(), kind, mode, device)?;
             }
+            SetupOp::MakeBlockDevice { path, major, minor } => {
+                let mode = Mode::from_raw_mode(0o666);
+                let device: Dev = rustix::fs::makedev(*major, *minor);
+                let kind = FileType::BlockDevice;
+                rustix::fs::mknodat(CWD, path.as_c_str(), kind, mode, device)?;
+            }
             SetupOp::Link { path, target } => {
                 rustix::fs::symlinkat(target.as_c_str(), CWD, path.as_c_str())?;
             }
@@ -172,6 +178,8 @@ impl Child<'_> {
                 rustix::thread::set_thread_res_gid(gid, gid, gid)?;
                 rustix::thread::set_thread_res_uid(uid, uid, uid)?;
             }
+            SetupOp::KeepCapabilities => rustix::thread::set_keep_capabilities(true)?,
+            SetupOp::RaiseCapabilities => raise_capabilities()?,
             SetupOp::SetCapabilities(set) => {
                 let set = ThreadCapabilities::from_bits_retain(set.0);
                 let inheritable = ThreadCapabilities::empty();
@@ -426,6 +434,17 @@ fn make_read_only(path: &CStr) -> Result<(), Errno> {
     let attributes = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     sys::set_mount_attributes(mount.as_fd(), attributes, Depth::Recursive).map_err(errno)?;
     attach(mount.as_fd(), path)
+}
+
+fn raise_capabilities() -> Result<(), Errno> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    sets.inheritable = sets.permitted;
+    rustix::thread::set_capabilities(None, sets)?;
+    for capability in sets.permitted.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
 }
 
 fn limit_capabilities(kept: impl Fn(u32) -> bool) -> Result<(), Errno> {

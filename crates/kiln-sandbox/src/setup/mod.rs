@@ -95,6 +95,8 @@ pub enum SetupOp {
     Mount { filesystem: Filesystem, at: CString },
     /// A character device.
     MakeDevice { path: CString, major: u32, minor: u32 },
+    /// A block device.
+    MakeBlockDevice { path: CString, major: u32, minor: u32 },
     /// A symlink.
     Link { path: CString, target: CString },
     /// A file reads as empty, where it exists.
@@ -117,6 +119,10 @@ pub enum SetupOp {
     SetGroups { groups: Vec<u32>, primary: u32 },
     /// User and primary group, all four of each.
     SetUser { uid: u32, gid: u32 },
+    /// A change of the user takes no capabilities away.
+    KeepCapabilities,
+    /// All that are permitted become effective and stay so in programs that are started.
+    RaiseCapabilities,
     /// The permitted and effective set.
     SetCapabilities(CapabilitySet),
     /// The first candidate that can be executed.
@@ -199,6 +205,9 @@ impl fmt::Display for SetupOp {
             Self::MakeDevice { path, major, minor } => {
                 write!(out, "make device {} ({major}:{minor})", text(path))
             }
+            Self::MakeBlockDevice { path, major, minor } => {
+                write!(out, "make block device {} ({major}:{minor})", text(path))
+            }
             Self::Link { path, target } => write!(out, "link {} to {}", text(path), text(target)),
             Self::MaskFile(path) | Self::MaskDirectory(path) => write!(out, "mask {}", text(path)),
             Self::MakeReadOnly(path) => write!(out, "make {} read-only", text(path)),
@@ -214,6 +223,8 @@ impl fmt::Display for SetupOp {
             Self::InstallFilter => write!(out, "install the system call filter"),
             Self::SetGroups { groups, .. } => write!(out, "set supplementary groups {groups:?}"),
             Self::SetUser { uid, gid } => write!(out, "set user {uid}:{gid}"),
+            Self::KeepCapabilities => write!(out, "keep capabilities"),
+            Self::RaiseCapabilities => write!(out, "raise capabilities"),
             Self::SetCapabilities(set) => write!(out, "set capabilities {set}"),
             Self::Execute(program) => {
                 let args: Vec<_> = program.args.strings().iter().map(text).collect();

@@ -66,6 +66,17 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 ];
+/// What a command without confinement gets besides (BuildKit's list).
+const INSECURE_DEVICES: [(&str, u32, u32); 6] = [
+    ("/dev/kmsg", 1, 11),
+    ("/dev/cuse", 10, 203),
+    ("/dev/fuse", 10, 229),
+    ("/dev/kvm", 10, 232),
+    ("/dev/net/tun", 10, 200),
+    ("/dev/loop-control", 10, 237),
+];
+/// And as many loop devices.
+const LOOP_DEVICES: u32 = 8;
 const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -243,6 +254,16 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+        if self.mode == Mode::Root && self.spec.privileges == Privileges::Insecure {
+            self.make_mount_point(Path::new("/dev/net"), MountPointKind::Directory)?;
+            for (path, major, minor) in INSECURE_DEVICES {
+                self.ops.push(SetupOp::MakeDevice { path: constant(path), major, minor });
+            }
+            for minor in 0..LOOP_DEVICES {
+                let path = constant(&format!("/dev/loop{minor}"));
+                self.ops.push(SetupOp::MakeBlockDevice { path, major: 7, minor });
+            }
+        }
         for (path, target) in LINKS {
             self.ops.push(SetupOp::Link { path: constant(path), target: constant(target) });
         }
@@ -351,7 +372,13 @@ impl<'a> Builder<'a> {
         }
         let groups = process.groups.clone();
         self.ops.push(SetupOp::SetGroups { groups, primary: process.gid });
+        if !confined {
+            self.ops.push(SetupOp::KeepCapabilities);
+        }
         self.ops.push(SetupOp::SetUser { uid: process.uid, gid: process.gid });
+        if !confined {
+            self.ops.push(SetupOp::RaiseCapabilities);
+        }
         if confined {
             let set = if process.uid == 0 { capability::DEFAULT } else { CapabilitySet(0) };
             self.ops.push(SetupOp::SetCapabilities(set));

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use crate::fixture::{Project, has_tool, run};
+use crate::fixture::{Project, has_tool, is_root, run};
 
 /// Another option makes another instruction.
 const NEW: &str = "this instruction has not run before";
@@ -95,6 +95,25 @@ fn hosts_limits_and_sizes_are_in_the_key_and_addresses_are_not() {
     assert_eq!(build("10.0.0.2", "100:201", "64m").causes(), [NEW]);
     let failure = project.try_build(&["--ulimit", "files=1"]).expect_code(2);
     assert!(project.show(&failure).contains("invalid ulimit type: files"));
+}
+
+#[test]
+fn without_confinement_there_is_all_that_the_builder_may_do() {
+    if !is_root() {
+        return;
+    }
+    let project = Project::new(
+        "FROM base\nRUN ls -d /dev/fuse /dev/loop0 2>/dev/null | wc -l\n\
+         RUN --security=insecure ls /dev/fuse /dev/net/tun /dev/loop-control /dev/loop0\n\
+         USER alice\n\
+         RUN --security=insecure grep -c 'CapEff:\t0000000000000000' /proc/self/status; \
+         test \"$(grep CapEff /proc/self/status | tail -c 17)\" = \
+         \"$(grep CapAmb /proc/self/status | tail -c 17)\" && echo same\n",
+    );
+    let failure = project.failure(&[]);
+    assert!(failure.contains("security.insecure is not allowed"), "{failure}");
+    let expected = "0\n/dev/fuse\n/dev/loop-control\n/dev/loop0\n/dev/net/tun\n0\nsame\n";
+    assert_eq!(project.build(&["--allow=security.insecure"]).output(), expected);
 }
 
 #[test]
