@@ -6,12 +6,16 @@
 //! With `userxattr` the kernel takes `redirect_dir=nofollow` only, which is stricter than `off`. Writable overlays are
 //! `volatile`: an upper directory is harvested once, by a caller that has its own rule of durability; nothing is synced.
 //!
+//! A layer can stand in a chain twice (two steps that made the same files), which the kernel refuses. The lower one of the two
+//! is left out: whatever it holds, the upper one holds too, and hides it.
+//!
 //! Layers are passed one by one (`lowerdir+`, since Linux 6.7), so there is no limit of a page for all of their paths. Older
 //! kernels get mount(2) instead, with descriptors for paths (about 200 layers fit): in a mount namespace of a thread's own,
 //! where nobody sees it, and from which the mount is then taken out. The format on disk is the same.
 //!
 //! Follows: the kernel's Documentation/filesystems/overlayfs.rst, fsopen(2), fsconfig(2), fsmount(2).
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::io;
@@ -54,11 +58,12 @@ pub fn mount_detached(
     lowers: &[PathBuf],
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
-    match (lowers, upper_work) {
+    let lowers = distinct(lowers);
+    match (lowers.as_slice(), upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => open_directory(only),
         ([], Some((upper, _))) => open_directory(upper),
-        _ => join(lowers, upper_work),
+        _ => join(&lowers, upper_work),
     }
 }
 
@@ -67,12 +72,19 @@ pub(crate) fn mount_attachable(
     lowers: &[PathBuf],
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
-    match (lowers, upper_work) {
+    let lowers = distinct(lowers);
+    match (lowers.as_slice(), upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => copy_mount(only),
         ([], Some((upper, _))) => copy_mount(upper),
-        _ => join(lowers, upper_work),
+        _ => join(&lowers, upper_work),
     }
+}
+
+/// Every layer once, where it is highest.
+fn distinct(lowers: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    lowers.iter().filter(|lower| seen.insert(lower.as_path())).cloned().collect()
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
@@ -244,7 +256,8 @@ mod tests {
     #[test]
     fn limits_are_checked_before_the_kernel_is_asked() {
         assert!(matches!(mount_detached(&[], None), Err(Error::NoLayers)));
-        let many = vec![PathBuf::from("/nonexistent"); MAX_LOWERS + 1];
+        let many: Vec<_> =
+            (0..=MAX_LOWERS).map(|number| format!("/nonexistent/{number}").into()).collect();
         assert!(matches!(mount_detached(&many, None), Err(Error::TooManyLayers { layers: 501 })));
     }
 

@@ -7,6 +7,7 @@ use super::scope::Environment;
 use super::stage::{StageState, clean_destination, clean_path};
 use super::{CopyFrom, CopyOp, FileOp, Input, Link, ModeChange, Op, Parents, SourceOp, Unpack};
 use crate::diagnostic::Diagnostic;
+use crate::digest::BlobDigest;
 use crate::dockerfile::{
     Copy, CopySource, Flag, Instruction, InstructionKind, Word, expand_body, parse_bool,
 };
@@ -192,6 +193,9 @@ fn sources(
             return planner.fail(error);
         }
         line.push_str(&format!(" {path}"));
+        if flags.parents == Parents::Keep {
+            keeps_something(planner, word, &path)?;
+        }
         let path = match flags.parents {
             Parents::Drop => clean_path("/", &path),
             // The pivot `/./` divides what is dropped from what is kept.
@@ -230,6 +234,27 @@ fn sources(
     Ok(found)
 }
 
+/// Refuses what BuildKit finds nothing for: `--parents` with nothing left behind the pivot.
+fn keeps_something(planner: &mut Planner<'_>, word: &Word, path: &str) -> Result<(), Stuck> {
+    let (above, kept) = path.split_once("/./").unwrap_or(("/", path));
+    if clean_path("/", kept) != "/" || above.contains(['*', '?', '[']) {
+        return Ok(());
+    }
+    let message =
+        format!("`{}`: not found: --parents keeps no path of `{path}`", clean_path("/", above));
+    let error = Diagnostic::error("copy-failed", word.span, message);
+    planner.fail(error.with_help("end the source with `*`"))
+}
+
+/// What is wrong with a digest, in the ecosystem's words.
+fn digest_fault(text: &str) -> &'static str {
+    match text.split_once(':') {
+        Some(("sha256", hex)) if hex.len() != 64 => "invalid checksum digest length",
+        None | Some(("sha256" | "", _) | (_, "")) => "invalid checksum digest format",
+        Some(_) => "unsupported digest algorithm",
+    }
+}
+
 /// The step that downloads a URL, and the name of its file.
 fn download(
     planner: &mut Planner<'_>,
@@ -237,14 +262,14 @@ fn download(
     url: &str,
     flags: &Flags,
 ) -> Result<(Input, String), Stuck> {
-    let checksum = match flags.checksum.as_deref().map(str::parse) {
+    let checksum = match flags.checksum.as_deref().map(str::parse::<BlobDigest>) {
         None => None,
         Some(Ok(digest)) => Some(digest),
         Some(Err(error)) => {
             return planner.fail(Diagnostic::error(
                 "invalid-checksum",
                 word.span,
-                format!("invalid checksum: {error}"),
+                format!("invalid checksum: {error}: {}", digest_fault(&error.text)),
             ));
         }
     };
