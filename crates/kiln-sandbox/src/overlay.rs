@@ -6,15 +6,13 @@
 //! With `userxattr` the kernel takes `redirect_dir=nofollow` only, which is stricter than `off`. Writable overlays are
 //! `volatile`: an upper directory is harvested once, by a caller that has its own rule of durability; nothing is synced.
 //!
-//! A layer can stand in a chain twice (two steps that made the same files), which the kernel refuses. The lower one of the two
-//! is left out: whatever it holds, the upper one holds too, and hides it.
-//!
 //! Layers are passed one by one (`lowerdir+`, since Linux 6.7), so there is no limit of a page for all of their paths. Older
 //! kernels get mount(2) instead, with descriptors for paths (about 200 layers fit): in a mount namespace of a thread's own,
 //! where nobody sees it, and from which the mount is then taken out. The format on disk is the same.
 //!
 //! Follows: the kernel's Documentation/filesystems/overlayfs.rst, fsopen(2), fsconfig(2), fsmount(2).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -48,6 +46,7 @@ const MAX_OPTION_BYTES: usize = 255;
 /// Joins `lowers` (**top-most first**), with an upper and a work directory on top when it shall be writable, into a
 /// detached mount. Returns a descriptor of its root directory, for `*at` system calls; the mount lives as long as it.
 ///
+/// A layer that comes twice counts where it is higher: it hides itself below, and the kernel takes no directory twice.
 /// A single layer without an upper directory needs no overlay: the descriptor is one of the layer itself (`O_PATH`).
 /// An upper directory without layers is returned as it is, too.
 ///
@@ -59,7 +58,7 @@ pub fn mount_detached(
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
     let lowers = distinct(lowers);
-    match (lowers.as_slice(), upper_work) {
+    match (&*lowers, upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => open_directory(only),
         ([], Some((upper, _))) => open_directory(upper),
@@ -73,7 +72,7 @@ pub(crate) fn mount_attachable(
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
     let lowers = distinct(lowers);
-    match (lowers.as_slice(), upper_work) {
+    match (&*lowers, upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => copy_mount(only),
         ([], Some((upper, _))) => copy_mount(upper),
@@ -81,10 +80,14 @@ pub(crate) fn mount_attachable(
     }
 }
 
-/// Every layer once, where it is highest.
-fn distinct(lowers: &[PathBuf]) -> Vec<PathBuf> {
-    let mut seen = HashSet::new();
-    lowers.iter().filter(|lower| seen.insert(lower.as_path())).cloned().collect()
+/// Each layer once, where it comes first.
+fn distinct(lowers: &[PathBuf]) -> Cow<'_, [PathBuf]> {
+    let mut seen = HashSet::with_capacity(lowers.len());
+    if lowers.iter().all(|lower| seen.insert(lower)) {
+        return Cow::Borrowed(lowers);
+    }
+    seen.clear();
+    lowers.iter().filter(|lower| seen.insert(*lower)).cloned().collect()
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
@@ -256,8 +259,9 @@ mod tests {
     #[test]
     fn limits_are_checked_before_the_kernel_is_asked() {
         assert!(matches!(mount_detached(&[], None), Err(Error::NoLayers)));
-        let many: Vec<_> =
-            (0..=MAX_LOWERS).map(|number| format!("/nonexistent/{number}").into()).collect();
+        let many: Vec<_> = (0..=MAX_LOWERS)
+            .map(|number| PathBuf::from(format!("/nonexistent/{number}")))
+            .collect();
         assert!(matches!(mount_detached(&many, None), Err(Error::TooManyLayers { layers: 501 })));
     }
 

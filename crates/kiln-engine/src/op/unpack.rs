@@ -79,8 +79,8 @@ pub(crate) fn extract(
     let mut next = Some(first);
     while let Some(member) = next {
         let name = clean(&member.path);
-        if name.is_empty() {
-            // The archive's own root, of whatever kind: the destination keeps what it is.
+        if name.is_empty() && member.kind == MemberKind::Directory {
+            // The archive's own root: the destination keeps what it is.
             next = archive.next_member().map_err(broken)?;
             continue;
         }
