@@ -286,6 +286,10 @@ impl<'a> Builder<'a> {
             ),
             ("/dev/mqueue", filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)),
         ] {
+            // A mount of the command's own takes its place.
+            if self.spec.mounts.iter().any(|mount| mount.destination == Path::new(path)) {
+                continue;
+            }
             let at = self.make_mount_point(Path::new(path), MountPointKind::Directory)?;
             self.ops.push(SetupOp::Mount { filesystem, at });
         }
