@@ -93,12 +93,13 @@ impl SourceTree {
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
             Self::Context(context) => context.node(path),
+            // The empty file system has a root too.
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => {
+                Some(empty_root())
+            }
             Self::Snapshot { tree, layers } => {
-                match tree.lookup(path) {
-                    Some((entry, position)) => Some(snapshot_node(tree, layers, entry, position)),
-                    // Nothing, which `FROM scratch` begins with, has a root all the same.
-                    None => path.is_empty().then(empty_root),
-                }
+                let (entry, position) = tree.lookup(path)?;
+                Some(snapshot_node(tree, layers, entry, position))
             }
         }
     }
@@ -107,7 +108,7 @@ impl SourceTree {
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
         match self {
             Self::Context(context) => context.resolve(path, last),
-            Self::Snapshot { .. } if path.iter().all(|byte| *byte == b'/') => Ok(Vec::new()),
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => Ok(Vec::new()),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
                 ResolveError::Loop { .. } => Unresolved::Loop,
@@ -184,7 +185,7 @@ fn empty_root() -> Node {
         mode: 0o755,
         uid: 0,
         gid: 0,
-        mtime: Timestamp::default(),
+        mtime: Timestamp { seconds: 0, nanoseconds: 0 },
         capability: None,
         origin: PathBuf::new(),
         link_group: None,
