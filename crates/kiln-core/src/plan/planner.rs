@@ -37,6 +37,10 @@ pub(super) struct Planner<'a> {
     pub(super) needs: BTreeSet<ImageNeed>,
     /// Nothing else is named anywhere in the file: progress need not say which stage it is about.
     pub(super) is_only_stage: bool,
+    /// Steps of stages without cache.
+    refreshed: BTreeSet<StepId>,
+    /// Whether the stage at hand is one.
+    is_refreshed: bool,
     stages: BTreeMap<usize, Result<Rc<StageState>, Stuck>>,
     declared_args: BTreeSet<String>,
 }
@@ -49,6 +53,7 @@ pub(super) fn plan(
 ) -> Result<Planning, Vec<Diagnostic>> {
     super::frontend::check(dockerfile, request).map_err(|error| vec![error])?;
     let mut steps = BTreeMap::new();
+    let mut refreshed = BTreeSet::new();
     let mut needs = BTreeSet::new();
     let mut targets = Vec::new();
     let mut declared = BTreeSet::new();
@@ -65,6 +70,7 @@ pub(super) fn plan(
             warnings.extend(found);
             needs.extend(planner.needs);
             steps.extend(planner.steps);
+            refreshed.extend(planner.refreshed);
             declared.extend(planner.declared_args);
             targets.extend(result);
         }
@@ -82,7 +88,7 @@ pub(super) fn plan(
         });
     }
     warnings.dedup();
-    Ok(Planning::Ready(Plan { steps, targets, warnings }))
+    Ok(Planning::Ready(Plan { steps, refreshed, targets, warnings }))
 }
 
 /// The stages that are targets, each with the name that `TARGETSTAGE` has.
@@ -162,6 +168,8 @@ impl<'a> Planner<'a> {
             platform,
             needs: BTreeSet::new(),
             is_only_stage: false,
+            refreshed: BTreeSet::new(),
+            is_refreshed: false,
             stages: BTreeMap::new(),
             declared_args: BTreeSet::new(),
         }
@@ -299,8 +307,12 @@ impl<'a> Planner<'a> {
         };
         let mut state = self.base(named, platform, span, Some(index))?;
         state.created = self.created();
-        self.run_stage(stage, index, &mut state)?;
-        Ok(state)
+        let named = stage_name(dockerfile, index);
+        let own = named.is_some_and(|name| self.request.no_cache_stages.contains(&name));
+        let outer = std::mem::replace(&mut self.is_refreshed, own);
+        let result = self.run_stage(stage, index, &mut state);
+        self.is_refreshed = outer;
+        result.map(|()| state)
     }
 
     /// Triggers of the base first, then the stage's own instructions.
@@ -376,6 +388,9 @@ impl<'a> Planner<'a> {
     pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
         let step = Step::new(op, inputs, span, name);
         let id = step.id;
+        if self.is_refreshed {
+            self.refreshed.insert(id);
+        }
         self.steps.entry(id).or_insert(step);
         Input::Step(id)
     }

@@ -106,7 +106,7 @@ impl Solver<'_> {
         let listing = Listing::new(listed.into_entries()).map_err(BuildError::from)?;
         let listing = if independent { listing } else { self.changed_only(listing, inputs)? };
         let content = listing.index().content_id();
-        if let Some(layer) = self.earlier(recipe, (content, content), began)? {
+        if let Some(layer) = self.earlier((step, recipe), (content, content), began)? {
             return Ok(Some(layer));
         }
         inputs.unpack_sources(self)?;

@@ -20,7 +20,7 @@ fn a_command_that_fails() {
     check!(shown, @r#"
     exit 1
     error[run-failed]: `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo $n; done;     echo why >&2; exit 7` did not complete successfully: exit code: 7
-      --> app/Dockerfile:4:1   stage `one`, step 3 of 3
+      --> app/Dockerfile:4:1   step 3 of 3
      4 | RUN for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo $n; done; \
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      5 |     echo why >&2; exit 7
@@ -55,7 +55,7 @@ fn a_command_that_is_killed() {
 fn a_program_that_is_not_there() {
     check!(failure("FROM base\nRUN [\"/no/such\", \"program\"]\n"), @r#"
     exit 1
-    error[run-failed]: `/no/such program`: executable `/no/such` not found in the root file system
+    error[run-failed]: `/no/such program` did not complete successfully: exit code: 1: executable `/no/such` not found in the root file system
       --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN ["/no/such", "program"]
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -71,7 +71,7 @@ fn a_program_that_is_not_there() {
     ");
     check!(failure("FROM scratch\nRUN echo hello\n"), @r"
     exit 1
-    error[run-failed]: `echo hello`: executable `/bin/sh` not found in the root file system
+    error[run-failed]: `echo hello` did not complete successfully: exit code: 1: executable `/bin/sh` not found in the root file system
       --> app/Dockerfile:2:1   step 1 of 1
      2 | RUN echo hello
        | ^^^^^^^^^^^^^^
@@ -91,7 +91,7 @@ fn a_file_that_is_not_there() {
     check!(failure("FROM base\nCOPY --from=base /missing /\n"), @r"
     exit 1
     error[copy-failed]: `/missing`: not found (no such file or directory)
-      --> app/Dockerfile:2:1   step 2 of 2
+      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
      2 | COPY --from=base /missing /
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
     ");
