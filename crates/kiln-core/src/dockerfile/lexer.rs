@@ -8,11 +8,18 @@ use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::substitution::{self, Removal};
+use super::substitution::{self, PatternError, Removal};
 use super::words::{Expansion, Variables, WordError, WordErrorKind};
 
 /// How deep `${a:-${b:-…}}` may nest.
 pub(super) const DEPTH_LIMIT: usize = 64;
+
+/// How many bytes variables may add to one text: `ENV A=$A$A` again and again would fill any
+/// memory. No command can be given more.
+pub(super) const GROWTH_LIMIT: usize = 1 << 20;
+
+/// The same for a text that is only shown.
+const SHOWN_GROWTH_LIMIT: usize = 1 << 16;
 
 /// What the variants of expansion differ in.
 #[derive(Clone, Copy, Default)]
@@ -57,6 +64,7 @@ pub(super) fn process(
         used: BTreeSet::new(),
         unset: BTreeSet::new(),
         depth: 0,
+        room: if mode.keep_unset { SHOWN_GROWTH_LIMIT } else { GROWTH_LIMIT },
         current: String::new(),
     };
     match lexer.until(None) {
@@ -73,6 +81,8 @@ struct Lexer<'a> {
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
     depth: usize,
+    /// How many bytes variables may still add.
+    room: usize,
     /// The word that is being collected. There is one for all depths, as in BuildKit: what stands
     /// before a `${x:-y}` in its word is lost, so `80${X:-80}` splits into `80`.
     current: String,
@@ -150,7 +160,7 @@ impl Lexer<'_> {
         match result {
             Ok((text, _)) => Ok(text),
             // What is missing at the end of the text is first of all this.
-            Err(kind) if self.chars.peek().is_some() || kind == WordErrorKind::Depth => Err(kind),
+            Err(kind) if self.chars.peek().is_some() || kind.is_limit() => Err(kind),
             Err(_) if stop == '/' => Err(WordErrorKind::Slash),
             Err(_) => Err(WordErrorKind::Brace),
         }
@@ -258,6 +268,13 @@ impl Lexer<'_> {
     }
 
     fn dollar(&mut self) -> Result<String, WordErrorKind> {
+        let value = self.reference()?;
+        self.room = self.room.checked_sub(value.len()).ok_or(WordErrorKind::TooLong)?;
+        Ok(value)
+    }
+
+    /// What a `$` and the following stand for.
+    fn reference(&mut self) -> Result<String, WordErrorKind> {
         self.chars.next();
         if self.chars.next_if_eq(&'{').is_some() {
             return self.braced();
@@ -281,7 +298,7 @@ impl Lexer<'_> {
         }
         let name = self.name();
         match self.chars.next() {
-            None => Err(WordErrorKind::Modifier("end of text".to_owned())),
+            None => Err(WordErrorKind::BraceAfterName),
             Some('}') => match self.value(&name) {
                 None if self.mode.keep_unset => Ok(format!("${{{name}}}")),
                 value => Ok(value.unwrap_or_default()),
@@ -340,11 +357,14 @@ impl Lexer<'_> {
         }
         let value = value.unwrap_or_default();
         let result = if all {
-            substitution::replace_all(&value, &pattern, &replacement)
+            substitution::replace_all(&value, &pattern, &replacement, self.room)
         } else {
             substitution::replace_first(&value, &pattern, &replacement)
         };
-        result.map_err(|error| WordErrorKind::Pattern { pattern, error })
+        match result {
+            Err(PatternError::TooLong) => Err(WordErrorKind::TooLong),
+            result => result.map_err(|error| WordErrorKind::Pattern { pattern, error }),
+        }
     }
 
     /// Digits, one special parameter, or a name; empty where none of them stands.

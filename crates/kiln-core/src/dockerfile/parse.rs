@@ -10,6 +10,7 @@ use super::json::{self, NotStrings};
 use super::lines::{Lines, LogicalLine};
 use super::split::Command;
 use super::statement::Statement;
+use super::unreadable;
 use crate::diagnostic::Diagnostic;
 use crate::source::{SourceFile, Span};
 
@@ -17,10 +18,12 @@ use crate::source::{SourceFile, Span};
 pub fn parse(source: &SourceFile) -> (Dockerfile, Vec<Diagnostic>) {
     let mut parser = Parser::default();
     parser.read(source.text());
-    let directives = parser.directives.finish();
+    let directives = parser.directives.finish(source.text());
     let dockerfile =
         Dockerfile { directives, global_args: parser.global_args, stages: parser.stages };
     let mut diagnostics = parser.diagnostics;
+    unreadable::check_lines(source, &mut diagnostics);
+    unreadable::check_encoding(source, &dockerfile, &mut diagnostics);
     if !parser.any_instruction {
         let message = if source.text().is_empty() {
             "the Dockerfile cannot be empty"
@@ -62,7 +65,7 @@ pub fn parse_trigger(text: &str, escape: char) -> Result<Instruction, Diagnostic
             return Err(single());
         }
         let name = read.statement().name();
-        if matches!(name.as_str(), "FROM" | "MAINTAINER" | "ONBUILD") {
+        if matches!(name.trim(), "FROM" | "MAINTAINER" | "ONBUILD") {
             let message = format!("{name} isn't allowed as an ONBUILD trigger");
             return Err(Diagnostic::error("onbuild-trigger", whole, message));
         }
@@ -92,7 +95,7 @@ impl Parser {
                 break;
             }
         }
-        let escape = self.directives.directives().escape;
+        let escape = self.directives.escape();
         while let Some(read) = read_statement(&mut lines, escape, &mut self.diagnostics) {
             self.any_instruction = true;
             self.add(&read);

@@ -15,6 +15,9 @@ pub enum PatternError {
     /// A backslash at the end.
     #[error("invalid escape '\\' at the end")]
     TrailingEscape,
+    /// No mistake in the pattern: its replacements make the value too long.
+    #[error("the result is too long")]
+    TooLong,
 }
 
 /// Which end of the value a pattern is removed from.
@@ -110,11 +113,12 @@ pub(super) fn replace_first(
 
 /// `${value//pattern/replacement}`: every match. An empty match right after another one does not
 /// count; `$0`, `$name` and `$$` in the replacement are references (there are no groups, so a
-/// name stands for nothing).
+/// name stands for nothing). The result may have about `limit` bytes.
 pub(super) fn replace_all(
     value: &str,
     pattern: &str,
     replacement: &str,
+    limit: usize,
 ) -> Result<String, PatternError> {
     let tokens = compile(pattern)?;
     let chars: Vec<char> = value.chars().collect();
@@ -125,6 +129,9 @@ pub(super) fn replace_all(
         result.extend(&chars[copied..start]);
         if end > copied || start == 0 {
             result.push_str(&fill_in(replacement, &chars[start..end]));
+        }
+        if result.len() > limit {
+            return Err(PatternError::TooLong);
         }
         copied = end;
         search = end.max(search + 1);

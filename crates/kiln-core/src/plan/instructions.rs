@@ -186,6 +186,8 @@ fn label(
 fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> Result<(), Stuck> {
     let escape = planner.dockerfile.directives.escape;
     let mut ports = Vec::new();
+    let mut words: Vec<&Word> = words.iter().collect();
+    words.sort_by(|a, b| a.text.cmp(&b.text));
     for word in words {
         let expanded = match expand_words(&word.text, escape, &|name| state.env.value(name)) {
             Ok(expanded) => expanded.words,
@@ -194,6 +196,8 @@ fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> 
                 return planner.fail(error);
             }
         };
+        planner.count_expanded(expanded.iter().map(String::len).sum(), word.span)?;
+        warn_of_lost_text(planner, state, word, &expanded)?;
         for text in expanded {
             match parse_ports(&text) {
                 Ok(parsed) => ports.extend(parsed),
@@ -206,6 +210,23 @@ fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> 
     }
     state.record(&format!("EXPOSE [{}]", ports.join(" ")), Layered::No);
     add_all(&mut state.config().exposed_ports, ports.into_iter().map(|p| (p, EmptyObject {})));
+    Ok(())
+}
+
+/// BuildKit loses what stands before a `${x:-y}` when it cuts words, and so does kiln.
+fn warn_of_lost_text(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    word: &Word,
+    cut: &[String],
+) -> Result<(), Stuck> {
+    let whole = planner.expand(word, &state.env)?;
+    if whole.split_whitespace().eq(cut.iter()) {
+        return Ok(());
+    }
+    let message = format!("EXPOSE reads `{}` as `{}`, as BuildKit does", word.text, cut.join(" "));
+    let help = "what stands before `${…}` is lost: define the whole value in an ARG or ENV";
+    planner.diagnostics.push(Diagnostic::warning("lost-text", word.span, message).with_help(help));
     Ok(())
 }
 

@@ -16,6 +16,9 @@ use crate::dockerfile::{
 use crate::oci::{ImageConfig, Platform};
 use crate::source::Span;
 
+/// How many bytes all expanded words and bodies of one target may have.
+const EXPANSION_LIMIT: usize = 32 << 20;
+
 /// Why a stage has no state: there is a mistake in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stuck;
@@ -33,6 +36,7 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Environment,
     pub(super) platform: Platform,
     pub(super) needs: BTreeSet<ImageNeed>,
+    expanded_bytes: usize,
     stages: BTreeMap<usize, Result<Rc<StageState>, Stuck>>,
     declared_args: BTreeSet<String>,
 }
@@ -151,6 +155,7 @@ impl<'a> Planner<'a> {
             globals: Environment::default(),
             platform,
             needs: BTreeSet::new(),
+            expanded_bytes: 0,
             stages: BTreeMap::new(),
             declared_args: BTreeSet::new(),
         }
@@ -371,11 +376,25 @@ impl<'a> Planner<'a> {
     /// Expands a word with a stage's (or the global) variables.
     pub(super) fn expand(&mut self, word: &Word, env: &Environment) -> Result<String, Stuck> {
         match expand(&word.text, self.dockerfile.directives.escape, &|name| env.value(name)) {
-            Ok(expansion) => Ok(expansion.text),
+            Ok(expansion) => {
+                self.count_expanded(expansion.text.len(), word.span)?;
+                Ok(expansion.text)
+            }
             Err(error) => {
                 self.fail(Diagnostic::error("word-expansion", word.span, error.to_string()))
             }
         }
+    }
+
+    /// Counts the bytes of an expanded text; an error when all of them together are beyond any use.
+    pub(super) fn count_expanded(&mut self, bytes: usize, span: Span) -> Result<(), Stuck> {
+        self.expanded_bytes += bytes;
+        if self.expanded_bytes <= EXPANSION_LIMIT {
+            return Ok(());
+        }
+        let message =
+            format!("variables make more than {EXPANSION_LIMIT} bytes of this Dockerfile");
+        self.fail(Diagnostic::error("word-expansion", span, message))
     }
 
     /// Records an error; the stage goes no further. While images are not known, a mistake may be

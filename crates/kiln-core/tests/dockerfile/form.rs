@@ -1,7 +1,5 @@
 //! What kiln reads, in the form of the tables.
 
-use std::collections::BTreeSet;
-
 use kiln_core::diagnostic::Diagnostic;
 use kiln_core::dockerfile::{
     ArgDeclaration, CommandLine, Copy, CopySource, Flag, From, Healthcheck, Instruction,
@@ -12,7 +10,7 @@ use kiln_core::source::{SourceFile, Span};
 use serde_json::{Value, json};
 
 /// The variables of all words in the tables.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     let value = match name {
         "ONE" => "one",
         "TWO" => "two words",
@@ -30,27 +28,38 @@ fn variable(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-/// A word expanded in all ways; an error counts as BuildKit's if it begins with the same words.
+/// A word expanded in all ways, without what is as expected anyway (`words` that are the text, a
+/// `body` like the text, a `display` like the word); an error counts as BuildKit's if it begins with the same words.
 pub(crate) fn word(word: &str, escape: char, expected: &Value) -> Value {
-    let mut out = json!({ "display": expand_display(word, escape, &variable) });
-    match (expand(word, escape, &variable), expand_words(word, escape, &variable)) {
+    let mut out = json!({});
+    let text = match (expand(word, escape, &variable), expand_words(word, escape, &variable)) {
         (Ok(expansion), Ok(words)) => {
             out["text"] = json!(expansion.text);
-            out["words"] = json!(words.words);
-            out["used"] = json!(names(&expansion.used));
-            out["unset"] = json!(names(&expansion.unset));
+            if words.words != [expansion.text.as_str()] {
+                out["words"] = json!(words.words);
+            }
+            for (name, names) in [("used", &expansion.used), ("unset", &expansion.unset)] {
+                if !names.is_empty() {
+                    out[name] = json!(names);
+                }
+            }
+            expansion.text
         }
-        (Err(error), _) | (_, Err(error)) => out["err"] = message(&error, &expected["err"]),
+        (Err(error), _) | (_, Err(error)) => {
+            out["err"] = message(&error, &expected["err"]);
+            String::new()
+        }
+    };
+    let display = expand_display(word, escape, &variable);
+    if display != word {
+        out["display"] = json!(display);
     }
     match expand_body(word, escape, &variable) {
+        Ok(body) if body.text == text => {}
         Ok(body) => out["body"] = json!(body.text),
         Err(error) => out["body_err"] = message(&error, &expected["body_err"]),
     }
     out
-}
-
-fn names(names: &BTreeSet<String>) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
 }
 
 fn message(error: &WordError, expected: &Value) -> Value {
@@ -76,10 +85,14 @@ pub(crate) fn dockerfile(text: &str, expected: &Value) -> Value {
         };
     }
     let empty = |diagnostic: &&Diagnostic| diagnostic.code == "NoEmptyContinuation";
-    let mut out = json!({
-        "escape": file.directives.escape.to_string(),
-        "warn": diagnostics.iter().filter(empty).count(),
-    });
+    let mut out = json!({});
+    if file.directives.escape != '\\' {
+        out["escape"] = json!(file.directives.escape);
+    }
+    let warnings = diagnostics.iter().filter(empty).count();
+    if warnings > 0 {
+        out["warn"] = json!(warnings);
+    }
     if let Some(check) = &file.directives.check {
         out["check"] = json!(check.value);
     }
@@ -100,8 +113,10 @@ fn line(text: &str, span: Span, flags: &[Flag], source: &SourceFile) -> Value {
     let mut out = json!({
         "text": text,
         "line": source.position(span.start).line,
-        "flags": flags.iter().map(flag).collect::<Vec<_>>(),
     });
+    if !flags.is_empty() {
+        out["flags"] = json!(flags.iter().map(flag).collect::<Vec<_>>());
+    }
     let comments: Vec<String> =
         comments_before(source, span.start).into_iter().map(|it| it.value).collect();
     if !comments.is_empty() {
@@ -120,9 +135,7 @@ fn flag(flag: &Flag) -> String {
 fn from(from: &From, source: &SourceFile) -> Value {
     let platform = from.platform.as_ref().map_or("", |word| &word.text);
     let name = from.name.as_ref().map_or(String::new(), |name| name.value.to_lowercase());
-    let flags = from.platform.as_ref().map(|word| format!("--platform={}", word.text));
     let mut out = line(&from.text, from.span, &[], source);
-    out["flags"] = json!(Vec::from_iter(flags));
     out["FROM"] = json!([from.image.text, platform, name]);
     out
 }
