@@ -14,6 +14,7 @@ use kiln_store::layer::{LastSymlink, Timestamp, path_order};
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
+use crate::missing::ignoring_pattern;
 use crate::source_tree::{Node, NodeKind, Unresolved, as_path, join};
 
 /// Most links that a path may go through.
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     root: PathBuf,
     entries: Vec<ContextEntry>,
     index: Mutex<ContextIndex>,
+    patterns: Patterns,
 }
 
 impl Context {
@@ -46,9 +48,15 @@ impl Context {
         };
         let patterns = IgnoreFile::parse(&text)
             .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
-        let entries = walk(root, &Ignored::new(patterns))?;
+        let entries = walk(root, &Ignored::new(patterns.clone()))?;
         let index = Mutex::new(store.context_index(root));
-        Ok(Self { root: root.to_owned(), entries, index })
+        Ok(Self { root: root.to_owned(), entries, index, patterns })
+    }
+
+    /// The pattern that leaves out a file which is there.
+    pub(crate) fn ignored_by(&self, path: &str) -> Option<String> {
+        let exists = self.root.join(path).symlink_metadata().is_ok();
+        exists.then(|| ignoring_pattern(&self.patterns, path)).flatten()
     }
 
     fn position(&self, path: &[u8]) -> Result<usize, usize> {

@@ -223,10 +223,21 @@ fn read_heredocs(read: &mut Read, lines: &mut Lines<'_>, diagnostics: &mut Vec<D
         let body = heredoc::read_body(&announcement, lines);
         if body.is_err() {
             let message = format!("unterminated heredoc: no line is {name:?} alone");
-            diagnostics.push(Diagnostic::error("unterminated-heredoc", span, message));
+            let place = announced_at(&read.line, &name).unwrap_or(span);
+            diagnostics.push(Diagnostic::error("unterminated-heredoc", place, message));
         }
         let (Ok(body) | Err(body)) = body;
         read.heredocs.push(RawHeredoc { announcement, body });
         read.end = Some(lines.content_end());
     }
+}
+
+/// The `<<NAME` of a line, if it is written plainly.
+fn announced_at(line: &LogicalLine, name: &str) -> Option<Span> {
+    let text = line.text();
+    let found = text.match_indices("<<").find_map(|(start, _)| {
+        let after = text[start + 2..].trim_start_matches(['-', ' ', '"', '\'']);
+        after.starts_with(name).then(|| start..text.len() - after.len() + name.len())
+    });
+    found.map(|range| line.span(range))
 }

@@ -7,7 +7,7 @@ use super::planner::{Planner, Stuck};
 use super::scope::DeclaredArg;
 use super::stage::{StageState, add_all, clean_path};
 use super::{FileOp, Op, copy, run};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::dockerfile::{
     ArgDeclaration, CommandLine, Flag, Healthcheck, Instruction, InstructionKind, KeyValue, Word,
     expand_display, expand_words, parse_interval, parse_ports, parse_retries,
@@ -202,8 +202,9 @@ fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> 
             match parse_ports(&text) {
                 Ok(parsed) => ports.extend(parsed),
                 Err(error) => {
-                    let error = Diagnostic::error("invalid-port", word.span, error.to_string());
-                    return planner.fail(error);
+                    let mut found = Diagnostic::error("invalid-port", word.span, error.message);
+                    found.help = error.help;
+                    return planner.fail(found);
                 }
             }
         }
@@ -300,18 +301,24 @@ fn stop_signal(
     let signal = planner.expand(word, &state.env)?;
     if !is_signal(&signal) {
         let message = format!("invalid signal: {signal}");
-        return planner.fail(Diagnostic::error("invalid-signal", word.span, message));
+        let mut error = Diagnostic::error("invalid-signal", word.span, message);
+        let upper = signal.to_uppercase();
+        let near = did_you_mean(upper.trim_start_matches("SIG"), SIGNALS.split_whitespace());
+        error.help = near.map(|near| format!("did you mean `SIG{near}`?"));
+        return planner.fail(error);
     }
     state.record(&format!("STOPSIGNAL {signal}"), Layered::No);
     state.config().stop_signal = Some(signal);
     Ok(())
 }
 
+/// The names of Linux's signals.
+const SIGNALS: &str = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF \
+    PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU \
+    XFSZ RTMIN RTMAX ";
+
 /// Linux's signals: by number, or by name with or without `SIG`.
 fn is_signal(text: &str) -> bool {
-    const NAMES: &str = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF \
-        PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU \
-        XFSZ RTMIN RTMAX ";
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);
     }
@@ -320,7 +327,7 @@ fn is_signal(text: &str) -> bool {
     let real_time = ["RTMIN+", "RTMAX-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     match real_time {
         Some(offset) => offset.parse::<u8>().is_ok_and(|offset| offset <= 15),
-        None => !name.contains(' ') && NAMES.contains(&format!(" {name} ")),
+        None => !name.contains(' ') && SIGNALS.contains(&format!(" {name} ")),
     }
 }
 
