@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 export KILN = $(CURDIR)/target/release/kiln
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench install lint
+.PHONY: help build demo test bench fuzz install lint
 
 help: ## Say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +21,9 @@ test: build ## Install what the tests need (as root) and run all of them
 
 bench: build ## Measure kiln beside the builders found on this machine
 	@bench/run
+
+fuzz: ## Look for inputs that break the language (needs cargo-fuzz; FUZZ_SECONDS for each target)
+	@scripts/fuzz
 
 install: build ## Install kiln below PREFIX (default /usr/local)
 	@install -D -m 755 $(KILN) $(DESTDIR)$(PREFIX)/bin/kiln

@@ -51,6 +51,7 @@ pub struct SourceFile {
     name: String,
     text: Arc<str>,
     line_starts: Vec<u32>,
+    replaced: Vec<u32>,
 }
 
 impl SourceFile {
@@ -60,7 +61,26 @@ impl SourceFile {
         let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts =
             std::iter::once(0).chain(starts.map(|(offset, _)| offset as u32 + 1)).collect();
-        Self { name: name.into(), text, line_starts }
+        Self { name: name.into(), text, line_starts, replaced: Vec::new() }
+    }
+
+    /// A source of bytes: each one that is no part of UTF-8 is read as U+FFFD.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Self {
+        let mut text = String::with_capacity(bytes.len());
+        let mut replaced = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            for _ in chunk.invalid() {
+                replaced.push(text.len() as u32);
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Self { replaced, ..Self::new(name, text) }
+    }
+
+    /// Where in the text bytes were read as U+FFFD, in order.
+    pub fn replaced(&self) -> &[u32] {
+        &self.replaced
     }
 
     /// The name that messages show.
@@ -100,6 +120,14 @@ impl SourceFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_one_by_one() {
+        let source = SourceFile::from_bytes("f", b"caf\xe9\nx\xf0\x9f\x98");
+        assert_eq!(source.text(), "caf\u{fffd}\nx\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(source.replaced(), [3, 8, 11, 14]);
+        assert_eq!(SourceFile::from_bytes("f", "é".as_bytes()).replaced(), [0u32; 0]);
+    }
 
     #[test]
     fn positions_count_characters() {

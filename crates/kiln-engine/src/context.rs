@@ -15,6 +15,7 @@ use kiln_store::layer::{LastSymlink, Timestamp, path_order};
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
+use crate::missing::ignoring_pattern;
 use crate::source_tree::{Keeper, Node, NodeKind, Unresolved, as_path, join};
 use crate::wanted::WantedFiles;
 
@@ -28,6 +29,7 @@ pub(crate) struct Context {
     entries: Vec<ContextEntry>,
     index: Mutex<ContextIndex>,
     wanted: WantedFiles,
+    patterns: Patterns,
 }
 
 impl Context {
@@ -49,9 +51,9 @@ impl Context {
         };
         let patterns = IgnoreFile::parse(&text)
             .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
-        let entries = walk(root, &Ignored::new(patterns))?;
+        let entries = walk(root, &Ignored::new(patterns.clone()))?;
         let index = Mutex::new(store.context_index(root));
-        Ok(Self { root: root.to_owned(), entries, index, wanted: WantedFiles::default() })
+        Ok(Self { root: root.to_owned(), entries, index, wanted: WantedFiles::default(), patterns })
     }
 
     /// The same for a build that wants only a part of it.
@@ -62,6 +64,12 @@ impl Context {
     /// Whether a wildcard may find the file at `path`: see [`WantedFiles`].
     pub(crate) fn is_wanted(&self, path: &[u8]) -> Result<bool, BadPattern> {
         self.wanted.includes(path, self)
+    }
+
+    /// The pattern that leaves out a file which is there.
+    pub(crate) fn ignored_by(&self, path: &str) -> Option<String> {
+        let exists = self.root.join(path).symlink_metadata().is_ok();
+        exists.then(|| ignoring_pattern(&self.patterns, path)).flatten()
     }
 
     fn position(&self, path: &[u8]) -> Result<usize, usize> {

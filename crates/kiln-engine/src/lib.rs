@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod export;
 mod machine;
+mod missing;
 mod op;
 mod outputs;
 mod redact;

@@ -130,14 +130,6 @@ impl Accounts {
         (uid, gid)
     }
 
-    fn user(&self, text: &str) -> Option<&User> {
-        let by_name = self.users.iter().find(|user| user.name == text);
-        by_name.or_else(|| {
-            let uid: u32 = text.parse().ok()?;
-            self.users.iter().find(|user| user.uid == uid)
-        })
-    }
-
     fn group(&self, text: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.name == text)
     }

@@ -7,8 +7,9 @@ use super::directive::DirectiveReader;
 use super::lines::Lines;
 use crate::source::{SourceFile, Span, Spanned};
 
-/// The comments above the instruction that begins at byte `start`, without `#` and blanks, in
-/// order. Blank lines between do not matter; an empty comment ends the search, as do directives.
+/// The comments above the instruction that begins at byte `start`, without their first character
+/// and blanks, in order: an indented comment keeps its `#`, which makes it no check (as BuildKit).
+/// Blank lines between do not matter; an empty comment ends the search, as do directives.
 pub fn comments_before(source: &SourceFile, start: u32) -> Vec<Spanned<String>> {
     let text = source.text();
     let first = directives_end(text);
@@ -17,20 +18,20 @@ pub fn comments_before(source: &SourceFile, start: u32) -> Vec<Spanned<String>> 
     let mut comments = Vec::new();
     while end > first {
         let line_start = text[first..end - 1].rfind('\n').map_or(first, |at| first + at + 1);
-        let line = text[line_start..end].trim();
+        let line = &text[line_start..end];
         end = line_start;
-        let Some(comment) = line.strip_prefix('#') else {
-            if line.is_empty() {
-                continue;
-            }
+        if line.trim().is_empty() {
+            continue;
+        }
+        if !line.trim_start().starts_with('#') {
             break;
-        };
-        let comment = comment.trim();
+        }
+        let first = line.chars().next().map_or(0, char::len_utf8);
+        let comment = line[first..].trim();
         if comment.is_empty() {
             break;
         }
-        let at = line_start + text[line_start..].find('#').unwrap_or(0) + 1;
-        let at = at + text[at..].find(comment).unwrap_or(0);
+        let at = line_start + first + line[first..].find(comment).unwrap_or(0);
         comments
             .push(Spanned { value: comment.to_owned(), span: Span::new(at, at + comment.len()) });
     }
@@ -69,7 +70,7 @@ mod tests {
             let values: Vec<String> = comments.into_iter().map(|it| it.value).collect();
             values.join("|")
         };
-        assert_eq!(before("ARG"), "a b|c");
+        assert_eq!(before("ARG"), "a b|#c");
         assert_eq!(before("FROM"), "d");
         assert_eq!(before("RUN"), "");
         assert_eq!(comments_before(&source, 0), []);

@@ -158,7 +158,7 @@ pub enum CommandLine {
         /// Where the command stands.
         span: Span,
     },
-    /// `["executable", "argument"]`; never empty for RUN.
+    /// `["executable", "argument"]`; an empty one is a mistake of RUN that counts when it is used.
     Exec {
         /// The words of the JSON array.
         args: Vec<String>,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// Why a text is no array of strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Reader<'_> {
 
     /// Any value but a string.
     fn value(&mut self) -> Option<()> {
-        let mut stream = serde_json::Deserializer::from_str(self.rest()).into_iter::<IgnoredAny>();
+        let mut stream = serde_json::Deserializer::from_str(self.rest()).into_iter::<Value>();
         stream.next()?.ok()?;
         let length = stream.byte_offset();
         self.at += length;

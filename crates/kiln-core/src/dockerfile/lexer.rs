@@ -8,11 +8,18 @@ use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::substitution::{self, Removal};
+use super::substitution::{self, PatternError, Removal};
 use super::words::{Expansion, Variables, WordError, WordErrorKind};
 
 /// How deep `${a:-${b:-…}}` may nest.
 pub(super) const DEPTH_LIMIT: usize = 64;
+
+/// How many bytes variables may add to one text: `ENV A=$A$A` again and again would fill any
+/// memory. No command can be given more.
+pub(super) const GROWTH_LIMIT: usize = 1 << 20;
+
+/// The same for a text that is only shown.
+const SHOWN_GROWTH_LIMIT: usize = 1 << 16;
 
 /// What the variants of expansion differ in.
 #[derive(Clone, Copy, Default)]
@@ -50,13 +57,15 @@ pub(super) fn process(
     mode: Mode,
 ) -> Result<Output, WordError> {
     let mut lexer = Lexer {
-        chars: word.chars().peekable(),
+        chars: word.strip_prefix('\u{feff}').unwrap_or(word).chars().peekable(),
         escape,
         vars,
         mode,
         used: BTreeSet::new(),
         unset: BTreeSet::new(),
         depth: 0,
+        room: if mode.keep_unset { SHOWN_GROWTH_LIMIT } else { GROWTH_LIMIT },
+        current: String::new(),
     };
     match lexer.until(None) {
         Ok((text, words)) => Ok(Output { text, words, used: lexer.used, unset: lexer.unset }),
@@ -72,6 +81,11 @@ struct Lexer<'a> {
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
     depth: usize,
+    /// How many bytes variables may still add.
+    room: usize,
+    /// The word that is being collected. There is one for all depths, as in BuildKit: what stands
+    /// before a `${x:-y}` in its word is lost, so `80${X:-80}` splits into `80`.
+    current: String,
 }
 
 /// What follows the name in `${name…}`.
@@ -81,6 +95,8 @@ enum Operator {
     Alternative,
     Required,
     Remove(Removal),
+    /// After a colon: refused, but only once its word has been read.
+    Unknown,
 }
 
 /// Whether an empty value counts as none (the colon in `${x:-w}`).
@@ -94,33 +110,38 @@ impl Lexer<'_> {
     /// Everything up to `stop` (eaten), or to the end; as one text and as words.
     fn until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), WordErrorKind> {
         let mut result = String::new();
-        let mut words = Words::default();
+        let mut words = Vec::new();
+        self.current.clear();
         while let Some(&c) = self.chars.peek() {
             if Some(c) == stop {
                 self.chars.next();
-                return Ok((result, words.finish()));
+                self.end_word(&mut words);
+                return Ok((result, words));
             }
             match c {
                 '$' => {
                     let value = self.dollar()?;
-                    words.split(&value);
+                    value.chars().for_each(|c| self.push(c, &mut words));
                     result.push_str(&value);
                 }
                 '\'' | '"' if !self.mode.plain_quotes => {
                     let quoted = self.quoted()?;
-                    words.append(&quoted);
+                    self.current.push_str(&quoted);
                     result.push_str(&quoted);
                 }
                 '<' => {
                     let redirection = self.redirection();
-                    words.append(&redirection);
+                    self.current.push_str(&redirection);
                     result.push_str(&redirection);
                 }
                 _ => self.plain(&mut result, &mut words),
             }
         }
         match stop {
-            None => Ok((result, words.finish())),
+            None => {
+                self.end_word(&mut words);
+                Ok((result, words))
+            }
             Some('/') => Err(WordErrorKind::Slash),
             Some(_) => Err(WordErrorKind::Brace),
         }
@@ -136,23 +157,44 @@ impl Lexer<'_> {
         let result = self.until(Some(stop));
         self.mode.raw_escapes = outer;
         self.depth -= 1;
-        result.map(|(text, _)| text)
+        match result {
+            Ok((text, _)) => Ok(text),
+            // What is missing at the end of the text is first of all this.
+            Err(kind) if self.chars.peek().is_some() || kind.is_limit() => Err(kind),
+            Err(_) if stop == '/' => Err(WordErrorKind::Slash),
+            Err(_) => Err(WordErrorKind::Brace),
+        }
     }
 
-    fn plain(&mut self, result: &mut String, words: &mut Words) {
+    fn plain(&mut self, result: &mut String, words: &mut Vec<String>) {
         let Some(c) = self.chars.next() else { return };
         if c != self.escape {
-            words.push(c);
+            self.push(c, words);
             result.push(c);
             return;
         }
         if self.mode.raw_escapes {
-            words.push_raw(c);
+            self.current.push(c);
             result.push(c);
         }
         if let Some(escaped) = self.chars.next() {
-            words.push_raw(escaped);
+            self.current.push(escaped);
             result.push(escaped);
+        }
+    }
+
+    /// A character outside of quotes: a blank ends the word.
+    fn push(&mut self, c: char, words: &mut Vec<String>) {
+        if c.is_whitespace() {
+            self.end_word(words);
+        } else {
+            self.current.push(c);
+        }
+    }
+
+    fn end_word(&mut self, words: &mut Vec<String>) {
+        if !self.current.is_empty() {
+            words.push(std::mem::take(&mut self.current));
         }
     }
 
@@ -226,6 +268,13 @@ impl Lexer<'_> {
     }
 
     fn dollar(&mut self) -> Result<String, WordErrorKind> {
+        let value = self.reference()?;
+        self.room = self.room.checked_sub(value.len()).ok_or(WordErrorKind::TooLong)?;
+        Ok(value)
+    }
+
+    /// What a `$` and the following stand for.
+    fn reference(&mut self) -> Result<String, WordErrorKind> {
         self.chars.next();
         if self.chars.next_if_eq(&'{').is_some() {
             return self.braced();
@@ -249,7 +298,7 @@ impl Lexer<'_> {
         }
         let name = self.name();
         match self.chars.next() {
-            None => Err(WordErrorKind::Brace),
+            None => Err(WordErrorKind::BraceAfterName),
             Some('}') => match self.value(&name) {
                 None if self.mode.keep_unset => Ok(format!("${{{name}}}")),
                 value => Ok(value.unwrap_or_default()),
@@ -272,7 +321,9 @@ impl Lexer<'_> {
             '?' => Operator::Required,
             '#' if empty == Empty::Counts => Operator::Remove(Removal::Prefix),
             '%' if empty == Empty::Counts => Operator::Remove(Removal::Suffix),
-            _ => return Err(WordErrorKind::Modifier(format!("{colon}{c}"))),
+            _ if empty == Empty::Counts => return Err(WordErrorKind::Modifier(c.to_string())),
+            '#' | '%' => return Err(WordErrorKind::Modifier(format!(":{c}"))),
+            _ => Operator::Unknown,
         };
         let word = self.nested('}', matches!(operator, Operator::Remove(_)))?;
         let value = self.value(name);
@@ -290,7 +341,8 @@ impl Lexer<'_> {
             Operator::Required if usable => Ok(text),
             Operator::Required => Err(required(name, value.is_some(), word)),
             Operator::Remove(side) => substitution::remove(&text, &word, side)
-                .map_err(|error| WordErrorKind::Pattern { pattern: word, error }),
+                .map_err(|error| WordErrorKind::Pattern { pattern: side.stripped(&word), error }),
+            Operator::Unknown => Err(WordErrorKind::Modifier(format!(":{c}"))),
         }
     }
 
@@ -305,11 +357,14 @@ impl Lexer<'_> {
         }
         let value = value.unwrap_or_default();
         let result = if all {
-            substitution::replace_all(&value, &pattern, &replacement)
+            substitution::replace_all(&value, &pattern, &replacement, self.room)
         } else {
             substitution::replace_first(&value, &pattern, &replacement)
         };
-        result.map_err(|error| WordErrorKind::Pattern { pattern, error })
+        match result {
+            Err(PatternError::TooLong) => Err(WordErrorKind::TooLong),
+            result => result.map_err(|error| WordErrorKind::Pattern { pattern, error }),
+        }
     }
 
     /// Digits, one special parameter, or a name; empty where none of them stands.
@@ -318,15 +373,15 @@ impl Lexer<'_> {
         let Some(&first) = self.chars.peek() else {
             return name;
         };
-        if first.is_ascii_digit() {
-            while let Some(digit) = self.chars.next_if(char::is_ascii_digit) {
+        if is_digit(first) {
+            while let Some(digit) = self.chars.next_if(|c| is_digit(*c)) {
                 name.push(digit);
             }
         } else if matches!(first, '@' | '*' | '#' | '?' | '-' | '$' | '!') {
             self.chars.next();
             name.push(first);
         } else {
-            while let Some(c) = self.chars.next_if(|c| c.is_alphanumeric() || *c == '_') {
+            while let Some(c) = self.chars.next_if(|c| is_name(*c)) {
                 name.push(c);
             }
         }
@@ -343,6 +398,30 @@ impl Lexer<'_> {
     }
 }
 
+/// Where the ten decimal digits of each script other than ASCII begin (Unicode 15, `Nd`).
+const DIGITS: [u32; 65] = [
+    0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6,
+    0xe50, 0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50,
+    0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
+    0x104a0, 0x10d30, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650,
+    0x116c0, 0x11730, 0x118e0, 0x11950, 0x11c50, 0x11d50, 0x11da0, 0x16a60, 0x16ac0, 0x16b50,
+    0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
+];
+
+/// A decimal digit of any script.
+fn is_digit(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_digit();
+    }
+    let after = DIGITS.partition_point(|start| *start <= c as u32);
+    after > 0 && c as u32 - DIGITS[after - 1] < 10
+}
+
+/// What names are made of: letters, digits and `_`.
+fn is_name(c: char) -> bool {
+    c.is_alphabetic() || is_digit(c) || c == '_'
+}
+
 fn required(name: &str, is_set: bool, word: String) -> WordErrorKind {
     let message = match (word.is_empty(), is_set) {
         (false, _) => word,
@@ -350,50 +429,4 @@ fn required(name: &str, is_set: bool, word: String) -> WordErrorKind {
         (true, false) => "is not allowed to be unset".to_owned(),
     };
     WordErrorKind::Required { name: name.to_owned(), message }
-}
-
-/// Collects words while the text goes by.
-#[derive(Default)]
-struct Words {
-    current: String,
-    words: Vec<String>,
-}
-
-impl Words {
-    /// A character outside of quotes: a blank ends the word.
-    fn push(&mut self, c: char) {
-        if c.is_whitespace() {
-            self.end();
-        } else {
-            self.current.push(c);
-        }
-    }
-
-    /// A protected character.
-    fn push_raw(&mut self, c: char) {
-        self.current.push(c);
-    }
-
-    /// A quoted text.
-    fn append(&mut self, text: &str) {
-        self.current.push_str(text);
-    }
-
-    /// An expanded text: its blanks split.
-    fn split(&mut self, text: &str) {
-        for c in text.chars() {
-            self.push(c);
-        }
-    }
-
-    fn end(&mut self) {
-        if !self.current.is_empty() {
-            self.words.push(std::mem::take(&mut self.current));
-        }
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        self.end();
-        self.words
-    }
 }

@@ -26,6 +26,7 @@ mod statement;
 mod substitution;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod value;
 mod words;
 

@@ -23,7 +23,7 @@ impl Statement<'_> {
             heredocs: self.heredocs.clone(),
             escape: self.escape,
         };
-        let refused = match inner.name().as_str() {
+        let refused = match inner.name().trim() {
             "ONBUILD" => Some("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
             name @ ("FROM" | "MAINTAINER") => {
                 Some(format!("{name} isn't allowed as an ONBUILD trigger"))
@@ -43,7 +43,7 @@ impl Statement<'_> {
         }
         // Blanks at the end of the line stay, as they do in the image config.
         let start = self.line.trimmed().start + "ONBUILD".len();
-        let text = self.line.text()[start..].trim_start();
+        let text = self.line.text()[start..].trim_start_matches(['\t', '\x0c', '\r', ' ']);
         let mut text = text.to_owned();
         for heredoc in &self.heredocs {
             text.push('\n');

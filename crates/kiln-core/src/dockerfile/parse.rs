@@ -10,6 +10,7 @@ use super::json::{self, NotStrings};
 use super::lines::{Lines, LogicalLine};
 use super::split::Command;
 use super::statement::Statement;
+use super::unreadable;
 use crate::diagnostic::Diagnostic;
 use crate::source::{SourceFile, Span};
 
@@ -17,10 +18,12 @@ use crate::source::{SourceFile, Span};
 pub fn parse(source: &SourceFile) -> (Dockerfile, Vec<Diagnostic>) {
     let mut parser = Parser::default();
     parser.read(source.text());
-    let directives = parser.directives.finish();
+    let directives = parser.directives.finish(source.text());
     let dockerfile =
         Dockerfile { directives, global_args: parser.global_args, stages: parser.stages };
     let mut diagnostics = parser.diagnostics;
+    unreadable::check_lines(source, &mut diagnostics);
+    unreadable::check_encoding(source, &dockerfile, &mut diagnostics);
     if !parser.any_instruction {
         let message = if source.text().is_empty() {
             "the Dockerfile cannot be empty"
@@ -62,7 +65,7 @@ pub fn parse_trigger(text: &str, escape: char) -> Result<Instruction, Diagnostic
             return Err(single());
         }
         let name = read.statement().name();
-        if matches!(name.as_str(), "FROM" | "MAINTAINER" | "ONBUILD") {
+        if matches!(name.trim(), "FROM" | "MAINTAINER" | "ONBUILD") {
             let message = format!("{name} isn't allowed as an ONBUILD trigger");
             return Err(Diagnostic::error("onbuild-trigger", whole, message));
         }
@@ -92,7 +95,7 @@ impl Parser {
                 break;
             }
         }
-        let escape = self.directives.directives().escape;
+        let escape = self.directives.escape();
         while let Some(read) = read_statement(&mut lines, escape, &mut self.diagnostics) {
             self.any_instruction = true;
             self.add(&read);
@@ -222,10 +225,21 @@ fn read_heredocs(read: &mut Read, lines: &mut Lines<'_>, diagnostics: &mut Vec<D
         let body = heredoc::read_body(&announcement, lines);
         if body.is_err() {
             let message = format!("unterminated heredoc: no line is {name:?} alone");
-            diagnostics.push(Diagnostic::error("unterminated-heredoc", span, message));
+            let place = announced_at(&read.line, &name).unwrap_or(span);
+            diagnostics.push(Diagnostic::error("unterminated-heredoc", place, message));
         }
         let (Ok(body) | Err(body)) = body;
         read.heredocs.push(RawHeredoc { announcement, body });
         read.end = Some(lines.content_end());
     }
+}
+
+/// The `<<NAME` of a line, if it is written plainly.
+fn announced_at(line: &LogicalLine, name: &str) -> Option<Span> {
+    let text = line.text();
+    let found = text.match_indices("<<").find_map(|(start, _)| {
+        let after = text[start + 2..].trim_start_matches(['-', ' ', '"', '\'']);
+        after.starts_with(name).then(|| start..text.len() - after.len() + name.len())
+    });
+    found.map(|range| line.span(range))
 }

@@ -12,6 +12,11 @@ use super::lines::{LogicalLine, trim};
 /// Blanks between words outside of quotes. Other Unicode blanks are part of a word.
 pub(super) const BLANKS: [char; 5] = ['\t', '\x0b', '\x0c', '\r', ' '];
 
+/// Blanks around flags: those of ASCII.
+fn is_blank(c: char) -> bool {
+    BLANKS.contains(&c) || c == '\n'
+}
+
 /// A logical line, or the trigger inside an ONBUILD line, in its three parts.
 pub(super) struct Command {
     /// The instruction's name.
@@ -47,7 +52,7 @@ impl FlagCutter<'_> {
         let text = &self.line.text()[..self.end];
         let mut flags = Vec::new();
         loop {
-            at = self.end - text[at..].trim_start().len();
+            at = self.end - text[at..].trim_start_matches(is_blank).len();
             if !text[at..].starts_with("--") {
                 return (flags, at);
             }
@@ -75,7 +80,7 @@ impl FlagCutter<'_> {
                 continue;
             }
             if quote.is_none() {
-                if c.is_whitespace() {
+                if is_blank(c) {
                     end = start + offset;
                     break;
                 }

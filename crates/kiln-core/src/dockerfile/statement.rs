@@ -264,17 +264,20 @@ impl Statement<'_> {
         if words.is_empty() {
             return self.at_least_one("ARG");
         }
-        let declarations = words.into_iter().map(|range| {
-            let (name, default) = match self.equals_sign(&range) {
-                Some(at) => (range.start..at, Some(self.line.word(at + 1..range.end))),
-                None => (range, None),
-            };
-            if name.is_empty() {
-                return self.refuse("blank-name", "ARG names can not be blank");
-            }
-            Ok(ArgDeclaration { name: self.line.word(name), default })
+        let declarations = words.into_iter().map(|range| match self.equals_sign(&range) {
+            None => Ok(ArgDeclaration { name: self.line.word(range), default: None }),
+            Some(at) if at == range.start => self.blank_name("ARG", range),
+            Some(at) => Ok(ArgDeclaration {
+                name: self.line.word(range.start..at),
+                default: Some(self.line.word(at + 1..range.end)),
+            }),
         });
         declarations.collect()
+    }
+
+    fn blank_name<T>(&self, name: &str, range: Range<usize>) -> Result<T, Refusal> {
+        let message = format!("{name} names can not be blank");
+        Err(Box::new(Diagnostic::error("blank-name", self.line.span(range), message)))
     }
 
     fn equals_sign(&self, range: &Range<usize>) -> Option<usize> {
@@ -291,7 +294,8 @@ impl Statement<'_> {
         if self.equals_sign(first).is_none() {
             return self.legacy_pair(name).map(|pair| vec![pair]);
         }
-        let pairs = words.into_iter().map(|range| {
+        let mut signs = Vec::new();
+        for range in words {
             let Some(at) = self.equals_sign(&range) else {
                 let word = self.line.word(range);
                 let message = format!(
@@ -301,8 +305,11 @@ impl Statement<'_> {
                 let error = Diagnostic::error("missing-value", word.span, message);
                 return Err(Box::new(error.with_help("quote values that hold blanks")));
             };
+            signs.push((at, range));
+        }
+        let pairs = signs.into_iter().map(|(at, range)| {
             if at == range.start {
-                return self.refuse("blank-name", format!("{name} names can not be blank"));
+                return self.blank_name(name, range);
             }
             Ok(KeyValue {
                 key: self.line.word(range.start..at),
@@ -368,11 +375,6 @@ impl Statement<'_> {
 
     fn run(&self, diagnostics: &mut Vec<Diagnostic>) -> Result<Run, Refusal> {
         let command = self.command_line(self.command.rest.clone())?;
-        if let CommandLine::Exec { args, .. } = &command
-            && args.is_empty()
-        {
-            return self.refuse("missing-argument", "RUN requires at least one argument");
-        }
         let flags = self.command.flags.clone();
         for flag in &flags {
             let Some(value) = &flag.value else { continue };
@@ -393,11 +395,14 @@ impl Statement<'_> {
             return self.at_least_one("HEALTHCHECK");
         }
         let text = self.rest();
-        let word_end = text.find(char::is_whitespace).unwrap_or(text.len());
+        let word_end = text.find(super::split::BLANKS).unwrap_or(text.len());
         let kind = &text[..word_end];
-        let argument = super::lines::trim(self.line.text(), rest.start + word_end..rest.end);
+        let blanks = text[word_end..].len()
+            - text[word_end..].trim_start_matches(super::split::BLANKS).len();
+        let argument = rest.start + word_end + blanks..rest.end;
         if kind.eq_ignore_ascii_case("none") {
-            if !argument.is_empty() {
+            let nothing = ["", "[]"].contains(&&self.line.text()[argument]);
+            if !nothing {
                 return self.refuse("excess-argument", "HEALTHCHECK NONE takes no arguments");
             }
             return Ok(Healthcheck::None);

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use crate::diagnostic::did_you_mean;
+
 /// A value that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
@@ -168,7 +170,8 @@ pub fn parse_ports(word: &str) -> Result<Vec<String>, ValueError> {
     let protocol = if protocol.is_empty() { "tcp" } else { protocol };
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        return Err(ValueError::new(format!("invalid port \"{word}\": invalid proto: {protocol}")));
+        let error = ValueError::new(format!("invalid port \"{word}\": invalid proto: {protocol}"));
+        return Err(error.suggest(did_you_mean(&protocol, ["tcp", "udp", "sctp"])));
     }
     let (first, last) = port_range(ports)
         .ok_or_else(|| ValueError::new(format!("invalid containerPort: {ports}")))?;

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::lexer::{DEPTH_LIMIT, Mode, Output, process};
+use super::lexer::{DEPTH_LIMIT, GROWTH_LIMIT, Mode, Output, process};
 use super::substitution::PatternError;
 
 /// A word after expansion.
@@ -62,6 +62,9 @@ pub enum WordErrorKind {
     /// A `${` without its `}`.
     #[error("syntax error: missing '}}'")]
     Brace,
+    /// A `${name` with nothing after it.
+    #[error("unsupported modifier (end of text) in substitution: syntax error: missing '}}'")]
+    BraceAfterName,
     /// `${x/p}` without its second slash.
     #[error("syntax error: missing '/' in ${{}}")]
     Slash,
@@ -90,6 +93,16 @@ pub enum WordErrorKind {
     /// Substitutions inside substitutions beyond any use.
     #[error("substitutions are nested deeper than {DEPTH_LIMIT}")]
     Depth,
+    /// Variables that make a text longer than anything could take.
+    #[error("variables make it longer by more than {GROWTH_LIMIT} bytes")]
+    TooLong,
+}
+
+impl WordErrorKind {
+    /// Whether it says that there is too much of something.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self, Self::Depth | Self::TooLong)
+    }
 }
 
 /// What a variable name stands for.

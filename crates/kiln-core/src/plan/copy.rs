@@ -233,7 +233,10 @@ fn sources(
         let contents = if heredoc.expand {
             // Bodies always escape with a backslash, whatever the directive says (BuildKit).
             match expand_body(&heredoc.body, '\\', &|name| state.env.value(name)) {
-                Ok(expansion) => expansion.text,
+                Ok(expansion) => {
+                    planner.count_expanded(expansion.text.len(), *span)?;
+                    expansion.text
+                }
                 Err(error) => {
                     let error = Diagnostic::error("word-expansion", *span, error.to_string());
                     return planner.fail(error);

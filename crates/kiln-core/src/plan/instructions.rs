@@ -7,7 +7,7 @@ use super::planner::{Planner, Stuck};
 use super::scope::DeclaredArg;
 use super::stage::{StageState, add_all, clean_path};
 use super::{FileOp, Op, copy, run};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::dockerfile::{
     ArgDeclaration, CommandLine, Flag, Healthcheck, Instruction, InstructionKind, KeyValue, Word,
     expand_display, expand_words, parse_interval, parse_ports, parse_retries,
@@ -186,6 +186,8 @@ fn label(
 fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> Result<(), Stuck> {
     let escape = planner.dockerfile.directives.escape;
     let mut ports = Vec::new();
+    let mut words: Vec<&Word> = words.iter().collect();
+    words.sort_by(|a, b| a.text.cmp(&b.text));
     for word in words {
         let expanded = match expand_words(&word.text, escape, &|name| state.env.value(name)) {
             Ok(expanded) => expanded.words,
@@ -194,18 +196,38 @@ fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> 
                 return planner.fail(error);
             }
         };
+        planner.count_expanded(expanded.iter().map(String::len).sum(), word.span)?;
+        warn_of_lost_text(planner, state, word, &expanded)?;
         for text in expanded {
             match parse_ports(&text) {
                 Ok(parsed) => ports.extend(parsed),
                 Err(error) => {
-                    let error = Diagnostic::error("invalid-port", word.span, error.to_string());
-                    return planner.fail(error);
+                    let mut found = Diagnostic::error("invalid-port", word.span, error.message);
+                    found.help = error.help;
+                    return planner.fail(found);
                 }
             }
         }
     }
     state.record(&format!("EXPOSE [{}]", ports.join(" ")), Layered::No);
     add_all(&mut state.config().exposed_ports, ports.into_iter().map(|p| (p, EmptyObject {})));
+    Ok(())
+}
+
+/// BuildKit loses what stands before a `${x:-y}` when it cuts words, and so does kiln.
+fn warn_of_lost_text(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    word: &Word,
+    cut: &[String],
+) -> Result<(), Stuck> {
+    let whole = planner.expand(word, &state.env)?;
+    if whole.split_whitespace().eq(cut.iter()) {
+        return Ok(());
+    }
+    let message = format!("EXPOSE reads `{}` as `{}`, as BuildKit does", word.text, cut.join(" "));
+    let help = "what stands before `${…}` is lost: define the whole value in an ARG or ENV";
+    planner.diagnostics.push(Diagnostic::warning("lost-text", word.span, message).with_help(help));
     Ok(())
 }
 
@@ -279,18 +301,24 @@ fn stop_signal(
     let signal = planner.expand(word, &state.env)?;
     if !is_signal(&signal) {
         let message = format!("invalid signal: {signal}");
-        return planner.fail(Diagnostic::error("invalid-signal", word.span, message));
+        let mut error = Diagnostic::error("invalid-signal", word.span, message);
+        let upper = signal.to_uppercase();
+        let near = did_you_mean(upper.trim_start_matches("SIG"), SIGNALS.split_whitespace());
+        error.help = near.map(|near| format!("did you mean `SIG{near}`?"));
+        return planner.fail(error);
     }
     state.record(&format!("STOPSIGNAL {signal}"), Layered::No);
     state.config().stop_signal = Some(signal);
     Ok(())
 }
 
+/// The names of Linux's signals.
+const SIGNALS: &str = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF \
+    PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU \
+    XFSZ RTMIN RTMAX ";
+
 /// Linux's signals: by number, or by name with or without `SIG`.
 fn is_signal(text: &str) -> bool {
-    const NAMES: &str = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF \
-        PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU \
-        XFSZ RTMIN RTMAX ";
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);
     }
@@ -299,7 +327,7 @@ fn is_signal(text: &str) -> bool {
     let real_time = ["RTMIN+", "RTMAX-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     match real_time {
         Some(offset) => offset.parse::<u8>().is_ok_and(|offset| offset <= 15),
-        None => !name.contains(' ') && NAMES.contains(&format!(" {name} ")),
+        None => !name.contains(' ') && SIGNALS.contains(&format!(" {name} ")),
     }
 }
 

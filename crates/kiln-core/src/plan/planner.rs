@@ -18,6 +18,9 @@ use crate::dockerfile::{
 use crate::oci::{ImageConfig, Platform};
 use crate::source::Span;
 
+/// How many bytes all expanded words and bodies of one target may have.
+const EXPANSION_LIMIT: usize = 32 << 20;
+
 /// Why a stage has no state: there is a mistake in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stuck;
@@ -35,6 +38,7 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Environment,
     pub(super) platform: Platform,
     pub(super) needs: BTreeSet<ImageNeed>,
+    expanded_bytes: usize,
     /// Nothing else is named anywhere in the file: progress need not say which stage it is about.
     pub(super) is_only_stage: bool,
     /// Steps of stages without cache.
@@ -167,6 +171,7 @@ impl<'a> Planner<'a> {
             globals: Environment::default(),
             platform,
             needs: BTreeSet::new(),
+            expanded_bytes: 0,
             is_only_stage: false,
             refreshed: BTreeSet::new(),
             is_refreshed: false,
@@ -427,11 +432,25 @@ impl<'a> Planner<'a> {
     /// Expands a word with a stage's (or the global) variables.
     pub(super) fn expand(&mut self, word: &Word, env: &Environment) -> Result<String, Stuck> {
         match expand(&word.text, self.dockerfile.directives.escape, &|name| env.value(name)) {
-            Ok(expansion) => Ok(expansion.text),
+            Ok(expansion) => {
+                self.count_expanded(expansion.text.len(), word.span)?;
+                Ok(expansion.text)
+            }
             Err(error) => {
                 self.fail(Diagnostic::error("word-expansion", word.span, error.to_string()))
             }
         }
+    }
+
+    /// Counts the bytes of an expanded text; an error when all of them together are beyond any use.
+    pub(super) fn count_expanded(&mut self, bytes: usize, span: Span) -> Result<(), Stuck> {
+        self.expanded_bytes += bytes;
+        if self.expanded_bytes <= EXPANSION_LIMIT {
+            return Ok(());
+        }
+        let message =
+            format!("variables make more than {EXPANSION_LIMIT} bytes of this Dockerfile");
+        self.fail(Diagnostic::error("word-expansion", span, message))
     }
 
     /// Records an error; the stage goes no further. While images are not known, a mistake may be

@@ -47,6 +47,10 @@ pub(super) fn apply(
     }
     name_socket(&mut exec);
     exec.args = command(state, &run.command, &mut exec.scripts);
+    if exec.args.is_empty() {
+        let message = "RUN [] names no command: arguments are required";
+        return planner.fail(Diagnostic::error("missing-argument", instruction.span, message));
+    }
     let name = step_name(planner, state, instruction, place);
     let line = history_line(state, &exec.args);
     state.root = planner.add(Op::Exec(exec), inputs, instruction.span, name);

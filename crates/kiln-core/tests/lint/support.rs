@@ -8,7 +8,10 @@ use kiln_core::dockerfile::parse;
 use kiln_core::lint::{BaseFacts, CacheMountContent, LintReport, LintRequest, fix, lint};
 use kiln_core::oci::Platform;
 use kiln_core::pattern::{IgnoreFile, Patterns};
-use kiln_core::plan::{Entitlement, Facts, ImageFact, Network, PlanRequest, Planning, plan};
+use kiln_core::plan::{
+    Entitlement, Facts, ImageFact, PlanRequest, Planning, PlatformChoice, ResultLayout, RunOptions,
+    plan,
+};
 use kiln_core::source::SourceFile;
 
 /// What a file is judged with, for tests to change.
@@ -128,9 +131,12 @@ pub(crate) fn plan_of(text: &str) -> Result<String, Vec<String>> {
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         named_contexts: BTreeMap::new(),
-        network: Network::Default,
         entitlements: BTreeSet::new(),
         epoch: None,
+        platform_choice: PlatformChoice::default(),
+        layout: ResultLayout::default(),
+        run: RunOptions::default(),
+        no_cache_stages: BTreeSet::new(),
     };
     request.entitlements.insert(Entitlement::SecurityInsecure);
     let codes = |all: Vec<Diagnostic>| all.iter().map(|it| it.code.to_owned()).collect();

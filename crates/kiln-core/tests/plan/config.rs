@@ -140,7 +140,7 @@ fn expose_keeps_container_ports() {
     assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"User":"web","ExposedPorts":{"53/udp":{},"7/tcp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{},"8002/tcp":{},"90/tcp":{}},"Env":["A=base","B=base"],"Entrypoint":["/entry"],"Cmd":["base"],"Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Shell":["/bin/bash","-c"]}"#);
     assert_snapshot!(history(file, &request()), @r"
         . ARG P=90
-        . EXPOSE [90/tcp 7/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp]
+        . EXPOSE [7/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp 90/tcp]
         ");
     assert_snapshot!(config("FROM base\nEXPOSE 80/ipx\n", &request()), @r#"invalid-port 2:8 `80/ipx`: invalid port "80/ipx": invalid proto: ipx"#);
 }

@@ -20,7 +20,7 @@ fn bases_that_are_none() {
     assert_snapshot!(steps("ARG V\nFROM $V\n", &request()), @"empty-base 2:6 `$V`: base name ($V) should not be blank");
     assert_snapshot!(steps("FROM UPPER\n", &request()), @r#"invalid-reference 1:6 `UPPER`: failed to parse stage name "UPPER": invalid reference format: `UPPER`: repository name must be lowercase"#);
     assert_snapshot!(steps("FROM a:b:c\n", &request()), @r#"invalid-reference 1:6 `a:b:c`: failed to parse stage name "a:b:c": invalid reference format: `a:b:c`: the repository name is not valid"#);
-    assert_snapshot!(steps("FROM ${V\n", &request()), @r#"word-expansion 1:6 `${V`: failed to process "${V": syntax error: missing '}'"#);
+    assert_snapshot!(steps("FROM ${V\n", &request()), @r#"word-expansion 1:6 `${V`: failed to process "${V": unsupported modifier (end of text) in substitution: syntax error: missing '}'"#);
 }
 
 #[test]

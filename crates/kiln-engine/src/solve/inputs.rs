@@ -17,6 +17,7 @@ use kiln_store::layer::{LastSymlink, scan};
 
 use super::{Solved, Solver, record_of};
 use crate::error::StepError;
+use crate::missing::explain;
 use crate::op::copy::Copier;
 use crate::op::root::Root;
 use crate::selection::{self, Selected, select};
@@ -144,7 +145,8 @@ impl StepInputs {
         }
         if self.copied[position].is_none() {
             let tree = self.tree(solver, input)?;
-            self.copied[position] = Some(select(&tree, path, copy)?);
+            self.copied[position] =
+                Some(select(&tree, path, copy).map_err(|error| explain(error, &tree, path))?);
         }
         let selected = self.copied[position].as_deref().unwrap_or_default();
         let content = Some(selection::content(selected, copy));
@@ -289,7 +291,7 @@ fn select_mount(tree: &SourceTree, source: &str) -> Result<Selected, StepError> 
     let selected = found.and_then(|mut found| (found.len() == 1).then(|| found.remove(0)));
     selected.ok_or_else(|| {
         let message = format!("mount source `{source}`: not found (no such file or directory)");
-        StepError::failed("mount-failed", message)
+        explain(StepError::failed("mount-failed", message), tree, source)
     })
 }
 

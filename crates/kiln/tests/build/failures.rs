@@ -227,7 +227,7 @@ fn several_errors_at_once() {
 fn an_expression_that_is_wrong() {
     check!(failure("FROM base\nENV A=${B\n"), @r#"
     exit 1
-    error[word-expansion]: failed to process "${B": syntax error: missing '}'
+    error[word-expansion]: failed to process "${B": unsupported modifier (end of text) in substitution: syntax error: missing '}'
       --> app/Dockerfile:2:7
      2 | ENV A=${B
        |       ^^^

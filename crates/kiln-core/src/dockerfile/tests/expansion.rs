@@ -67,7 +67,10 @@ fn plain_variables() {
         ("${{x}", "error: syntax error: bad substitution"),
         ("${:-x}", "error: syntax error: bad substitution"),
         ("${.}", "error: unsupported modifier (.) in substitution"),
-        ("${ONE", "error: syntax error: missing '}'"),
+        (
+            "${ONE",
+            "error: unsupported modifier (end of text) in substitution: syntax error: missing '}'",
+        ),
         ("${", "error: syntax error: missing '}'"),
     ] {
         check(word, expected);
@@ -148,10 +151,7 @@ fn replacement() {
         ("${ONE//n/'$0'\\$0$ONE}", "on\\e"),
         ("${ONE//n/\\$\\$}", "o\\$\\$e"),
         ("${ONE//n/'$$'}", "o$e"),
-        (
-            "${ONE//n/'a}",
-            "error: unexpected end of statement while looking for matching single-quote",
-        ),
+        ("${ONE//n/'a}", "error: syntax error: missing '}'"),
         ("${NO/a/b}", ""),
         ("${ONE/a}", "error: syntax error: missing '/' in ${}"),
         ("${ONE/a/", "error: syntax error: missing '}'"),
@@ -183,7 +183,7 @@ fn splitting() {
         ("a$TWO", &["atwo", "words"][..]),
         ("\"a$TWO\" b", &["atwo words", "b"]),
         (r"a\ b c", &["a b", "c"]),
-        ("80${NO:-80}", &["8080"]),
+        ("80${NO:-80}", &["80"]),
         ("  ", &[]),
         ("'' x", &["x"]),
         ("a << b", &["a", "<< b"]),

@@ -31,7 +31,7 @@ fn directives() {
         "#);
     assert_snapshot!(parsed("# escape=x\n# escape=`\nFROM a\n"), @r#"
         FROM "a"
-        error[bad-escape] 1:10 "x": invalid escape token 'x': it must be ` or \
+        error[bad-escape] 1:10 "x": invalid escape token 'x' does not match ` or \
         error[duplicate-directive] 2:10 "`": only one escape parser directive can be used
         "#);
 }

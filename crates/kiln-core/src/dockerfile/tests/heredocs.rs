@@ -80,5 +80,5 @@ fn onbuild() {
 
 #[test]
 fn unterminated() {
-    assert_snapshot!(problems("FROM a\nRUN <<A <<B\nx\nA\ny\n"), @r#"error[unterminated-heredoc] 2:1 "RUN <<A <<B": unterminated heredoc: no line is "B" alone"#);
+    assert_snapshot!(problems("FROM a\nRUN <<A <<B\nx\nA\ny\n"), @r#"error[unterminated-heredoc] 2:9 "<<B": unterminated heredoc: no line is "B" alone"#);
 }

@@ -27,7 +27,7 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
             .read_to_end(&mut bytes)
             .map_err(|error| Failure::file("read", "standard input", error))?;
         return Ok(Loaded {
-            source_file: SourceFile::new("<stdin>", utf8("<stdin>", bytes)?),
+            source_file: SourceFile::from_bytes("<stdin>", &bytes),
             ignore_file: None,
         });
     }
@@ -46,7 +46,7 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Failure::file("read", PathBuf::from(ignore), error)),
     };
-    Ok(Loaded { source_file: SourceFile::new(name, utf8(name, bytes)?), ignore_file })
+    Ok(Loaded { source_file: SourceFile::from_bytes(name, &bytes), ignore_file })
 }
 
 /// A `dockerfile` stands for a `Dockerfile` that is not there.
@@ -86,14 +86,6 @@ fn similar(path: &Path) -> Option<PathBuf> {
     let near = did_you_mean(wanted, names.iter().map(String::as_str));
     let near = near.or_else(|| names.iter().find(usual).map(String::as_str))?;
     Some(path.with_file_name(near))
-}
-
-fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.split(|byte| *byte == b'\n').count();
-        Failure::input("encoding", format!("{name}:{line}: this line is not UTF-8"))
-    })
 }
 
 #[cfg(test)]
@@ -136,8 +128,5 @@ mod tests {
         std::fs::write(at("x.dockerignore"), "*.o").unwrap();
         let loaded = load(at("x").to_str(), directory.path()).unwrap();
         assert_eq!(loaded.ignore_file.as_deref(), Some(&b"*.o"[..]));
-        std::fs::write(at("x"), b"FROM scratch\n# \xff\n").unwrap();
-        let failure = load(at("x").to_str(), directory.path()).unwrap_err();
-        assert!(message(&failure).contains("x:2: this line is not UTF-8"));
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 pub(crate) use judging::{Judged, Judging};
 use kiln_core::oci::Platform;
-use kiln_core::plan::{Network, PlanRequest};
+use kiln_core::plan::{PlanRequest, PlatformChoice, ResultLayout, RunOptions};
 
 use super::build::options::ContextOption;
 use super::build::{context_kind, dockerfile, named_contexts};
@@ -116,9 +116,12 @@ impl Check {
                 build_args: build_args.collect(),
                 labels: BTreeMap::new(),
                 named_contexts: kinds.collect(),
-                network: Network::Default,
                 entitlements: BTreeSet::new(),
                 epoch: None,
+                platform_choice: PlatformChoice::default(),
+                layout: ResultLayout::default(),
+                run: RunOptions::default(),
+                no_cache_stages: BTreeSet::new(),
             },
             named_contexts,
             ignored: judging::ignored(loaded.ignore_file.as_deref(), context),
