@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::oci::Reference;
-use kiln_core::plan::PlanRequest;
+use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
 
 /// One build. Nothing else starts one.
@@ -14,7 +14,7 @@ pub struct BuildRequest {
     pub dockerfile: SourceFile,
     /// Choices that change the plan.
     pub plan: PlanRequest,
-    /// The build context's directory.
+    /// The build context's directory; nobody looks at it when `plan.context` has other files.
     pub context: PathBuf,
     /// Text of the ignore file that goes with the Dockerfile (`NAME.dockerignore` beside it), when
     /// there is one; else the context's own `.dockerignore` counts.
@@ -52,6 +52,10 @@ pub enum NamedContext {
     },
     /// An image by reference.
     Image(Reference),
+    /// Nothing (`docker-image://scratch`).
+    Empty,
+    /// Files that are fetched.
+    Remote(RemoteFiles),
 }
 
 /// Where a secret's value is.

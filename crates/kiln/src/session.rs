@@ -19,7 +19,7 @@ use kiln_engine::{
     BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, Engine, Volume,
     run_container,
 };
-use kiln_registry::{Client, Config as RegistryConfig, Proxies};
+use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::{Store, fsck};
@@ -395,7 +395,20 @@ fn registry_config(config: &Config) -> RegistryConfig {
             https: any(["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
             no_proxy: any(["no_proxy", "NO_PROXY"]).unwrap_or_default().to_owned(),
         },
+        git: git_program(config),
         ..RegistryConfig::default()
+    }
+}
+
+/// What git needs of the environment.
+fn git_program(config: &Config) -> GitProgram {
+    let known = GitProgram::VARIABLES.iter();
+    GitProgram {
+        path: config.path.clone(),
+        home: config.variable("HOME").map(PathBuf::from),
+        variables: known
+            .filter_map(|name| Some(((*name).to_owned(), config.variable(name)?.to_owned())))
+            .collect(),
     }
 }
 

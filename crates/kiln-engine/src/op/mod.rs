@@ -4,6 +4,7 @@ pub(crate) mod copy;
 pub(crate) mod download;
 pub(crate) mod exec;
 pub(crate) mod file;
+pub(crate) mod git;
 pub(crate) mod mounts;
 pub(crate) mod root;
 pub(crate) mod unpack;

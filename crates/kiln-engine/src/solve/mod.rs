@@ -40,6 +40,7 @@ use crate::error::{BuildError, FileContext, StepError};
 use crate::op::download::{Wanted, download};
 use crate::op::exec;
 use crate::op::file::{self, Target};
+use crate::op::git::check_out;
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::{SourceTree, as_path};
@@ -232,6 +233,15 @@ impl<'a> Solver<'a> {
                     self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
                 let wanted = Wanted { url, name, checksum: *checksum };
                 let result = download(self, wanted, &activity);
+                activity.finish(&result);
+                let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
+                Ok((Solved::Snapshot(snapshot), Outcome::Done))
+            }
+            Op::Source(SourceOp::Git(source)) => {
+                let line = Some(self.line(step));
+                let activity =
+                    self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
+                let result = check_out(self, source, &activity);
                 activity.finish(&result);
                 let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
                 Ok((Solved::Snapshot(snapshot), Outcome::Done))

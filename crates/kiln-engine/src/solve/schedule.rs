@@ -192,6 +192,7 @@ mod tests {
             build_platform: Platform::host(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            context: None,
             named_contexts: BTreeMap::new(),
             network: kiln_core::plan::Network::Default,
             entitlements: BTreeSet::new(),

@@ -90,6 +90,7 @@ impl Build {
             build_platform: Platform::host(),
             build_args,
             labels: self.labels.iter().map(label).collect(),
+            context: None,
             named_contexts,
             network: self.network,
             entitlements,
@@ -167,7 +168,7 @@ impl Build {
                 NamedContext::Layout { path, reference } => {
                     NamedContext::Layout { path: directory(&what, &path)?, reference }
                 }
-                image @ NamedContext::Image(_) => image,
+                other => other,
             };
             contexts.insert(normalize_context_name(&option.name), place);
         }
@@ -278,6 +279,8 @@ fn context_kind(place: &NamedContext) -> ContextKind {
         NamedContext::Directory(_) => ContextKind::Directory,
         NamedContext::Layout { .. } => ContextKind::Layout,
         NamedContext::Image(reference) => ContextKind::Image(reference.clone()),
+        NamedContext::Empty => ContextKind::Empty,
+        NamedContext::Remote(files) => ContextKind::Remote(files.clone()),
     }
 }
 
