@@ -19,10 +19,13 @@ pub enum FileType {
 
 /// The mode (07777) that a symbolic mode makes of `mode`; `None` if the text is not one.
 pub fn apply(text: &str, mode: u32, file_type: FileType) -> Option<u32> {
-    text.split(',').try_fold(mode & 0o7777, |mode, clause| apply_clause(clause, mode, file_type))
+    // What `X` asks about is the file as it was.
+    let is_executable = file_type == FileType::Directory || mode & 0o111 != 0;
+    text.split(',')
+        .try_fold(mode & 0o7777, |mode, clause| apply_clause(clause, mode, is_executable))
 }
 
-fn apply_clause(clause: &str, mut mode: u32, file_type: FileType) -> Option<u32> {
+fn apply_clause(clause: &str, mut mode: u32, is_executable: bool) -> Option<u32> {
     let who_end = clause.find(|c| !"ugoa".contains(c))?;
     let (who, mut actions) = clause.split_at(who_end);
     let who = if who.is_empty() { "a" } else { who };
@@ -40,7 +43,8 @@ fn apply_clause(clause: &str, mut mode: u32, file_type: FileType) -> Option<u32>
         let rest = &actions[1..];
         let end = rest.find(['+', '-', '=']).unwrap_or(rest.len());
         let (permissions, after) = rest.split_at(end);
-        let bits = permission_bits(permissions, mode, (&classes, who), file_type)?;
+        let bits =
+            permission_bits(permissions, mode, (&classes, who), is_executable || operator == '-')?;
         let owned = classes.iter().fold(0, |mask, shift| mask | (0o7 << shift))
             | special_mask(&classes, who);
         mode = match operator {
@@ -72,7 +76,7 @@ fn permission_bits(
     permissions: &str,
     mode: u32,
     (classes, who): (&[u32], &str),
-    file_type: FileType,
+    takes_x: bool,
 ) -> Option<u32> {
     let spread = |bits: u32| classes.iter().fold(0, |all, shift| all | (bits << shift));
     let mut result = 0;
@@ -81,7 +85,7 @@ fn permission_bits(
             'r' => spread(4),
             'w' => spread(2),
             'x' => spread(1),
-            'X' if file_type == FileType::Directory || mode & 0o111 != 0 => spread(1),
+            'X' if takes_x => spread(1),
             'X' => 0,
             's' => special_mask(classes, who) & 0o6000,
             't' => special_mask(classes, who) & 0o1000,

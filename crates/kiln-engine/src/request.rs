@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kiln_core::oci::Reference;
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
+use kiln_registry::GitReference;
 
 /// One build. Nothing else starts one.
 #[derive(Clone, Debug)]
@@ -21,6 +22,9 @@ pub struct BuildRequest {
     pub ignore_file: Option<Vec<u8>>,
     /// Where named contexts are, by normalised name.
     pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Where references of git repositories are known to point, by remote and reference: those of
+    /// a context that was fetched are not asked for again.
+    pub git_references: BTreeMap<(String, String), GitReference>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Whether results of earlier builds may be used.

@@ -93,15 +93,19 @@ impl SourceTree {
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
             Self::Context(context) => context.node(path),
-            Self::Snapshot { tree, layers } => {
-                let (entry, position) = tree.lookup(path)?;
-                Some(snapshot_node(tree, layers, entry, position))
-            }
+            Self::Snapshot { tree, layers } => match tree.lookup(path) {
+                Some((entry, position)) => Some(snapshot_node(tree, layers, entry, position)),
+                // The empty file system has a root, too.
+                None => path.is_empty().then(empty_root),
+            },
         }
     }
 
     /// Follows links of a path, all inside the tree; `..` stops at the root.
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
+        if path.is_empty() {
+            return Ok(Vec::new());
+        }
         match self {
             Self::Context(context) => context.resolve(path, last),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
@@ -170,6 +174,21 @@ impl SourceTree {
             Self::Context(context) => context.hash(nodes),
             Self::Snapshot { .. } => Ok(()),
         }
+    }
+}
+
+/// The root of a file system without layers.
+fn empty_root() -> Node {
+    Node {
+        path: Vec::new(),
+        kind: NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp::default(),
+        capability: None,
+        origin: PathBuf::new(),
+        link_group: None,
     }
 }
 

@@ -36,7 +36,7 @@ mod retry;
 pub use blob::BlobReader;
 pub use client::{Client, RemoteImage};
 pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
-pub use download::{Download, DownloadedFile, Validators};
+pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
 pub use git::{GitLogin, GitReference, GitRemote, GitWork};
 pub use repository::Repository;

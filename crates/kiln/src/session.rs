@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use kiln_core::event::EventSink;
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
-    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, Engine, Volume,
-    run_container,
+    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
+    Engine, FetchedContext, StandardInput, Volume, run_container,
 };
 use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
@@ -97,6 +98,17 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
         BuildError::File { action, path, source } => Failure::file(action, path, source),
         BuildError::Usage(message) => Failure::usage(message),
         BuildError::Canceled => Failure::Interrupted,
+    }
+}
+
+/// The failure of a command that fetched a context: there is no Dockerfile yet to show it in.
+fn context_failure(error: BuildError) -> Failure {
+    match error {
+        BuildError::Step(failure) => {
+            let kiln_engine::StepFailure { code, message, help, .. } = *failure;
+            Failure::Input { code, message, help }
+        }
+        error => build_failure(error, &SourceFile::new("Dockerfile", String::new())),
     }
 }
 
@@ -181,6 +193,21 @@ impl Session {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, BuildError> {
         kiln_engine::build(&self.engine, request, events, cancelled)
+    }
+
+    /// Reads standard input; an archive is kept.
+    pub(crate) fn keep_input(&self, input: &mut dyn Read) -> Result<StandardInput, Failure> {
+        kiln_engine::keep_input(&self.engine, input).map_err(context_failure)
+    }
+
+    /// Fetches a context, for the Dockerfile in it.
+    pub(crate) fn fetch_context(
+        &self,
+        what: (&BuildRequest, &ContextAddress),
+        events: &EventSink,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<FetchedContext, Failure> {
+        kiln_engine::fetch_context(&self.engine, what, events, cancelled).map_err(context_failure)
     }
 
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the

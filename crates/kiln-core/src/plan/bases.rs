@@ -251,6 +251,7 @@ pub(super) fn remote_steps(files: &RemoteFiles, name: Option<&str>) -> (Vec<Step
         Some(name) => format!("[context {name}] {what}"),
     };
     let (op, title, is_archive) = match files {
+        RemoteFiles::Nothing => return (Vec::new(), Input::Scratch),
         RemoteFiles::Git(git) => {
             let shown = without_credentials(&git.remote);
             (SourceOp::Git(git.clone()), title(&format!("git source {shown}")), false)
@@ -259,7 +260,12 @@ pub(super) fn remote_steps(files: &RemoteFiles, name: Option<&str>) -> (Vec<Step
             let name = CONTEXT_FILE.to_owned();
             let op = SourceOp::Download { url: url.clone(), name, checksum: *checksum };
             let is_archive = matches!(files, RemoteFiles::Archive { .. });
-            (op, title(&format!("remote build context {}", without_credentials(url))), is_archive)
+            let what = if url.starts_with("stdin:") {
+                "build context from standard input".to_owned()
+            } else {
+                format!("remote build context {}", without_credentials(url))
+            };
+            (op, title(&what), is_archive)
         }
     };
     let source = Step::new(Op::Source(op), Vec::new(), Span::default(), title.clone());

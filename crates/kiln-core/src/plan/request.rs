@@ -49,6 +49,8 @@ pub enum ContextKind {
 /// Files of a context that are fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteFiles {
+    /// None at all.
+    Nothing,
     /// A commit of a git repository.
     Git(GitSource),
     /// A file of the web, under the name [`CONTEXT_FILE`].

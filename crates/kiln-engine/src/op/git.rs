@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::cache_key::{KeyPart, KeyParts};
-use kiln_core::event::Stream;
+use kiln_core::event::{Outcome, Stream};
 use kiln_core::git_source::{GitFetch, GitTimes, is_commit};
 use kiln_core::plan::{GitDir, GitSource, Submodules};
 use kiln_registry::{GitLogin, GitReference, GitRemote, GitWork};
@@ -35,12 +35,12 @@ const CODE: &str = "git-failed";
 /// The part that keeps when the commit was made, in seconds since 1970.
 const COMMITTED: &str = "committed";
 
-/// The layer that holds the files.
+/// The layer that holds the files, and whether it was there.
 pub(crate) fn check_out(
     solver: &Solver<'_>,
     source: &GitSource,
     activity: &Running<'_>,
-) -> Result<Arc<Layer>, StepError> {
+) -> Result<(Arc<Layer>, Outcome), StepError> {
     let remote = GitRemote::new(&source.remote, login(solver, &source.remote)?.as_ref());
     let reference = resolve(solver, source, &remote)?;
     let parts = parts(source, &remote, &reference);
@@ -50,7 +50,7 @@ pub(crate) fn check_out(
     if let Some(record) = store.cache_index().lookup(&key)?
         && let Some(layer) = store.layers().by_id(&record.result.layer)?
     {
-        return Ok(Arc::new(layer));
+        return Ok((Arc::new(layer), Outcome::Cached));
     }
     let log = |line: &str| activity.log(Stream::Stderr, format!("{line}\n").as_bytes());
     let scratch = store.scratch_dir()?;
@@ -72,7 +72,7 @@ pub(crate) fn check_out(
     kept.0.push(part(COMMITTED, committed.to_string()));
     let record = record_of(&layer, (*key.as_bytes(), kept), &remote.shown());
     store.cache_index().record(key, &record)?;
-    Ok(Arc::new(layer))
+    Ok((Arc::new(layer), Outcome::Done))
 }
 
 /// When the commit was made whose files were checked out, in seconds since 1970.
@@ -163,7 +163,8 @@ fn resolve(
         };
     }
     let key = (source.remote.clone(), reference.clone());
-    let known = lock(&solver.engine.git_references).get(&key).cloned();
+    let known = solver.request.git_references.get(&key).cloned();
+    let known = known.or_else(|| lock(&solver.engine.git_references).get(&key).cloned());
     let found = match known {
         Some(found) => found,
         None => solver.engine.registry.git_reference(remote, reference).map_err(failed)?,
@@ -236,6 +237,7 @@ fn write(
     work.check_out(&reference.object, &directory).map_err(failed)?;
     if source.submodules == Submodules::Fetch {
         work.add_submodules(&directory, None).map_err(failed)?;
+        settle_submodules(&directory, &mut Vec::new())?;
     }
     if source.subdir.is_empty() {
         return Ok(());
@@ -245,6 +247,27 @@ fn write(
         let path = entry.at("read", &from)?.path();
         let name = path.file_name().expect("entries of a directory have names");
         std::fs::rename(&path, upper.join(name)).at("move", &path)?;
+    }
+    Ok(())
+}
+
+/// A submodule's `.git` is a file that names its repository, which is not part of the checkout
+/// and was in a directory that nobody has heard of. It names where it would be in a repository
+/// that is kept, so that equal commits are equal files.
+fn settle_submodules(directory: &Path, depth: &mut Vec<String>) -> Result<(), BuildError> {
+    for entry in std::fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().at("read", &path)?.is_dir() {
+            depth.push(name);
+            settle_submodules(&path, depth)?;
+            depth.pop();
+        } else if name == ".git" && !depth.is_empty() {
+            let up = "../".repeat(depth.len());
+            let text = format!("gitdir: {up}.git/modules/{}\n", depth.join("/"));
+            std::fs::write(&path, text).at("write", &path)?;
+        }
     }
     Ok(())
 }

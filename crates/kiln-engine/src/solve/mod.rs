@@ -242,9 +242,13 @@ impl<'a> Solver<'a> {
                 let activity =
                     self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
                 let result = check_out(self, source, &activity);
-                activity.finish(&result);
-                let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
-                Ok((Solved::Snapshot(snapshot), Outcome::Done))
+                match &result {
+                    Ok((_, outcome)) => activity.complete(outcome.clone()),
+                    Err(_) => activity.finish(&result),
+                }
+                let (layer, outcome) = result?;
+                let snapshot = Snapshot::default().with_layer(layer, unix_seconds());
+                Ok((Solved::Snapshot(snapshot), outcome))
             }
             Op::Source(SourceOp::Context { name }) => {
                 let context = self.context(name.as_deref(), step)?;

@@ -1,7 +1,7 @@
 //! `kiln check`, and how a Dockerfile is judged for it and for `kiln build`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::ValueEnum;
 use kiln_core::diagnostic::Diagnostic;
@@ -9,10 +9,13 @@ use kiln_core::dockerfile::parse;
 use kiln_core::lint::{BaseFacts, LintReport, LintRequest, lint};
 use kiln_core::oci::{Platform, media_type};
 use kiln_core::pattern::{IgnoreFile, Patterns};
+use kiln_core::plan::normalize_context_name;
 use kiln_core::source::SourceFile;
 use kiln_engine::BuildRequest;
 
+use super::build::context::ContextPlace;
 use super::build::dockerfile;
+use super::build::options::ContextOption;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
@@ -28,7 +31,7 @@ use crate::session::Session;
 pub(crate) struct Check {
     /// Directory of the build context
     #[arg(value_name = "CONTEXT", default_value = ".")]
-    context: PathBuf,
+    context: String,
     /// The Dockerfile (default: CONTEXT/Dockerfile; `-` reads standard input)
     #[arg(short, long, value_name = "PATH")]
     file: Option<String>,
@@ -38,6 +41,9 @@ pub(crate) struct Check {
     /// Value of an ARG; repeatable
     #[arg(long = "build-arg", value_name = "NAME=VALUE")]
     build_args: Vec<String>,
+    /// Another context that FROM, COPY --from and mounts can name, as for `kiln build`; repeatable
+    #[arg(long = "build-context", value_name = "NAME=PLACE")]
+    build_contexts: Vec<ContextOption>,
     /// How the result is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     format: ReportFormat,
@@ -57,7 +63,15 @@ pub(crate) enum ReportFormat {
 impl Check {
     /// Runs the command.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
-        let loaded = dockerfile::load(self.file.as_deref(), &self.context)?;
+        let context = match ContextPlace::parse(&self.context)? {
+            ContextPlace::Directory(directory) => directory,
+            _ => {
+                let message = format!("`kiln check` reads a directory, and no {}", self.context);
+                return Err(Failure::usage(message)
+                    .with_help("`kiln build --check` takes every context that a build takes"));
+            }
+        };
+        let loaded = dockerfile::load(self.file.as_deref(), &context)?;
         let build_args = self.build_args.iter().filter_map(|text| match text.split_once('=') {
             Some((name, value)) => Some((name.to_owned(), value.to_owned())),
             None => Some((text.clone(), config.variables.get(text)?.clone())),
@@ -66,9 +80,13 @@ impl Check {
             source_file: loaded.source_file,
             build_args: build_args.collect(),
             targets: self.targets.clone(),
-            named_contexts: BTreeSet::new(),
+            named_contexts: self
+                .build_contexts
+                .iter()
+                .map(|option| normalize_context_name(&option.name))
+                .collect(),
             platform: Platform::host(),
-            ignored: ignored(loaded.ignore_file.as_deref(), &self.context),
+            ignored: ignored(loaded.ignore_file.as_deref(), &context),
         };
         let judged = judging.judge(config)?;
         render::print_lines(&judged.lines(self.format, render::stdout_style(config)));
@@ -105,7 +123,11 @@ impl Judging {
             targets: plan.targets.clone(),
             named_contexts: request.named_contexts.keys().cloned().collect(),
             platform: plan.platforms.first().cloned().unwrap_or_else(Platform::host),
-            ignored: ignored(request.ignore_file.as_deref(), &request.context),
+            // A context that is fetched has no ignore file.
+            ignored: match plan.context {
+                None => ignored(request.ignore_file.as_deref(), &request.context),
+                Some(_) => None,
+            },
         }
     }
 

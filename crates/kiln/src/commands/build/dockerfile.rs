@@ -87,7 +87,7 @@ fn similar(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(near))
 }
 
-fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+pub(crate) fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|byte| *byte == b'\n').count();

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::oci::Platform;
 use kiln_core::plan::{ContextKind, Entitlement, Network, PlanRequest, normalize_context_name};
+use kiln_core::source::SourceFile;
 use kiln_engine::{BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource};
 
+use super::context::ContextPlace;
 use super::options::{Assignment, SecretOption, SecretPlace};
-use super::{Build, dockerfile, is_stdout};
+use super::{Build, is_stdout};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render::terminal;
@@ -25,19 +27,19 @@ const CA_BUNDLES: [&str; 5] = [
 impl Build {
     /// The request, and warnings about what the options say.
     pub(super) fn request(&self, config: &Config) -> Result<(BuildRequest, Vec<String>), Failure> {
-        let context = self.context_directory()?;
+        let place = ContextPlace::parse(&self.context)?;
         self.check_combinations()?;
-        let loaded = dockerfile::load(self.file.as_deref(), &context)?;
         let named_contexts = self.named_contexts()?;
         let (secrets, warnings) = self.secrets(config)?;
         let kinds = named_contexts.iter();
         let kinds = kinds.map(|(name, place)| (name.clone(), context_kind(place)));
         let request = BuildRequest {
-            dockerfile: loaded.source_file,
+            dockerfile: SourceFile::new("Dockerfile", String::new()),
             plan: self.plan_request(config, kinds.collect())?,
-            context,
-            ignore_file: loaded.ignore_file,
+            context: PathBuf::new(),
+            ignore_file: None,
             named_contexts,
+            git_references: BTreeMap::new(),
             secrets,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
@@ -46,7 +48,7 @@ impl Build {
             outputs: self.outputs()?,
             parallelism: std::thread::available_parallelism().map_or(4, |cpus| cpus.get().max(4)),
         };
-        Ok((request, warnings))
+        Ok((self.add_context(request, place, config)?, warnings))
     }
 
     fn plan_request(
@@ -110,7 +112,7 @@ impl Build {
     }
 
     /// `--build-arg NAME` of a variable that is not set is left out, as buildx does.
-    fn build_args(&self, config: &Config) -> BTreeMap<String, String> {
+    pub(super) fn build_args(&self, config: &Config) -> BTreeMap<String, String> {
         let mut build_args = BTreeMap::new();
         if let Some(epoch) = config.variable("SOURCE_DATE_EPOCH") {
             build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
@@ -122,19 +124,6 @@ impl Build {
             }
         }
         build_args
-    }
-
-    fn context_directory(&self) -> Result<PathBuf, Failure> {
-        let text = self.context.as_str();
-        if text == "-" {
-            return Err(Failure::usage("a context from standard input is not supported")
-                .with_help("give a directory; `-f -` reads only the Dockerfile from there"));
-        }
-        if text.contains("://") || text.starts_with("git@") {
-            return Err(Failure::usage(format!("a context from a URL is not supported: {text}"))
-                .with_help("fetch it first and give the directory"));
-        }
-        directory("the context", Path::new(text))
     }
 
     fn check_combinations(&self) -> Result<(), Failure> {
@@ -285,7 +274,7 @@ fn context_kind(place: &NamedContext) -> ContextKind {
 }
 
 /// `path`, if it is a directory.
-fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(path.to_owned()),
