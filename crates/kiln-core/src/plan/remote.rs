@@ -101,9 +101,10 @@ impl Remote {
             None => None,
             Some((text, span)) => match text.parse() {
                 Ok(digest) => Some(digest),
-                Err(error) => {
-                    let message = format!("invalid checksum: {error}");
-                    return planner.fail(Diagnostic::error("invalid-checksum", *span, message));
+                Err(_) => {
+                    let error = Diagnostic::error("invalid-checksum", *span, wrong_digest(text));
+                    return planner
+                        .fail(error.with_help("a checksum is `sha256:` and 64 hex digits"));
                 }
             },
         };
@@ -113,6 +114,27 @@ impl Remote {
         let title = format!("[internal] download {}", without_credentials(url));
         Ok((planner.add(Op::Source(op), Vec::new(), span, title), path))
     }
+}
+
+/// What is wrong with a text that is no sha256 digest.
+fn wrong_digest(text: &str) -> String {
+    let Some((algorithm, digits)) = text.split_once(':').filter(|(name, _)| !name.is_empty())
+    else {
+        return format!("invalid checksum digest format: {text}");
+    };
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return format!("unsupported digest algorithm: {text}"),
+    };
+    if digits.len() != length {
+        return format!("invalid checksum digest length: {text}");
+    }
+    if !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return format!("invalid checksum digest format: {text}");
+    }
+    format!("digest mismatch: a download is known by its sha256, never by {text}")
 }
 
 /// Whether a source is fetched, as far as `--checksum` is concerned.
@@ -174,6 +196,13 @@ mod tests {
         for (url, name) in names {
             assert_eq!(file_name(url), name, "{url}");
         }
+        let digest = "0".repeat(128);
+        let texts = ["foo", "md5:00", "sha256:00", &format!("sha512:{digest}")];
+        let said: Vec<String> = texts.map(wrong_digest).to_vec();
+        assert!(said[0].contains("invalid checksum digest format"));
+        assert!(said[1].contains("unsupported digest algorithm"));
+        assert!(said[2].contains("invalid checksum digest length"));
+        assert!(said[3].contains("digest mismatch"));
         assert_eq!(literal("a[1]*\\"), "a[[]1][*]\\\\");
         assert_eq!(literal("a\\"), "a\\");
     }

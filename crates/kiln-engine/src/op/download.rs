@@ -71,7 +71,13 @@ pub(crate) fn download(
     }
     let validators = Validators { etag: value(ETAG), last_modified: value(LAST_MODIFIED) };
     let failed = |error: kiln_registry::Error| {
-        let failed = StepError::failed("download-failed", with_causes(&error));
+        let message = match &error {
+            kiln_registry::Error::Status { url, status, .. } => {
+                format!("{url}: invalid response status {status}")
+            }
+            error => with_causes(error),
+        };
+        let failed = StepError::failed("download-failed", message);
         match error.hint() {
             Some(hint) => failed.with_help(hint),
             None => failed,
