@@ -137,7 +137,7 @@ impl GitAddress {
         let rest = &remote[scheme.len() + "://".len()..];
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let is_git = match lower.as_str() {
-            "http" | "https" => decode(path)?.ends_with(".git"),
+            "http" | "https" => decode(path)?.strip_suffix(".git").is_some(),
             "ssh" | "git" => true,
             _ => false,
         };

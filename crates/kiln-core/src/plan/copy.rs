@@ -101,10 +101,9 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
             "unpack" => {
                 flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
             }
-            "parents" | "link" => {}
             "keep-git-dir" => flags.keep_git_dir = Some(on),
             "checksum" if !value.is_empty() => flags.checksum = Some((value, flag.span)),
-            "checksum" => {}
+            "parents" | "link" | "checksum" => {}
             name => {
                 let message = format!("--{name} is not supported");
                 return planner.fail(Diagnostic::error("unsupported-flag", flag.span, message));

@@ -99,14 +99,14 @@ impl Remote {
         self.has_download = true;
         let checksum = match &self.checksum {
             None => None,
-            Some((text, span)) => match text.parse() {
-                Ok(digest) => Some(digest),
-                Err(_) => {
+            Some((text, span)) => {
+                let Ok(digest) = text.parse() else {
                     let error = Diagnostic::error("invalid-checksum", *span, wrong_digest(text));
-                    return planner
-                        .fail(error.with_help("a checksum is `sha256:` and 64 hex digits"));
-                }
-            },
+                    let help = "a checksum is `sha256:` and 64 hex digits";
+                    return planner.fail(error.with_help(help));
+                };
+                Some(digest)
+            }
         };
         let name = file_name(url);
         let path = format!("/{}", literal(&name));

@@ -55,12 +55,12 @@ pub(crate) fn check_out(
     let log = |line: &str| activity.log(Stream::Stderr, format!("{line}\n").as_bytes());
     let scratch = store.scratch_dir()?;
     let client = &solver.engine.registry;
-    let work = client.git_work(&remote, scratch.path(), &log).map_err(failed)?;
-    work.fetch(&reference, &source.reference).map_err(failed)?;
+    let work = client.git_work(&remote, scratch.path(), &log).map_err(|error| failed(&error))?;
+    work.fetch(&reference, &source.reference).map_err(|error| failed(&error))?;
     check_fetched(source, &reference, &work)?;
     let mut working = store.layers().begin()?;
     write(source, (&work, &reference), (scratch.path(), &working.upper))?;
-    let committed = work.committed_unix(&reference.object).map_err(failed)?;
+    let committed = work.committed_unix(&reference.object).map_err(|error| failed(&error))?;
     if source.times == GitTimes::Commit {
         set_times(&working.upper, committed)?;
     }
@@ -118,11 +118,11 @@ fn keeps_git_dir(source: &GitSource) -> bool {
     source.git_dir == GitDir::Keep && source.subdir.is_empty()
 }
 
-fn failed(error: kiln_registry::Error) -> StepError {
+fn failed(error: &kiln_registry::Error) -> StepError {
     if matches!(error, kiln_registry::Error::Cancelled) {
         return BuildError::Canceled.into();
     }
-    let failed = StepError::failed(CODE, with_causes(&error));
+    let failed = StepError::failed(CODE, with_causes(error));
     match error.hint() {
         Some(hint) => failed.with_help(hint),
         None => failed,
@@ -141,7 +141,7 @@ fn resolve(
         return fail(format!("invalid git ref {reference:?}"));
     }
     if let Some(checksum) = checksum
-        && !(checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) && !checksum.is_empty())
+        && !is_hex(checksum)
     {
         return fail(format!("invalid checksum {checksum} for Git URL, expected hex commit hash"));
     }
@@ -167,7 +167,11 @@ fn resolve(
     let known = known.or_else(|| lock(&solver.engine.git_references).get(&key).cloned());
     let found = match known {
         Some(found) => found,
-        None => solver.engine.registry.git_reference(remote, reference).map_err(failed)?,
+        None => solver
+            .engine
+            .registry
+            .git_reference(remote, reference)
+            .map_err(|error| failed(&error))?,
     };
     lock(&solver.engine.git_references).insert(key, found.clone());
     let names: Vec<&String> =
@@ -193,7 +197,7 @@ fn check_fetched(
     work: &GitWork<'_>,
 ) -> Result<(), StepError> {
     let Some(checksum) = &source.checksum else { return Ok(()) };
-    let names = work.names_of(&reference.object).map_err(failed)?;
+    let names = work.names_of(&reference.object).map_err(|error| failed(&error))?;
     check(Some(checksum), &names.iter().collect::<Vec<_>>())
 }
 
@@ -224,9 +228,10 @@ fn write(
     (scratch, upper): (&Path, &Path),
 ) -> Result<(), StepError> {
     if keeps_git_dir(source) {
-        work.clone_into((reference, &source.reference), upper).map_err(failed)?;
+        work.clone_into((reference, &source.reference), upper).map_err(|error| failed(&error))?;
         if source.submodules == Submodules::Fetch {
-            work.add_submodules(upper, Some(&upper.join(".git"))).map_err(failed)?;
+            work.add_submodules(upper, Some(&upper.join(".git")))
+                .map_err(|error| failed(&error))?;
         }
         return Ok(());
     }
@@ -234,9 +239,9 @@ fn write(
     if !source.subdir.is_empty() {
         std::fs::create_dir(&directory).at("create directory", &directory)?;
     }
-    work.check_out(&reference.object, &directory).map_err(failed)?;
+    work.check_out(&reference.object, &directory).map_err(|error| failed(&error))?;
     if source.submodules == Submodules::Fetch {
-        work.add_submodules(&directory, None).map_err(failed)?;
+        work.add_submodules(&directory, None).map_err(|error| failed(&error))?;
         settle_submodules(&directory, &mut Vec::new())?;
     }
     if source.subdir.is_empty() {
@@ -308,4 +313,8 @@ fn set_time(path: &Path, unix: i64) -> Result<(), BuildError> {
     let time = Timespec { tv_sec: unix, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).at("set the time of", path)
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

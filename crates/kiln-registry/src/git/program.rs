@@ -67,7 +67,7 @@ pub(super) struct Git<'a> {
     exchange: &'a Exchange,
     remote: &'a GitRemote,
     program: PathBuf,
-    git_dir: Option<PathBuf>,
+    directory: Option<PathBuf>,
     work_tree: Option<PathBuf>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> Git<'a> {
     pub(super) fn new(exchange: &'a Exchange, remote: &'a GitRemote) -> Result<Self, Error> {
         let program =
             find(&exchange.config().git).ok_or_else(|| Error::NoGit { url: remote.shown() })?;
-        Ok(Self { log: None, exchange, remote, program, git_dir: None, work_tree: None })
+        Ok(Self { log: None, exchange, remote, program, directory: None, work_tree: None })
     }
 
     /// The same with what git says told to somebody.
@@ -91,7 +91,7 @@ impl<'a> Git<'a> {
 
     /// The same for a repository on disk.
     pub(super) fn within(&self, git_dir: &Path) -> Self {
-        Self { git_dir: Some(git_dir.to_owned()), ..self.clone() }
+        Self { directory: Some(git_dir.to_owned()), ..self.clone() }
     }
 
     /// The same for its files in a directory.
@@ -180,7 +180,7 @@ impl<'a> Git<'a> {
         } else {
             command.current_dir("/");
         }
-        if let Some(directory) = &self.git_dir {
+        if let Some(directory) = &self.directory {
             command.arg("--git-dir").arg(directory);
         }
         command.args(words).process_group(0);

@@ -63,13 +63,10 @@ pub(crate) enum ReportFormat {
 impl Check {
     /// Runs the command.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
-        let context = match ContextPlace::parse(&self.context)? {
-            ContextPlace::Directory(directory) => directory,
-            _ => {
-                let message = format!("`kiln check` reads a directory, and no {}", self.context);
-                return Err(Failure::usage(message)
-                    .with_help("`kiln build --check` takes every context that a build takes"));
-            }
+        let ContextPlace::Directory(context) = ContextPlace::parse(&self.context)? else {
+            let message = format!("`kiln check` reads a directory, and no {}", self.context);
+            return Err(Failure::usage(message)
+                .with_help("`kiln build --check` takes every context that a build takes"));
         };
         let loaded = dockerfile::load(self.file.as_deref(), &context)?;
         let build_args = self.build_args.iter().filter_map(|text| match text.split_once('=') {
