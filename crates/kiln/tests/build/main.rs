@@ -20,6 +20,7 @@ mod interrupt;
 mod mounts;
 mod outputs;
 mod parallel;
+mod platforms;
 mod registry;
 mod remote_context;
 mod rootless;
