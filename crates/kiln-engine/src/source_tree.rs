@@ -93,21 +93,22 @@ impl SourceTree {
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
             Self::Context(context) => context.node(path),
-            Self::Snapshot { tree, layers } => match tree.lookup(path) {
-                Some((entry, position)) => Some(snapshot_node(tree, layers, entry, position)),
-                // The empty file system has a root, too.
-                None => path.is_empty().then(empty_root),
-            },
+            // The empty file system has a root too.
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => {
+                Some(empty_root())
+            }
+            Self::Snapshot { tree, layers } => {
+                let (entry, position) = tree.lookup(path)?;
+                Some(snapshot_node(tree, layers, entry, position))
+            }
         }
     }
 
     /// Follows links of a path, all inside the tree; `..` stops at the root.
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
-        if path.is_empty() {
-            return Ok(Vec::new());
-        }
         match self {
             Self::Context(context) => context.resolve(path, last),
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => Ok(Vec::new()),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
                 ResolveError::Loop { .. } => Unresolved::Loop,
@@ -177,7 +178,6 @@ impl SourceTree {
     }
 }
 
-/// The root of a file system without layers.
 fn empty_root() -> Node {
     Node {
         path: Vec::new(),
@@ -185,7 +185,7 @@ fn empty_root() -> Node {
         mode: 0o755,
         uid: 0,
         gid: 0,
-        mtime: Timestamp::default(),
+        mtime: Timestamp { seconds: 0, nanoseconds: 0 },
         capability: None,
         origin: PathBuf::new(),
         link_group: None,

@@ -42,6 +42,8 @@ pub enum Planning {
 pub struct Plan {
     /// A set: equal steps of several targets and platforms are one.
     pub steps: BTreeMap<StepId, Step>,
+    /// Steps that run whatever was built before.
+    pub refreshed: BTreeSet<StepId>,
     /// What was asked for, targets in order, each for all platforms.
     pub targets: Vec<Target>,
     /// What the user should know.
@@ -90,5 +92,5 @@ pub fn plan_of_context(files: &RemoteFiles) -> Plan {
         epoch: None,
     };
     let steps = steps.into_iter().map(|step| (step.id, step)).collect();
-    Plan { steps, targets: vec![target], warnings: Vec::new() }
+    Plan { steps, targets: vec![target], ..Plan::default() }
 }

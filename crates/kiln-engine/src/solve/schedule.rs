@@ -194,7 +194,8 @@ mod tests {
             labels: BTreeMap::new(),
             context: None,
             named_contexts: BTreeMap::new(),
-            network: kiln_core::plan::Network::Default,
+            run: kiln_core::plan::RunOptions::default(),
+            no_cache_stages: BTreeSet::new(),
             entitlements: BTreeSet::new(),
             epoch: None,
         };

@@ -24,5 +24,6 @@ mod platforms;
 mod registry;
 mod remote_context;
 mod rootless;
+mod run_options;
 mod secrets;
 mod web;
