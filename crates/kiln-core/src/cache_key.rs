@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{CacheKey, ContentId, FieldHasher};
+use crate::git_source::{GitFetch, GitTimes};
 use crate::plan::{
-    Access, CopyFrom, CopyOp, ExecMount, ExecOp, FileOp, Link, ModeChange, MountKind, Network, Op,
-    Parents, Security, SourceOp, Unpack,
+    Access, CopyFrom, CopyOp, ExecMount, ExecOp, FileOp, GitDir, GitSource, Link, ModeChange,
+    MountKind, Network, Op, Parents, Security, SourceOp, Submodules, Unpack,
 };
 
 /// Version of the key format: a change makes every older key miss.
@@ -145,11 +146,25 @@ fn source_parts(source: &SourceOp, parts: &mut KeyParts) {
             parts.push("name", name);
             parts.push("checksum", checksum.map_or_else(String::new, |digest| digest.to_string()));
         }
+        SourceOp::Git(git) => git_parts(git, parts),
         SourceOp::Context { name } => {
             parts.push("operation", "context");
             parts.push("context", name.as_deref().map_or(String::new(), |name| format!("={name}")));
         }
     }
+}
+
+fn git_parts(git: &GitSource, parts: &mut KeyParts) {
+    let GitSource { remote, reference, subdir, checksum, git_dir, submodules, times, fetch } = git;
+    parts.push("operation", "git");
+    parts.push("remote", remote);
+    parts.push("reference", reference);
+    parts.push("subdirectory", subdir);
+    parts.push("checksum", checksum.as_ref().map_or_else(String::new, |text| format!("={text}")));
+    parts.push("git directory", if *git_dir == GitDir::Keep { "keep" } else { "drop" });
+    parts.push("submodules", if *submodules == Submodules::Skip { "skip" } else { "fetch" });
+    parts.push("times", if *times == GitTimes::Commit { "commit" } else { "checkout" });
+    parts.push("fetch", if *fetch == GitFetch::Commit { "commit" } else { "reference" });
 }
 
 fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {

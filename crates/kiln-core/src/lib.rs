@@ -5,6 +5,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;
 pub mod event;
+pub mod git_source;
 pub mod glob;
 pub mod image;
 pub mod lint;

@@ -1,9 +1,10 @@
 //! What every build of a process shares.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use kiln_registry::Client;
+use kiln_registry::{Client, GitReference};
 use kiln_store::Store;
 
 /// The store, the way to registries, and the host's tools.
@@ -12,13 +13,16 @@ pub struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) registry: Client,
     pub(crate) search_path: OsString,
+    /// Where references of git repositories point, by remote and reference: in one process they
+    /// point to one place.
+    pub(crate) git_references: Mutex<BTreeMap<(String, String), GitReference>>,
 }
 
 impl Engine {
     /// An engine over a store. Emulators of other machines are looked for along `search_path`, a
     /// value of `PATH`.
     pub fn new(store: Arc<Store>, registry: Client, search_path: OsString) -> Self {
-        Self { store, registry, search_path }
+        Self { store, registry, search_path, git_references: Mutex::default() }
     }
 
     /// The way to registries.

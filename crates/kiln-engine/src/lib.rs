@@ -16,6 +16,7 @@ mod missing;
 mod op;
 mod outputs;
 mod redact;
+mod remote_context;
 mod request;
 mod result;
 mod selection;
@@ -30,5 +31,8 @@ pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, run_container};
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
+pub use remote_context::{
+    ContextAddress, FetchedContext, StandardInput, fetch_context, keep_input,
+};
 pub use request::*;
 pub use result::*;

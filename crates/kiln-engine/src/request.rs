@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::oci::Reference;
-use kiln_core::plan::PlanRequest;
+use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
+use kiln_registry::GitReference;
 
 /// One build. Nothing else starts one.
 #[derive(Clone, Debug)]
@@ -14,13 +15,16 @@ pub struct BuildRequest {
     pub dockerfile: SourceFile,
     /// Choices that change the plan.
     pub plan: PlanRequest,
-    /// The build context's directory.
+    /// The build context's directory; nobody looks at it when `plan.context` has other files.
     pub context: PathBuf,
     /// Text of the ignore file that goes with the Dockerfile (`NAME.dockerignore` beside it), when
     /// there is one; else the context's own `.dockerignore` counts.
     pub ignore_file: Option<Vec<u8>>,
     /// Where named contexts are, by normalised name.
     pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Where references of git repositories are known to point, by remote and reference: those of
+    /// a context that was fetched are not asked for again.
+    pub git_references: BTreeMap<(String, String), GitReference>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Agents for `RUN --mount=type=ssh`, by id.
@@ -54,6 +58,10 @@ pub enum NamedContext {
     },
     /// An image by reference.
     Image(Reference),
+    /// Nothing (`docker-image://scratch`).
+    Empty,
+    /// Files that are fetched.
+    Remote(RemoteFiles),
 }
 
 /// Where a secret's value is.

@@ -1,5 +1,6 @@
 //! What a client has to be told, because this crate reads neither environment nor settings.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Config {
     pub retries: Retries,
     /// How long to wait for an answer.
     pub timeouts: Timeouts,
+    /// The program `git`.
+    pub git: GitProgram,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             plain_http_hosts: Vec::new(),
             retries: Retries::default(),
             timeouts: Timeouts::default(),
+            git: GitProgram::default(),
         }
     }
 }
@@ -59,7 +63,7 @@ impl fmt::Debug for Config {
             .field("plain_http_hosts", &self.plain_http_hosts)
             .field("retries", &self.retries)
             .field("timeouts", &self.timeouts)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,6 +94,50 @@ impl fmt::Debug for Proxies {
             .field("no_proxy", &self.no_proxy)
             .finish()
     }
+}
+
+/// What the program `git` is told of its user's environment; everything else is hidden from it.
+#[derive(Clone, Default)]
+pub struct GitProgram {
+    /// `PATH`: where `git` is looked for, and where it finds its own helpers.
+    pub path: OsString,
+    /// The home directory: git's configuration (with credentials) and the keys of ssh.
+    pub home: Option<PathBuf>,
+    /// Variables that are handed on, such as `SSH_AUTH_SOCK` and proxies.
+    pub variables: Vec<(String, String)>,
+}
+
+impl fmt::Debug for GitProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Proxies may hold passwords.
+        f.debug_struct("GitProgram").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl GitProgram {
+    /// Names of the variables that git, curl and ssh know and a user may count on.
+    pub const VARIABLES: [&str; 20] = [
+        "XDG_CONFIG_HOME",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "GIT_SSL_CERT",
+        "GIT_SSL_KEY",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "CURL_CA_BUNDLE",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+    ];
 }
 
 /// How often and how long to try again after a connection broke or a registry answered 408,

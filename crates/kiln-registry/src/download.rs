@@ -49,6 +49,11 @@ impl fmt::Debug for DownloadedFile {
     }
 }
 
+/// A time as `Last-Modified` has it, in seconds since 1970.
+pub fn http_date(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp().as_second())
+}
+
 impl Client {
     /// Asks for the file at an HTTP(S) URL; `known` is what is known of the version at hand.
     ///
@@ -61,10 +66,9 @@ impl Client {
         }
         let text = |name: &str| response.header(name).map(str::to_owned);
         let validators = Validators { etag: text("etag"), last_modified: text("last-modified") };
-        let modified = validators.last_modified.as_deref();
-        let modified = modified.and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
+        let modified = validators.last_modified.as_deref().and_then(http_date);
         Ok(Download::File(DownloadedFile {
-            modified_unix: modified.map(|time| time.timestamp().as_second()),
+            modified_unix: modified,
             size_bytes: response.content_length(),
             validators,
             body: Box::new(response.into_reader()),

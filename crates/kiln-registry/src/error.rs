@@ -190,6 +190,34 @@ pub enum Error {
         /// The text.
         url: String,
     },
+    /// There is no program `git`.
+    #[error("`git` is not installed, and {url} is a git repository")]
+    NoGit {
+        /// The repository.
+        url: String,
+    },
+    /// The program `git` could not be started or listened to.
+    #[error("`git` cannot be run")]
+    RunGit {
+        /// Why not.
+        source: io::Error,
+    },
+    /// A repository could not be fetched.
+    #[error("failed to fetch remote {url}: {}", stderr.trim_end())]
+    Git {
+        /// The repository, without credentials.
+        url: String,
+        /// What git said.
+        stderr: String,
+    },
+    /// A repository has nothing of that name.
+    #[error("repository does not contain ref {reference}: {url}")]
+    NoReference {
+        /// The repository, without credentials.
+        url: String,
+        /// What was asked for.
+        reference: String,
+    },
     /// The client was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -228,6 +256,19 @@ impl Error {
             Self::TooManyRequests { registry, .. } if registry == "docker.io" => {
                 Some("Docker Hub allows more requests after `docker login`".to_owned())
             }
+            Self::NoGit { .. } => Some(
+                "install git (`apt-get install git`, `dnf install git`, `apk add git`), or fetch \
+                 an archive of the repository instead"
+                    .to_owned(),
+            ),
+            Self::Git { stderr, .. } if asks_for_login(stderr) => Some(
+                "if the repository is private, give a token with `--secret id=GIT_AUTH_TOKEN`, or \
+                 let git know your login"
+                    .to_owned(),
+            ),
+            Self::NoReference { .. } => {
+                Some("a branch, a tag or a whole commit name is possible".to_owned())
+            }
             _ => None,
         }
     }
@@ -237,6 +278,13 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::other(error)
     }
+}
+
+/// Whether git was asked for a login that it does not have.
+fn asks_for_login(stderr: &str) -> bool {
+    ["could not read Username", "Authentication failed", "Permission denied (publickey"]
+        .iter()
+        .any(|sign| stderr.contains(sign))
 }
 
 /// A text from a registry as it may stand in an error: no control characters, not too long.

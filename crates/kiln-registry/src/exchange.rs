@@ -74,6 +74,11 @@ impl Exchange {
         self.transport.shut_down();
     }
 
+    /// What the client was told.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Whether to stop.
     pub(crate) fn cancellation(&self) -> &Cancellation {
         &self.cancellation

@@ -1,7 +1,8 @@
 //! Speaks the OCI distribution protocol: pull, credentials, retries; and fetches files of the web.
 //!
 //! A [`Client`] is a thin, blocking client of registries, shared by threads. It reads no
-//! environment: where certificates, credentials and proxies are is in its [`Config`].
+//! environment: where certificates, credentials and proxies are is in its [`Config`]. Git
+//! repositories are fetched by the user's own `git`.
 //!
 //! What always holds:
 //! - No bytes leave this crate as a manifest that do not have the digest they were asked for
@@ -26,6 +27,7 @@ mod config;
 mod download;
 mod error;
 mod exchange;
+mod git;
 mod http;
 mod repository;
 mod resolved;
@@ -33,8 +35,9 @@ mod retry;
 
 pub use blob::BlobReader;
 pub use client::{Client, RemoteImage};
-pub use config::{Config, Proxies, Retries, Timeouts};
-pub use download::{Download, DownloadedFile, Validators};
+pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
+pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
+pub use git::{GitLogin, GitReference, GitRemote, GitWork};
 pub use repository::Repository;
 pub use resolved::Resolved;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use kiln_core::lint::CacheMountContent;
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
-    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, Engine, Volume,
-    run_container,
+    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
+    Engine, FetchedContext, StandardInput, Volume, run_container,
 };
-use kiln_registry::{Client, Config as RegistryConfig, Proxies};
+use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::{MountContent, Store, fsck};
@@ -107,6 +108,17 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
     }
 }
 
+/// The failure of a command that fetched a context: there is no Dockerfile yet to show it in.
+fn context_failure(error: BuildError) -> Failure {
+    match error {
+        BuildError::Step(failure) => {
+            let kiln_engine::StepFailure { code, message, help, .. } = *failure;
+            Failure::Input { code, message, help }
+        }
+        error => build_failure(error, &SourceFile::new("Dockerfile", String::new())),
+    }
+}
+
 /// Whether an error comes from a disk, or a share of one, that has no more room.
 fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -189,6 +201,21 @@ impl Session {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, BuildError> {
         kiln_engine::build(&self.engine, request, events, cancelled)
+    }
+
+    /// Reads standard input; an archive is kept.
+    pub(crate) fn keep_input(&self, input: &mut dyn Read) -> Result<StandardInput, Failure> {
+        kiln_engine::keep_input(&self.engine, input).map_err(context_failure)
+    }
+
+    /// Fetches a context, for the Dockerfile in it.
+    pub(crate) fn fetch_context(
+        &self,
+        what: (&BuildRequest, &ContextAddress),
+        events: &EventSink,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<FetchedContext, Failure> {
+        kiln_engine::fetch_context(&self.engine, what, events, cancelled).map_err(context_failure)
     }
 
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
@@ -411,7 +438,20 @@ fn registry_config(config: &Config) -> RegistryConfig {
             https: any(["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
             no_proxy: any(["no_proxy", "NO_PROXY"]).unwrap_or_default().to_owned(),
         },
+        git: git_program(config),
         ..RegistryConfig::default()
+    }
+}
+
+/// What git needs of the environment.
+fn git_program(config: &Config) -> GitProgram {
+    let known = GitProgram::VARIABLES.iter();
+    GitProgram {
+        path: config.path.clone(),
+        home: config.variable("HOME").map(PathBuf::from),
+        variables: known
+            .filter_map(|name| Some(((*name).to_owned(), config.variable(name)?.to_owned())))
+            .collect(),
     }
 }
 

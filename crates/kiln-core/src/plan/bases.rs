@@ -1,11 +1,12 @@
 //! What names stand for: the bases of stages, and the files that `--from` takes.
 
 use super::planner::{Planner, Stuck, stage_named};
-use super::request::{ContextKind, ImageNeed, ImageSource, normalize_context_name};
+use super::request::{CONTEXT_FILE, ContextKind, ImageNeed, ImageSource, normalize_context_name};
 use super::stage::{StageState, empty_image};
-use super::{CopyFrom, CopyOp, FileOp, Input, Op, SourceOp, Step};
+use super::{CopyFrom, CopyOp, FileOp, Input, Op, RemoteFiles, SourceOp, Step, Unpack};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::{Stage, Word};
+use crate::git_source::without_credentials;
 use crate::oci::{ImageConfig, Platform, Reference};
 use crate::source::Span;
 
@@ -87,7 +88,10 @@ impl Planner<'_> {
         }
         match self.outside(name, how.1)? {
             Named::Context(context)
-                if self.request.named_contexts[&context] == ContextKind::Directory =>
+                if matches!(
+                    self.request.named_contexts[&context],
+                    ContextKind::Directory | ContextKind::Remote(_)
+                ) =>
             {
                 Ok(self.context(Some(context)))
             }
@@ -113,6 +117,17 @@ impl Planner<'_> {
 
     /// The step of a context: `None` is the build context.
     pub(super) fn context(&mut self, name: Option<String>) -> Input {
+        let request = self.request;
+        let remote = match &name {
+            None => request.context.as_ref(),
+            Some(name) => match request.named_contexts.get(name) {
+                Some(ContextKind::Remote(files)) => Some(files),
+                _ => None,
+            },
+        };
+        if let Some(files) = remote {
+            return self.remote_files(files, name.as_deref());
+        }
         let title = match &name {
             None => "[internal] load build context".to_owned(),
             Some(name) => format!("[context {name}] load from client"),
@@ -120,10 +135,11 @@ impl Planner<'_> {
         self.add(Op::Source(SourceOp::Context { name }), Vec::new(), Span::default(), title)
     }
 
-    /// Whether an input is a file of the web.
-    pub(super) fn is_download(&self, input: Input) -> bool {
-        let Input::Step(id) = input else { return false };
-        matches!(self.steps.get(&id), Some(Step { op: Op::Source(SourceOp::Download { .. }), .. }))
+    /// The step that has a context's fetched files.
+    fn remote_files(&mut self, files: &RemoteFiles, name: Option<&str>) -> Input {
+        let (steps, root) = remote_steps(files, name);
+        self.steps.extend(steps.into_iter().map(|step| (step.id, step)));
+        root
     }
 
     /// What a name stands for, as the begin of a stage: of `stage`, or of none.
@@ -153,6 +169,13 @@ impl Planner<'_> {
                 }
                 ContextKind::Layout => {
                     self.image(ImageSource::Layout { context }, platform, span, stage)
+                }
+                ContextKind::Empty => {
+                    StageState::new(Input::Scratch, empty_image(&platform), platform)
+                }
+                ContextKind::Remote(_) => {
+                    let root = self.context(Some(context));
+                    StageState::new(root, empty_image(&platform), platform)
                 }
                 ContextKind::Directory => {
                     let root = self.directory_as_root(context, span);
@@ -218,4 +241,43 @@ impl Planner<'_> {
         let platform = if platform.accepts(&actual).is_some() { platform } else { actual };
         StageState::new(root, image, platform)
     }
+}
+
+/// The steps that fetch the files of a context (`None` is the build context), and the one of them
+/// that has the files.
+pub(super) fn remote_steps(files: &RemoteFiles, name: Option<&str>) -> (Vec<Step>, Input) {
+    let title = |what: &str| match name {
+        None => format!("[internal] load {what}"),
+        Some(name) => format!("[context {name}] {what}"),
+    };
+    let (op, title, is_archive) = match files {
+        RemoteFiles::Nothing => return (Vec::new(), Input::Scratch),
+        RemoteFiles::Git(git) => {
+            let shown = without_credentials(&git.remote);
+            (SourceOp::Git(git.clone()), title(&format!("git source {shown}")), false)
+        }
+        RemoteFiles::File { url, checksum } | RemoteFiles::Archive { url, checksum } => {
+            let name = CONTEXT_FILE.to_owned();
+            let op = SourceOp::Download { url: url.clone(), name, checksum: *checksum };
+            let is_archive = matches!(files, RemoteFiles::Archive { .. });
+            let what = if url.starts_with("stdin:") {
+                "build context from standard input".to_owned()
+            } else {
+                format!("remote build context {}", without_credentials(url))
+            };
+            (op, title(&what), is_archive)
+        }
+    };
+    let source = Step::new(Op::Source(op), Vec::new(), Span::default(), title.clone());
+    let fetched = Input::Step(source.id);
+    if !is_archive {
+        return (vec![source], fetched);
+    }
+    let path = format!("/{CONTEXT_FILE}");
+    let mut copy = CopyOp::plain(vec![CopyFrom::Input { input: 1, path }]);
+    copy.unpack = Unpack::Yes;
+    let inputs = vec![Input::Scratch, fetched];
+    let unpacked = Step::new(Op::File(FileOp::Copy(copy)), inputs, Span::default(), title);
+    let root = Input::Step(unpacked.id);
+    (vec![source, unpacked], root)
 }

@@ -3,12 +3,13 @@
 use super::history::Layered;
 use super::instructions::{Place, step_name};
 use super::planner::{Planner, Stuck};
+use super::remote::{Remote, is_remote};
 use super::scope::Environment;
 use super::stage::{StageState, clean_destination, clean_path};
-use super::{CopyFrom, CopyOp, FileOp, Input, Link, ModeChange, Op, Parents, SourceOp, Unpack};
+use super::{CopyFrom, CopyOp, FileOp, Input, Link, ModeChange, Op, Parents, Unpack};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::{
-    Copy, CopySource, Flag, Instruction, InstructionKind, Word, expand_body, parse_bool,
+    Copy, CopySource, Instruction, InstructionKind, Word, expand_body, parse_bool,
 };
 
 /// The flags of COPY and ADD after expansion.
@@ -21,7 +22,8 @@ struct Flags {
     parents: Parents,
     link: Link,
     unpack: Option<Unpack>,
-    checksum: Option<String>,
+    checksum: Option<(String, crate::source::Span)>,
+    keep_git_dir: Option<bool>,
 }
 
 /// Applies COPY or ADD to a stage.
@@ -52,12 +54,12 @@ pub(super) fn apply(
     }
 
     let mut inputs = vec![state.root];
-    let sources = sources(planner, state, copy, (&flags, source, &mut inputs), &mut line)?;
-    let has_download = sources.iter().any(|source| {
-        matches!(source, CopyFrom::Input { input, .. } if planner.is_download(inputs[*input]))
-    });
+    let mut remote = Remote::new(is_add, flags.checksum.clone(), flags.keep_git_dir);
+    check_checksum(planner, state, copy, &flags)?;
+    let found = (&flags, source, &mut inputs);
+    let sources = sources(planner, state, copy, found, (&mut line, &mut remote))?;
     // What is downloaded stays as it is, unless unpacking is asked for.
-    let unpack = if is_add && !has_download { Unpack::Yes } else { Unpack::No };
+    let unpack = if is_add && !remote.has_download { Unpack::Yes } else { Unpack::No };
     line.push_str(&format!(" {destination}"));
 
     let mode = mode(planner, copy, flags.mode.as_deref())?;
@@ -101,11 +103,13 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
             "unpack" => {
                 flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
             }
-            "parents" | "link" => {}
-            "checksum" if value.is_empty() => {}
-            "keep-git-dir" if !has_remote_source(planner, state, copy)? => {}
-            "checksum" if is_one_download(planner, state, copy)? => flags.checksum = Some(value),
-            _ => return refuse_flag(planner, state, copy, flag),
+            "keep-git-dir" => flags.keep_git_dir = Some(on),
+            "checksum" if !value.is_empty() => flags.checksum = Some((value, flag.span)),
+            "parents" | "link" | "checksum" => {}
+            name => {
+                let message = format!("--{name} is not supported");
+                return planner.fail(Diagnostic::error("unsupported-flag", flag.span, message));
+            }
         }
     }
     Ok(flags)
@@ -122,54 +126,20 @@ pub(super) fn from_name(planner: &mut Planner<'_>, word: &Word) -> Result<String
     planner.fail(Diagnostic::error("variable-in-from", word.span, message).with_help(help))
 }
 
-fn refuse_flag(
+/// Only one source of the web can have a checksum.
+fn check_checksum(
     planner: &mut Planner<'_>,
     state: &StageState,
     copy: &Copy,
-    flag: &Flag,
-) -> Result<Flags, Stuck> {
-    let remote = has_remote_source(planner, state, copy)?;
-    let message = match flag.name.as_str() {
-        "checksum" if !remote => "checksum requires HTTP(S) or Git sources".to_owned(),
-        "checksum" if copy.sources.len() > 1 => {
-            "checksum can't be specified for multiple sources".to_owned()
-        }
-        name => format!("--{name} is not supported: kiln does not add git repositories yet"),
+    flags: &Flags,
+) -> Result<(), Stuck> {
+    let Some((_, span)) = &flags.checksum else { return Ok(()) };
+    let message = match copy.sources.as_slice() {
+        [CopySource::Path(word)] if is_remote(&planner.expand(word, &state.env)?) => return Ok(()),
+        [_] => "checksum requires HTTP(S) or Git sources",
+        _ => "checksum can't be specified for multiple sources",
     };
-    planner.fail(Diagnostic::error("unsupported-flag", flag.span, message))
-}
-
-/// Whether a source is not of the build context.
-fn has_remote_source(
-    planner: &mut Planner<'_>,
-    state: &StageState,
-    copy: &Copy,
-) -> Result<bool, Stuck> {
-    let mut remote = false;
-    for source in &copy.sources {
-        if let CopySource::Path(word) = source {
-            remote |= is_remote(&planner.expand(word, &state.env)?);
-        }
-    }
-    Ok(remote)
-}
-
-/// Whether the only source is a file of the web.
-fn is_one_download(
-    planner: &mut Planner<'_>,
-    state: &StageState,
-    copy: &Copy,
-) -> Result<bool, Stuck> {
-    match copy.sources.as_slice() {
-        [CopySource::Path(word)] => Ok(is_download(&planner.expand(word, &state.env)?)),
-        _ => Ok(false),
-    }
-}
-
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://"]
-        .iter()
-        .any(|start| source.starts_with(start))
+    planner.fail(Diagnostic::error("unsupported-flag", *span, message))
 }
 
 fn sources(
@@ -177,7 +147,7 @@ fn sources(
     state: &StageState,
     copy: &Copy,
     (flags, from, inputs): (&Flags, Option<Input>, &mut Vec<Input>),
-    line: &mut String,
+    (line, remote): (&mut String, &mut Remote),
 ) -> Result<Vec<CopyFrom>, Stuck> {
     let mut found = Vec::new();
     let mut files = None;
@@ -186,26 +156,12 @@ fn sources(
             continue;
         };
         let path = planner.expand(word, &state.env)?;
-        if is_download(&path) && flags.from.is_none() && planner_keyword(line) == "ADD" {
-            line.push_str(&format!(" {path}"));
-            let (download, name) = download(planner, word, &path, flags)?;
-            inputs.push(download);
-            found.push(CopyFrom::Input { input: inputs.len() - 1, path: format!("/{name}") });
+        line.push_str(&format!(" {path}"));
+        if let Some((step, path)) = remote.step(planner, &path, word.span)? {
+            inputs.push(step);
+            found.push(CopyFrom::Input { input: inputs.len() - 1, path });
             continue;
         }
-        if is_remote(&path) {
-            let (message, help) = if flags.from.is_some() || planner_keyword(line) != "ADD" {
-                ("source can't be a URL for COPY".to_owned(), "ADD takes URLs")
-            } else {
-                let message = format!(
-                    "ADD of `{path}` is not supported: kiln does not add git repositories yet"
-                );
-                (message, "clone it in a RUN, or put it into the build context")
-            };
-            let error = Diagnostic::error("unsupported-source", word.span, message).with_help(help);
-            return planner.fail(error);
-        }
-        line.push_str(&format!(" {path}"));
         if flags.parents == Parents::Keep {
             keeps_something(planner, word, &path)?;
         }
@@ -260,47 +216,6 @@ fn keeps_something(planner: &mut Planner<'_>, word: &Word, path: &str) -> Result
         format!("`{}`: not found: --parents keeps no path of `{path}`", clean_path("/", above));
     let error = Diagnostic::error("copy-failed", word.span, message);
     planner.fail(error.with_help("end the source with `*`"))
-}
-
-/// The step that downloads a URL, and the name of its file.
-fn download(
-    planner: &mut Planner<'_>,
-    word: &Word,
-    url: &str,
-    flags: &Flags,
-) -> Result<(Input, String), Stuck> {
-    let checksum = match flags.checksum.as_deref().map(str::parse) {
-        None => None,
-        Some(Ok(digest)) => Some(digest),
-        Some(Err(error)) => {
-            return planner.fail(Diagnostic::error(
-                "invalid-checksum",
-                word.span,
-                format!("invalid checksum: {error}"),
-            ));
-        }
-    };
-    let path = url.split_once("://").map_or("", |(_, rest)| rest);
-    let path = path.split(['?', '#']).next().unwrap_or("");
-    let name = path.split_once('/').map_or("", |(_, path)| path).trim_end_matches('/');
-    let name = match name.rsplit('/').next() {
-        None | Some("" | "." | "..") => "__unnamed__".to_owned(),
-        Some(name) => name.to_owned(),
-    };
-    let op = SourceOp::Download { url: url.to_owned(), name: name.clone(), checksum };
-    let title = format!("[internal] download {url}");
-    Ok((planner.add(Op::Source(op), Vec::new(), word.span, title), name))
-}
-
-/// Whether a source is a file of the web; `https://host/repository.git` is a repository.
-fn is_download(source: &str) -> bool {
-    let is_web = ["http://", "https://"].iter().any(|start| source.starts_with(start));
-    let path = source.split(['?', '#']).next().unwrap_or(source);
-    is_web && path.trim_end_matches('/').strip_suffix(".git").is_none()
-}
-
-fn planner_keyword(line: &str) -> &str {
-    line.split(' ').next().unwrap_or(line)
 }
 
 fn mode(

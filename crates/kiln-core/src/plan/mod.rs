@@ -12,6 +12,7 @@ mod history;
 mod instructions;
 mod op;
 mod planner;
+mod remote;
 mod request;
 mod run;
 mod scope;
@@ -78,4 +79,20 @@ pub fn plan(
     facts: &Facts,
 ) -> Result<Planning, Vec<Diagnostic>> {
     planner::plan(dockerfile, request, facts)
+}
+
+/// The plan that has the files of a fetched context as its only target, named `context`: for
+/// reading the Dockerfile out of them. Its steps are those that a plan over this context has.
+pub fn plan_of_context(files: &RemoteFiles) -> Plan {
+    let (steps, root) = bases::remote_steps(files, None);
+    let platform = Platform::host();
+    let target = Target {
+        name: CONTEXT_FILE.to_owned(),
+        image: stage::empty_image(&platform),
+        platform,
+        root,
+        epoch: None,
+    };
+    let steps = steps.into_iter().map(|step| (step.id, step)).collect();
+    Plan { steps, targets: vec![target], ..Plan::default() }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::request::{ExtraHost, ImageSource, Network, Ulimit};
 use crate::digest::{BlobDigest, DiffId, FieldHasher, StepId};
+use crate::git_source::{GitAddress, GitFetch, GitTimes};
 use crate::source::Span;
 
 /// One operation with its inputs.
@@ -68,11 +69,66 @@ pub enum SourceOp {
         /// `--checksum`: what it must be.
         checksum: Option<BlobDigest>,
     },
+    /// The files of a commit of a git repository.
+    Git(GitSource),
     /// A directory of files of the user's: `None` is the build context, else a named context.
     Context {
         /// Normalised name.
         name: Option<String>,
     },
+}
+
+/// What is taken of a git repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GitSource {
+    /// Where it is, as git is told.
+    pub remote: String,
+    /// Branch, tag, `refs/…` or commit; empty is the default branch.
+    pub reference: String,
+    /// Which of its directories; empty is all of it.
+    pub subdir: String,
+    /// First digits of the commit (or tag) that it must be.
+    pub checksum: Option<String>,
+    /// Whether `.git` comes along. It does not with a `subdir`.
+    pub git_dir: GitDir,
+    /// Whether submodules come along.
+    pub submodules: Submodules,
+    /// Modification times of the files.
+    pub times: GitTimes,
+    /// How the commit is asked for.
+    pub fetch: GitFetch,
+}
+
+/// Whether `.git` is part of a checkout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GitDir {
+    /// Files alone.
+    #[default]
+    Drop,
+    /// `--keep-git-dir`
+    Keep,
+}
+
+/// Whether submodules are part of a checkout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Submodules {
+    /// All of them, and theirs.
+    #[default]
+    Fetch,
+    /// Their directories stay empty.
+    Skip,
+}
+
+impl From<GitAddress> for GitSource {
+    fn from(address: GitAddress) -> Self {
+        let GitAddress { remote, reference, subdir, checksum, times, fetch, .. } = address;
+        let git_dir = if address.keep_git_dir == Some(true) { GitDir::Keep } else { GitDir::Drop };
+        let submodules = match address.submodules {
+            Some(false) => Submodules::Skip,
+            _ => Submodules::Fetch,
+        };
+        Self { remote, reference, subdir, checksum, git_dir, submodules, times, fetch }
+    }
 }
 
 /// A command and all that it sees.

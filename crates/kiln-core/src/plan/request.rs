@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::op::GitSource;
 use crate::digest::{BlobDigest, DiffId};
 use crate::oci::{ImageConfig, Platform, Reference};
 
@@ -23,6 +24,8 @@ pub struct PlanRequest {
     pub build_args: BTreeMap<String, String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// What the build context consists of, when it is no directory of the user's.
+    pub context: Option<RemoteFiles>,
     /// Named contexts by normalised name (see [`normalize_context_name`]).
     pub named_contexts: BTreeMap<String, ContextKind>,
     /// What the command line says of every RUN.
@@ -119,7 +122,37 @@ pub enum ContextKind {
     Layout,
     /// An image by reference (`docker-image://`).
     Image(Reference),
+    /// `docker-image://scratch`: nothing.
+    Empty,
+    /// Files from elsewhere.
+    Remote(RemoteFiles),
 }
+
+/// Files of a context that are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteFiles {
+    /// None at all.
+    Nothing,
+    /// A commit of a git repository.
+    Git(GitSource),
+    /// A file of the web, under the name [`CONTEXT_FILE`].
+    File {
+        /// Its address.
+        url: String,
+        /// What it must be, if that is known.
+        checksum: Option<BlobDigest>,
+    },
+    /// What is in an archive of the web.
+    Archive {
+        /// Its address.
+        url: String,
+        /// What it must be, if that is known.
+        checksum: Option<BlobDigest>,
+    },
+}
+
+/// How a context that is one file of the web is called (BuildKit).
+pub const CONTEXT_FILE: &str = "context";
 
 /// Which network a RUN has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

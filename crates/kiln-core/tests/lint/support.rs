@@ -130,6 +130,7 @@ pub(crate) fn plan_of(text: &str) -> Result<String, Vec<String>> {
         build_platform: Platform::new("linux", "amd64", None),
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
+        context: None,
         named_contexts: BTreeMap::new(),
         entitlements: BTreeSet::new(),
         epoch: None,

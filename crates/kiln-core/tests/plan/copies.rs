@@ -120,16 +120,23 @@ fn from_mistakes() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    assert_snapshot!(steps("FROM base\nADD git@example.com:a/b.git /f\n", &request()), @r"
-        unsupported-source 2:5 `git@example.com:a/b.git`: ADD of `git@example.com:a/b.git` is not supported: kiln does not add git repositories yet
-          help: clone it in a RUN, or put it into the build context
+fn git_repositories() {
+    let all = "FROM base\nADD git@example.com:a/b.git /f\n\
+               ADD --keep-git-dir --checksum=ab https://example.com/b.git?submodules=0#v1:d/ /g\n";
+    assert_snapshot!(steps(all, &request()), @r"
+        #0 image base:latest
+        #1 git git@example.com:a/b.git#:
+        #2 on #0: copy #1:/ -> /f unpack
+        #3 git https://example.com/b.git#v1:d with ab Keep Skip Checkout Reference
+        #4 on #2: copy #3:/ -> /g unpack
+        0 linux/amd64 = #4
         ");
-    assert_snapshot!(steps("FROM base\nADD https://example.com/a/b.git#v1 /f\n", &request()), @r"
-        unsupported-source 2:5 `https://example.com/a/b.git#v1`: ADD of `https://example.com/a/b.git#v1` is not supported: kiln does not add git repositories yet
-          help: clone it in a RUN, or put it into the build context
+    assert_snapshot!(steps("FROM base\nADD --keep-git-dir f /f\n", &request()), @r"
+        #0 image base:latest
+        #1 context
+        #2 on #0: copy #1:/f -> /f unpack
+        0 linux/amd64 = #2
         ");
-    assert_snapshot!(steps("FROM base\nADD --keep-git-dir f /f\n", &request()), @"unsupported-flag 2:5 `--keep-git-dir`: --keep-git-dir is not supported: kiln does not add git repositories yet");
 }
 
 #[test]
@@ -167,7 +174,8 @@ fn checksums() {
         ");
     let wrong = "FROM base\nADD --checksum=sha256:0 https://example.com/f /f\n";
     assert_snapshot!(steps(wrong, &request()), @r"
-        invalid-checksum 2:25 `https://example.com/f`: invalid checksum: `sha256:0` is not a sha256 digest
+        invalid-checksum 2:5 `--checksum=sha256:0`: invalid checksum digest length: sha256:0
+          help: a checksum is `sha256:` and 64 hex digits
         ");
     assert_snapshot!(steps("FROM base\nADD --checksum=sha256:0 f /f\n", &request()), @"unsupported-flag 2:5 `--checksum=sha256:0`: checksum requires HTTP(S) or Git sources");
     let several =

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 
 use kiln_core::cache_key::{InputContent, KeyPart, KeyParts, key_parts, recipe};
 use kiln_core::digest::{BlobDigest, ContentId, DiffId, FieldHasher};
+use kiln_core::git_source::{GitFetch, GitTimes};
 use kiln_core::plan::{
-    Access, CopyFrom, CopyOp, ExecMount, ExecOp, ExtraHost, FileOp, ImageSource, Input, Link,
-    ModeChange, MountKind, Network, Op, Parents, Script, Security, Sharing, SourceOp, Step, Ulimit,
-    Unpack,
+    Access, CopyFrom, CopyOp, ExecMount, ExecOp, ExtraHost, FileOp, GitDir, GitSource, ImageSource,
+    Input, Link, ModeChange, MountKind, Network, Op, Parents, Script, Security, Sharing, SourceOp,
+    Step, Submodules, Ulimit, Unpack,
 };
 use kiln_core::source::Span;
 
@@ -165,9 +166,24 @@ fn op() -> impl Strategy<Value = Op> {
         let checksum = checksum.map(BlobDigest::from_bytes);
         Op::Source(SourceOp::Download { url, name, checksum })
     });
+    let git = (text(), text(), text(), prop::option::of(text()), any::<[bool; 4]>()).prop_map(
+        |(remote, reference, subdir, checksum, [keep, skip, commit, by_commit])| {
+            Op::Source(SourceOp::Git(GitSource {
+                remote,
+                reference,
+                subdir,
+                checksum,
+                git_dir: if keep { GitDir::Keep } else { GitDir::Drop },
+                submodules: if skip { Submodules::Skip } else { Submodules::Fetch },
+                times: if commit { GitTimes::Commit } else { GitTimes::Checkout },
+                fetch: if by_commit { GitFetch::Commit } else { GitFetch::Reference },
+            }))
+        },
+    );
     let directory = (text(), text(), any::<Option<i64>>())
         .prop_map(|(path, owner, epoch)| Op::File(FileOp::MakeDirectory { path, owner, epoch }));
-    prop_oneof![3 => exec(), 3 => copy(), 1 => image, 1 => context, 1 => download, 1 => directory]
+    let source = prop_oneof![image, context, download, git];
+    prop_oneof![3 => exec(), 3 => copy(), 4 => source, 1 => directory]
 }
 
 fn more(text: &str) -> String {
@@ -463,6 +479,44 @@ fn other_epoch(epoch: Option<i64>) -> Option<i64> {
     }
 }
 
+fn other_repositories(git: &GitSource) -> Vec<Op> {
+    let GitSource { remote, reference, subdir, checksum, git_dir, submodules, times, fetch } = git;
+    let same = || git.clone();
+    let other_checksum = checksum.as_ref().map_or(String::new(), |text| more(text));
+    let changed = vec![
+        GitSource { remote: more(remote), ..same() },
+        GitSource { reference: more(reference), ..same() },
+        GitSource { subdir: more(subdir), ..same() },
+        GitSource { checksum: Some(other_checksum), ..same() },
+        GitSource {
+            git_dir: if *git_dir == GitDir::Keep { GitDir::Drop } else { GitDir::Keep },
+            ..same()
+        },
+        GitSource {
+            submodules: match submodules {
+                Submodules::Fetch => Submodules::Skip,
+                Submodules::Skip => Submodules::Fetch,
+            },
+            ..same()
+        },
+        GitSource {
+            times: match times {
+                GitTimes::Checkout => GitTimes::Commit,
+                GitTimes::Commit => GitTimes::Checkout,
+            },
+            ..same()
+        },
+        GitSource {
+            fetch: match fetch {
+                GitFetch::Reference => GitFetch::Commit,
+                GitFetch::Commit => GitFetch::Reference,
+            },
+            ..same()
+        },
+    ];
+    changed.into_iter().map(|git| Op::Source(SourceOp::Git(git))).collect()
+}
+
 /// The operation with one field changed, for each field.
 fn others(op: &Op) -> Vec<Op> {
     let mut found = vec![
@@ -503,6 +557,7 @@ fn others(op: &Op) -> Vec<Op> {
             same(url.clone(), more(&name), *checksum);
             same(url, name, other);
         }
+        Op::Source(SourceOp::Git(git)) => found.extend(other_repositories(git)),
         Op::Source(SourceOp::Context { name }) => {
             let name = Some(name.as_ref().map_or(String::new(), |name| more(name)));
             found.push(Op::Source(SourceOp::Context { name }));

@@ -10,9 +10,9 @@ use kiln_core::digest::{BlobDigest, DiffId, StepId};
 use kiln_core::dockerfile::parse;
 use kiln_core::oci::{ImageConfig, Platform};
 use kiln_core::plan::{
-    Access, ContextKind, CopyFrom, CopyOp, ExecMount, ExecOp, Facts, FileOp, ImageFact, ImageNeed,
-    ImageSource, Input, Link, ModeChange, MountKind, Network, Op, Parents, Plan, PlanRequest,
-    Planning, PlatformChoice, ResultLayout, Security, SourceOp, Step, Unpack,
+    Access, ContextKind, CopyFrom, CopyOp, ExecMount, ExecOp, Facts, FileOp, GitSource, ImageFact,
+    ImageNeed, ImageSource, Input, Link, ModeChange, MountKind, Network, Op, Parents, Plan,
+    PlanRequest, Planning, PlatformChoice, ResultLayout, Security, SourceOp, Step, Unpack,
     normalize_context_name, plan,
 };
 use kiln_core::source::SourceFile;
@@ -29,6 +29,7 @@ pub(crate) fn request() -> PlanRequest {
         build_platform: platform("linux/amd64"),
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
+        context: None,
         named_contexts: BTreeMap::new(),
         run: kiln_core::plan::RunOptions::default(),
         no_cache_stages: std::collections::BTreeSet::default(),
@@ -268,6 +269,7 @@ impl Numbers {
                 let checksum = checksum.map_or(String::new(), |digest| format!(" with {digest}"));
                 format!("download {url} as {name}{checksum}")
             }
+            Op::Source(SourceOp::Git(git)) => git_text(git),
             Op::Source(SourceOp::Context { name: None }) => "context".to_owned(),
             Op::Source(SourceOp::Context { name: Some(name) }) => format!("context {name}"),
             Op::Exec(exec) => run_text(exec, &inputs),
@@ -282,6 +284,25 @@ impl Numbers {
             Some(root) => format!("{number} on {root}: {text}"),
         }
     }
+}
+
+fn git_text(git: &GitSource) -> String {
+    let mut text = format!("git {}#{}:{}", git.remote, git.reference, git.subdir);
+    if let Some(checksum) = &git.checksum {
+        text.push_str(&format!(" with {checksum}"));
+    }
+    let plain = GitSource {
+        remote: git.remote.clone(),
+        reference: git.reference.clone(),
+        subdir: git.subdir.clone(),
+        checksum: git.checksum.clone(),
+        ..GitSource::default()
+    };
+    if *git != plain {
+        let GitSource { git_dir, submodules, times, fetch, .. } = git;
+        text.push_str(&format!(" {git_dir:?} {submodules:?} {times:?} {fetch:?}"));
+    }
+    text
 }
 
 fn epoch_text(epoch: Option<i64>) -> String {

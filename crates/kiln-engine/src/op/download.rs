@@ -6,14 +6,15 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_core::cache_key::{KeyPart, KeyParts};
 use kiln_core::digest::BlobDigest;
 use kiln_registry::{Download, DownloadedFile, Validators};
-use kiln_store::Layer;
 use kiln_store::layer::scan;
+use kiln_store::{Layer, Store};
 use sha2::{Digest as _, Sha256};
 
 use crate::activity::Running;
@@ -70,7 +71,13 @@ pub(crate) fn download(
     }
     let validators = Validators { etag: value(ETAG), last_modified: value(LAST_MODIFIED) };
     let failed = |error: kiln_registry::Error| {
-        let failed = StepError::failed("download-failed", with_causes(&error));
+        let message = match &error {
+            kiln_registry::Error::Status { url, status, .. } => {
+                format!("{url}: invalid response status {status}")
+            }
+            error => with_causes(error),
+        };
+        let failed = StepError::failed("download-failed", message);
         match error.hint() {
             Some(hint) => failed.with_help(hint),
             None => failed,
@@ -102,6 +109,69 @@ pub(crate) fn download(
     let record = record_of(&layer, (*key.as_bytes(), parts), wanted.url);
     store.cache_index().record(key, &record)?;
     Ok(Arc::new(layer))
+}
+
+/// What is remembered of a file that was downloaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    /// Of its bytes.
+    pub(crate) digest: Option<BlobDigest>,
+    /// `Last-Modified`, in seconds since 1970.
+    pub(crate) modified_unix: Option<i64>,
+}
+
+/// What is remembered of a file.
+pub(crate) fn known(solver: &Solver<'_>, wanted: &Wanted<'_>) -> Result<Kept, StepError> {
+    let record = solver.lookup(&wanted.parts().key())?;
+    let parts = record.map(|record| record.parts.0).unwrap_or_default();
+    let value = |name: &str| parts.iter().find(|part| part.name == name).map(|part| &part.value);
+    Ok(Kept {
+        digest: value(DIGEST).and_then(|text| text.parse().ok()),
+        modified_unix: value(LAST_MODIFIED).and_then(|text| kiln_registry::http_date(text)),
+    })
+}
+
+/// Keeps a file that came another way, as if it had been downloaded from `scheme` and its digest,
+/// which is returned.
+pub(crate) fn keep(
+    store: &Store,
+    scheme: &str,
+    body: &mut dyn Read,
+) -> Result<BlobDigest, BuildError> {
+    let name = kiln_core::plan::CONTEXT_FILE;
+    let mut working = store.layers().begin()?;
+    let path = working.upper.join(name);
+    let mut out = std::fs::File::create_new(&path).at("create", &path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = body.read(&mut buffer).at("read", Path::new("standard input"))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        out.write_all(&buffer[..count]).at("write", &path)?;
+    }
+    let digest = BlobDigest::from_bytes(hasher.finalize().into());
+    finish(&out, &path, 0)?;
+    let index = scan(&working.upper)?;
+    working.size_bytes = Some(index.size_bytes());
+    let content = index.content_id();
+    let layer = store.layers().commit(working, &index.encode(), content, content)?;
+    let url = format!("{scheme}{digest}");
+    let mut parts = Wanted { url: &url, name, checksum: None }.parts();
+    let key = parts.key();
+    parts.0.push(KeyPart { name: DIGEST.to_owned(), value: digest.to_string() });
+    let record = record_of(&layer, (*key.as_bytes(), parts), &url);
+    store.cache_index().record(key, &record)?;
+    Ok(digest)
+}
+
+/// Gives a file the mode and the time of one from the web.
+fn finish(file: &std::fs::File, path: &Path, modified_unix: u64) -> Result<(), BuildError> {
+    file.set_permissions(PermissionsExt::from_mode(0o600)).at("change the mode of", path)?;
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified_unix);
+    file.set_modified(modified).at("set the time of", path)
 }
 
 fn check(wanted: &Wanted<'_>, digest: Option<BlobDigest>) -> Result<(), StepError> {
@@ -149,9 +219,7 @@ fn write(
     let digest = BlobDigest::from_bytes(hasher.finalize().into());
     check(wanted, Some(digest))?;
     let modified = u64::try_from(file.modified_unix.unwrap_or(0)).unwrap_or(0);
-    out.set_permissions(PermissionsExt::from_mode(0o600)).at("change the mode of", &path)?;
-    out.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(modified))
-        .at("set the time of", &path)?;
+    finish(&out, &path, modified)?;
     drop(out);
     let index = scan(&working.upper)?;
     working.size_bytes = Some(index.size_bytes());

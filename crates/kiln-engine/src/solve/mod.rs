@@ -41,6 +41,7 @@ use crate::error::{BuildError, FileContext, StepError};
 use crate::op::download::{Wanted, download};
 use crate::op::exec;
 use crate::op::file::{self, Target};
+use crate::op::git::check_out;
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::{SourceTree, as_path};
@@ -251,6 +252,19 @@ impl<'a> Solver<'a> {
                 activity.finish(&result);
                 let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
                 Ok((Solved::Snapshot(snapshot), Outcome::Done))
+            }
+            Op::Source(SourceOp::Git(source)) => {
+                let line = Some(self.line(step));
+                let activity =
+                    self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
+                let result = check_out(self, source, &activity);
+                match &result {
+                    Ok((_, outcome)) => activity.complete(outcome.clone()),
+                    Err(_) => activity.finish(&result),
+                }
+                let (layer, outcome) = result?;
+                let snapshot = Snapshot::default().with_layer(layer, unix_seconds());
+                Ok((Solved::Snapshot(snapshot), outcome))
             }
             Op::Source(SourceOp::Context { name }) => {
                 let context = self.context(name.as_deref(), step)?;

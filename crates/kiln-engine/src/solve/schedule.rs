@@ -194,6 +194,7 @@ mod tests {
             build_platform: Platform::host(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            context: None,
             named_contexts: BTreeMap::new(),
             run: kiln_core::plan::RunOptions::default(),
             no_cache_stages: BTreeSet::new(),

@@ -1,6 +1,7 @@
 //! `kiln build`
 
 mod call;
+pub(crate) mod context;
 mod csv;
 pub(crate) mod dockerfile;
 mod metadata;
@@ -43,10 +44,12 @@ use run_options::{SshOption, extra_host, shm_size, ulimit};
 )]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Build {
-    /// Directory of the build context
+    /// The build context: a directory, a git repository (https://host/x.git#REF:DIR), the URL of an
+    /// archive or of a Dockerfile, or `-` (either of them from standard input)
     #[arg(value_name = "CONTEXT")]
     context: String,
-    /// The Dockerfile (default: CONTEXT/Dockerfile; `-` reads standard input)
+    /// The Dockerfile (default: CONTEXT/Dockerfile; `-` reads standard input). In a context that is
+    /// fetched, a relative path is one of the context
     #[arg(short, long, value_name = "PATH")]
     file: Option<String>,
     /// Name of the image; repeatable. With several targets each image gets NAME:TARGET
@@ -63,8 +66,8 @@ pub(crate) struct Build {
     /// Value of an ARG; repeatable. NAME alone takes it from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<Assignment>,
-    /// Another context that FROM, COPY --from and mounts can name: a directory,
-    /// oci-layout://DIR[:TAG][@DIGEST] or docker-image://REFERENCE; repeatable
+    /// Another context that FROM, COPY --from and mounts can name: a directory, a git repository,
+    /// a URL, oci-layout://DIR[:TAG][@DIGEST] or docker-image://REFERENCE; repeatable
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
     build_contexts: Vec<ContextOption>,
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use kiln_core::diagnostic::did_you_mean;
+use kiln_core::git_source::GitAddress;
 use kiln_core::oci::Reference;
-use kiln_core::plan::{Entitlement, Network};
+use kiln_core::plan::{Entitlement, GitSource, Network, RemoteFiles};
 use kiln_engine::{Destination, LayerCompression, NamedContext, Output};
 
+use super::context::is_url;
 use super::csv::{CsvError, fields, pairs};
 
 /// Why a value is not what its option takes.
@@ -143,6 +145,9 @@ impl FromStr for ContextOption {
 }
 
 fn context_place(value: &str) -> Result<NamedContext, OptionError> {
+    if value == "docker-image://scratch" {
+        return Ok(NamedContext::Empty);
+    }
     if let Some(image) = value.strip_prefix("docker-image://") {
         let reference = image.parse::<Reference>();
         return reference.map(NamedContext::Image).map_err(|error| wrong(error.to_string()));
@@ -164,14 +169,24 @@ fn context_place(value: &str) -> Result<NamedContext, OptionError> {
             reference: digest.or(tag).map(str::to_owned),
         });
     }
+    let address = GitAddress::parse(value).map_err(|error| wrong(error.to_string()))?;
+    if let Some(address) = address.filter(|address| !address.may_be_path) {
+        return Ok(NamedContext::Remote(RemoteFiles::Git(GitSource::from(address))));
+    }
+    if is_url(value) {
+        let url = value.to_owned();
+        return Ok(NamedContext::Remote(RemoteFiles::File { url, checksum: None }));
+    }
+    for (prefix, whose) in [("target:", "bake files"), ("input:", "BuildKit's API")] {
+        if value.starts_with(prefix) {
+            return Err(wrong(format!("`{prefix}` contexts are of {whose} only")));
+        }
+    }
     if let Some((scheme, _)) = value.split_once("://") {
         return Err(wrong(format!(
-            "`{scheme}://` is not supported; kiln knows a directory, `oci-layout://DIR` and \
-             `docker-image://REF`"
+            "unsupported context source {scheme}; kiln knows a directory, a git repository, a URL, \
+             `oci-layout://DIR` and `docker-image://REF`"
         )));
-    }
-    if value.starts_with("git@") || value.starts_with("target:") {
-        return Err(wrong("kiln knows a directory, `oci-layout://DIR` and `docker-image://REF`"));
     }
     Ok(NamedContext::Directory(PathBuf::from(value)))
 }

@@ -10,13 +10,15 @@ use kiln_core::plan::{
     ContextKind, Entitlement, Network, PlanRequest, PlatformChoice, ResultLayout, RunOptions,
     Ulimit, normalize_context_name,
 };
+use kiln_core::source::SourceFile;
 use kiln_engine::{
     BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource, SshSource,
 };
 
+use super::context::ContextPlace;
 use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
 use super::run_options::SshOption;
-use super::{Build, dockerfile, is_stdout};
+use super::{Build, is_stdout};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render::terminal;
@@ -42,7 +44,7 @@ pub(crate) fn named_contexts(
             NamedContext::Layout { path, reference } => {
                 NamedContext::Layout { path: directory(&what, &path)?, reference }
             }
-            image @ NamedContext::Image(_) => image,
+            other => other,
         };
         contexts.insert(normalize_context_name(&option.name), place);
     }
@@ -52,19 +54,19 @@ pub(crate) fn named_contexts(
 impl Build {
     /// The request, and warnings about what the options say.
     pub(super) fn request(&self, config: &Config) -> Result<(BuildRequest, Vec<String>), Failure> {
-        let context = self.context_directory()?;
+        let place = ContextPlace::parse(&self.context)?;
         self.check_combinations()?;
-        let loaded = dockerfile::load(self.file.as_deref(), &context)?;
         let named_contexts = named_contexts(&self.build_contexts)?;
         let (secrets, warnings) = self.secrets(config)?;
         let kinds = named_contexts.iter();
         let kinds = kinds.map(|(name, place)| (name.clone(), context_kind(place)));
         let request = BuildRequest {
-            dockerfile: loaded.source_file,
+            dockerfile: SourceFile::new("Dockerfile", String::new()),
             plan: self.plan_request(config, kinds.collect())?,
-            context,
-            ignore_file: loaded.ignore_file,
+            context: PathBuf::new(),
+            ignore_file: None,
             named_contexts,
+            git_references: BTreeMap::new(),
             secrets,
             ssh: self.ssh_sources(config)?,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
@@ -74,7 +76,7 @@ impl Build {
             outputs: self.outputs()?,
             parallelism: std::thread::available_parallelism().map_or(4, |cpus| cpus.get().max(4)),
         };
-        Ok((request, warnings))
+        Ok((self.add_context(request, place, config)?, warnings))
     }
 
     fn plan_request(
@@ -124,6 +126,7 @@ impl Build {
             build_platform: Platform::host(),
             build_args,
             labels: self.labels.iter().map(label).collect(),
+            context: None,
             named_contexts,
             run: RunOptions {
                 network: self.network,
@@ -170,7 +173,7 @@ impl Build {
     }
 
     /// `--build-arg NAME` of a variable that is not set is left out, as buildx does.
-    fn build_args(&self, config: &Config) -> BTreeMap<String, String> {
+    pub(super) fn build_args(&self, config: &Config) -> BTreeMap<String, String> {
         let mut build_args = BTreeMap::new();
         if let Some(epoch) = config.variable("SOURCE_DATE_EPOCH") {
             build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
@@ -182,19 +185,6 @@ impl Build {
             }
         }
         build_args
-    }
-
-    fn context_directory(&self) -> Result<PathBuf, Failure> {
-        let text = self.context.as_str();
-        if text == "-" {
-            return Err(Failure::usage("a context from standard input is not supported")
-                .with_help("give a directory; `-f -` reads only the Dockerfile from there"));
-        }
-        if text.contains("://") || text.starts_with("git@") {
-            return Err(Failure::usage(format!("a context from a URL is not supported: {text}"))
-                .with_help("fetch it first and give the directory"));
-        }
-        directory("the context", Path::new(text))
     }
 
     fn check_combinations(&self) -> Result<(), Failure> {
@@ -364,11 +354,13 @@ pub(crate) fn context_kind(place: &NamedContext) -> ContextKind {
         NamedContext::Directory(_) => ContextKind::Directory,
         NamedContext::Layout { .. } => ContextKind::Layout,
         NamedContext::Image(reference) => ContextKind::Image(reference.clone()),
+        NamedContext::Empty => ContextKind::Empty,
+        NamedContext::Remote(files) => ContextKind::Remote(files.clone()),
     }
 }
 
 /// `path`, if it is a directory.
-fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(path.to_owned()),

@@ -45,7 +45,11 @@ impl Judging {
             source_file: request.dockerfile.clone(),
             plan: request.plan.clone(),
             named_contexts: request.named_contexts.clone(),
-            ignored: ignored(request.ignore_file.as_deref(), &request.context),
+            // A context that is fetched has no ignore file.
+            ignored: match request.plan.context {
+                None => ignored(request.ignore_file.as_deref(), &request.context),
+                Some(_) => None,
+            },
             targets: request.plan.targets.clone(),
         }
     }
@@ -73,7 +77,11 @@ impl Judging {
             let image = match self.named_contexts.get(&normalize_context_name(name)) {
                 None => name.to_owned(),
                 Some(NamedContext::Image(reference)) => reference.to_string(),
-                Some(NamedContext::Directory(_)) => return Some(BaseFacts::default()),
+                Some(
+                    NamedContext::Directory(_) | NamedContext::Remote(_) | NamedContext::Empty,
+                ) => {
+                    return Some(BaseFacts::default());
+                }
                 Some(NamedContext::Layout { .. }) => return None,
             };
             base_facts(session.get_or_init(open).as_ref()?, &image)

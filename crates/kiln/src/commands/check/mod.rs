@@ -11,6 +11,7 @@ pub(crate) use judging::{Judged, Judging};
 use kiln_core::oci::Platform;
 use kiln_core::plan::{PlanRequest, PlatformChoice, ResultLayout, RunOptions};
 
+use super::build::context::ContextPlace;
 use super::build::options::ContextOption;
 use super::build::{context_kind, dockerfile, named_contexts};
 use crate::config::Config;
@@ -92,6 +93,13 @@ impl Check {
 
     /// What the Dockerfile that a path means is judged with.
     fn judging(&self, path: &Path, config: &Config) -> Result<Judging, Failure> {
+        if let Some(text) = path.to_str()
+            && !matches!(ContextPlace::parse(text)?, ContextPlace::Directory(_))
+        {
+            let message = format!("`kiln check` reads files and directories, and no {text}");
+            return Err(Failure::usage(message)
+                .with_help("`kiln build --check` takes every context that a build takes"));
+        }
         let is_file = self.file.is_none() && path.is_file();
         let named = path.to_str().filter(|_| is_file);
         let context = match path.parent() {
@@ -115,6 +123,7 @@ impl Check {
                 build_platform: Platform::host(),
                 build_args: build_args.collect(),
                 labels: BTreeMap::new(),
+                context: None,
                 named_contexts: kinds.collect(),
                 entitlements: BTreeSet::new(),
                 epoch: None,
