@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::event::Outcome;
-use kiln_core::oci::{Descriptor, Index, Reference};
+use kiln_core::oci::{Descriptor, Index, Reference, to_indented_json};
 use kiln_core::plan::{Input, Op, Plan, Target};
 
 use crate::error::BuildError;
@@ -15,6 +15,9 @@ use crate::request::{LayerCompression, Output};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
+
+/// Annotation of a descriptor: when the image was made.
+const CREATED: &str = "org.opencontainers.image.created";
 
 /// Results of the steps.
 type Results = BTreeMap<StepId, Done>;
@@ -136,14 +139,21 @@ fn bundle_of(
         .iter()
         .map(|(target, snapshot)| pack_image(solver, target, snapshot, compression))
         .collect::<Result<Vec<PackedImage>, _>>()?;
+    let created = images.iter().filter_map(|image| image.created).max();
+    let dated = |mut descriptor: Descriptor| {
+        let created = created.and_then(kiln_core::image::rfc3339);
+        let pair = created.map(|time| (CREATED.to_owned(), time));
+        descriptor.annotations.extend(pair);
+        descriptor
+    };
     if let [only] = images.as_slice() {
-        return Ok(Bundle { descriptor: only.descriptor.clone(), index: None, images });
+        return Ok(Bundle { descriptor: dated(only.descriptor.clone()), index: None, images });
     }
     let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
-    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+    let bytes = to_indented_json(&index);
     let media_type = kiln_core::oci::media_type::OCI_INDEX;
     let descriptor = Descriptor::new(media_type, BlobDigest::of(&bytes), bytes.len() as u64);
-    Ok(Bundle { descriptor, index: Some(bytes), images })
+    Ok(Bundle { descriptor: dated(descriptor), index: Some(bytes), images })
 }
 
 fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {

@@ -66,7 +66,7 @@ pub(super) fn apply(
     let name = step_name(planner, state, instruction, place);
     let op = CopyOp {
         sources,
-        destination: clean_destination(state.cwd(), &destination),
+        destination: clean_destination(&state.cwd(), &destination),
         owner: flags.owner,
         mode,
         excludes: flags.excludes,

@@ -168,12 +168,10 @@ impl<'a> Planner<'a> {
         image.os.clone_from(&platform.os);
         image.architecture.clone_from(&platform.architecture);
         image.variant.clone_from(&platform.variant);
-        if let Some(created) = &state.created {
-            image.created = Some(created.clone());
-        }
         let name = stage_name(self.dockerfile, index).unwrap_or_else(|| index.to_string());
         let (platform, epoch) = (self.platform.clone(), self.epoch);
-        Some(Target { name, platform, root: state.root, image, epoch })
+        let base_history = state.base_history.clone();
+        Some(Target { name, platform, root: state.root, image, base_history, epoch })
     }
 
     /// Evaluates the ARGs before the first FROM.

@@ -142,7 +142,7 @@ fn expose_keeps_container_ports() {
         . ARG P=90
         . EXPOSE [90/tcp 7/tcp 53/udp 8000/tcp 8001/tcp 8002/tcp]
         ");
-    assert_snapshot!(config("FROM base\nEXPOSE 80/ipx\n", &request()), @r#"invalid-port 2:8 `80/ipx`: invalid port "80/ipx": invalid proto: ipx"#);
+    assert_snapshot!(config("FROM base\nEXPOSE 80/ipx\n", &request()), @r#"invalid-port 2:8 `80/ipx`: invalid port: "80/ipx": invalid proto: ipx"#);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct PackedImage {
     pub(crate) config: Descriptor,
     /// The layers, lowest first.
     pub(crate) layers: Vec<Descriptor>,
+    /// When it was made, seconds since 1970, as far as it is known.
+    pub(crate) created: Option<i64>,
 }
 
 /// Packs a target.
@@ -54,20 +56,20 @@ pub(crate) fn pack_image(
             }
         };
         descriptors.push(descriptor);
-        let created = match layer {
-            SnapshotLayer::Base { .. } => None,
-            SnapshotLayer::Built { created, .. } => Some(*created),
+        let (created, description) = match layer {
+            SnapshotLayer::Base { .. } => (None, String::new()),
+            SnapshotLayer::Built { created, .. } => (Some(*created), String::new()),
         };
-        layers.push(ImageLayer { diff_id, created });
+        layers.push(ImageLayer { diff_id, created, description });
     }
-    let ConfigBlob { bytes, digest } = assemble(&target.image, &layers);
+    let ConfigBlob { bytes, digest, created } = assemble(target, &layers);
     let content = solver.engine.store.content();
     content.put(&bytes)?;
     let config = Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64);
     let (bytes, mut descriptor) = manifest(&config, descriptors.clone());
     content.put(&bytes)?;
     descriptor.platform = Some(target.platform.clone());
-    Ok(PackedImage { descriptor, config, layers: descriptors })
+    Ok(PackedImage { descriptor, config, layers: descriptors, created })
 }
 
 /// The blob of a layer that the build made. With an epoch its files are not younger than that, so

@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use kiln_core::digest::BlobDigest;
-use kiln_core::oci::{Descriptor, Index, Reference};
+use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
 use kiln_store::layer::plain_header;
 
@@ -57,7 +57,7 @@ impl Bundle {
             [] => vec![self.descriptor.clone()],
             names => names.iter().map(named).collect(),
         };
-        serde_json::to_vec(&Index::new(manifests)).expect("an index is plain data")
+        to_json(&Index::new(manifests))
     }
 }
 
