@@ -1,13 +1,9 @@
-//! From a target and its layers to an image: config and manifest as bytes.
-
-use std::collections::BTreeMap;
+//! From a target and its layers to an image: its config as bytes.
 
 use jiff::Timestamp;
 
 use crate::digest::{BlobDigest, DiffId};
-use crate::oci::{
-    Descriptor, HistoryEntry, Manifest, media_type, to_indented_json, to_json,
-};
+use crate::oci::{HistoryEntry, to_json};
 use crate::plan::Target;
 
 /// What BuildKit writes beside entries that no instruction made.
@@ -125,22 +121,6 @@ fn match_layers(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<HistoryE
         ..HistoryEntry::default()
     }));
     entries
-}
-
-/// The manifest of an image: bytes and descriptor.
-pub fn manifest(config: &Descriptor, layers: Vec<Descriptor>) -> (Vec<u8>, Descriptor) {
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        config: config.clone(),
-        layers,
-        annotations: BTreeMap::new(),
-        other: serde_json::Map::new(),
-    };
-    let bytes = to_indented_json(&manifest);
-    let descriptor =
-        Descriptor::new(media_type::OCI_MANIFEST, BlobDigest::of(&bytes), bytes.len() as u64);
-    (bytes, descriptor)
 }
 
 #[cfg(test)]

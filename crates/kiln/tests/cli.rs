@@ -193,10 +193,10 @@ fn a_variable_with_a_wrong_value_is_named() {
     let mut command = env.command(&["build", "."]);
     command.env("SOURCE_DATE_EPOCH", "yesterday");
     check!(env.show(&mut command, ""), @r"
-    exit 2
+    exit 1
     --- stdout
     --- stderr
-    error: invalid SOURCE_DATE_EPOCH: `yesterday` is not a number of seconds
+    error[invalid-epoch]: invalid SOURCE_DATE_EPOCH: yesterday
     ");
 }
 

@@ -175,7 +175,9 @@ pub fn parse_ports(word: &str) -> Result<Vec<String>, ValueError> {
     let protocol = if protocol.is_empty() { "tcp" } else { protocol };
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        return Err(ValueError::new(format!("invalid port: \"{word}\": invalid proto: {protocol}")));
+        return Err(ValueError::new(format!(
+            "invalid port: \"{word}\": invalid proto: {protocol}"
+        )));
     }
     let (first, last) = port_range(ports)
         .ok_or_else(|| ValueError::new(format!("invalid containerPort: {ports}")))?;

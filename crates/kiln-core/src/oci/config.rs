@@ -94,7 +94,11 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "is_blank")]
     pub comment: Option<String>,
     /// The instruction made no layer.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub empty_layer: bool,
 }
 

@@ -51,7 +51,10 @@ mod tests {
     fn texts_are_escaped_as_in_go() {
         let text = |document: &str| String::from_utf8(to_json(&document)).expect("text");
         assert_eq!(text("a && b > \"c\""), r#""a \u0026\u0026 b \u003e \"c\"""#);
-        assert_eq!(text("<\u{2028}\u{2029}\u{2014}é>"), "\"\\u003c\\u2028\\u2029\u{2014}é\\u003e\"");
+        assert_eq!(
+            text("<\u{2028}\u{2029}\u{2014}é>"),
+            "\"\\u003c\\u2028\\u2029\u{2014}é\\u003e\""
+        );
         assert_eq!(text("plain \u{7f}\u{1}\n"), "\"plain \u{7f}\\u0001\\n\"");
         assert_eq!(to_indented_json(&["&"]), b"[\n  \"\\u0026\"\n]");
     }

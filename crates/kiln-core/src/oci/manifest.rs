@@ -32,6 +32,8 @@ pub mod media_type {
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Docker layer, gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker layer, zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// Docker layer, uncompressed.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
@@ -101,6 +103,20 @@ pub struct Manifest {
     /// Fields that kiln does not know.
     #[serde(flatten)]
     pub other: serde_json::Map<String, Value>,
+}
+
+impl Manifest {
+    /// An OCI manifest.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            config,
+            layers,
+            annotations: BTreeMap::new(),
+            other: serde_json::Map::new(),
+        }
+    }
 }
 
 /// An index of manifests.

@@ -73,7 +73,7 @@ pub(super) fn apply(
         parents: flags.parents,
         link,
         unpack: flags.unpack.unwrap_or(unpack),
-        epoch: planner.epoch,
+        epoch: planner.epoch(),
     };
     state.root = planner.add(Op::File(FileOp::Copy(op)), inputs, instruction.span, name);
     state.record(&line, Layered::Marked);

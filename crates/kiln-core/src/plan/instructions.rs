@@ -337,7 +337,7 @@ fn workdir(
         let op = FileOp::MakeDirectory {
             path: state.cwd(),
             owner: state.image.config.user.clone(),
-            epoch: planner.epoch,
+            epoch: planner.epoch(),
         };
         state.root = planner.add(Op::File(op), vec![state.root], span, name);
     }

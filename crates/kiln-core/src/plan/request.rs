@@ -12,6 +12,8 @@ pub struct PlanRequest {
     pub targets: Vec<String>,
     /// Platforms to build for; never empty.
     pub platforms: Vec<Platform>,
+    /// Who chose the platforms.
+    pub platform_choice: PlatformChoice,
     /// The platform that builds (`BUILDPLATFORM`).
     pub build_platform: Platform,
     /// `--build-arg`.
@@ -24,8 +26,19 @@ pub struct PlanRequest {
     pub network: Network,
     /// `--allow security.insecure` and the like.
     pub entitlements: BTreeSet<Entitlement>,
-    /// `SOURCE_DATE_EPOCH`, seconds.
+    /// `SOURCE_DATE_EPOCH` in seconds; else the build argument of that name counts, then a
+    /// global ARG.
     pub epoch: Option<i64>,
+}
+
+/// Whether platforms were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlatformChoice {
+    /// Nobody did: it is the host's, and images are for what their base is for.
+    #[default]
+    Host,
+    /// `--platform`: images are for that, whatever their base says.
+    Asked,
 }
 
 /// What a named context is.

@@ -55,7 +55,7 @@ impl StageState {
     pub(super) fn enter(&mut self) {
         self.has_cmd = false;
         let env = self.image.config.env.get_or_insert_default();
-        if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+        if !env.iter().any(|variable| variable.split('=').next() == Some("PATH")) {
             env.push(format!("PATH={DEFAULT_PATH}"));
         }
         for variable in env.clone() {

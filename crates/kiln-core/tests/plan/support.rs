@@ -30,6 +30,7 @@ pub(crate) fn request() -> PlanRequest {
         network: Network::Default,
         entitlements: std::collections::BTreeSet::default(),
         epoch: None,
+        platform_choice: kiln_core::plan::PlatformChoice::Host,
     }
 }
 

@@ -273,5 +273,5 @@ fn the_epoch_comes_from_the_request_or_from_a_global_arg() {
         0 linux/amd64 = #1
         "#);
     let wrong = "ARG SOURCE_DATE_EPOCH=yesterday\nFROM base\nWORKDIR /w\n";
-    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: invalid SOURCE_DATE_EPOCH: `yesterday` is not a number of seconds");
+    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: invalid SOURCE_DATE_EPOCH: yesterday");
 }

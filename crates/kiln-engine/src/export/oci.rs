@@ -69,7 +69,15 @@ pub(crate) fn export(
     destination: &Destination,
 ) -> Result<(), BuildError> {
     match destination {
-        Destination::Directory(path) => to_directory(solver, bundle, names, path),
+        Destination::Directory(path) => {
+            let mut bundle = bundle.clone();
+            if names.is_empty() {
+                // As BuildKit's client names what has no name.
+                let latest = ("org.opencontainers.image.ref.name".to_owned(), "latest".to_owned());
+                bundle.descriptor.annotations.extend([latest]);
+            }
+            to_directory(solver, &bundle, names, path)
+        }
         Destination::File(path) => {
             let temporary = super::files::beside(path);
             let file = File::create(&temporary).at("create", &temporary)?;

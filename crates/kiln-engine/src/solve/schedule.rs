@@ -196,6 +196,7 @@ mod tests {
             network: kiln_core::plan::Network::Default,
             entitlements: BTreeSet::new(),
             epoch: None,
+            platform_choice: kiln_core::plan::PlatformChoice::Host,
         };
         match kiln_core::plan::plan(&dockerfile, &request, &Facts::default()) {
             Ok(Planning::Ready(plan)) => plan,

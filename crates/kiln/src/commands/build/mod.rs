@@ -5,6 +5,7 @@ mod csv;
 pub(crate) mod dockerfile;
 mod metadata;
 mod options;
+mod output_option;
 mod request;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -25,9 +26,8 @@ use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
 use call::{Call, CallOption};
-use options::{
-    Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
-};
+use options::{Assignment, ContextOption, SecretOption, TagOption, entitlement, network};
+use output_option::OutputOption;
 
 /// Build images from a Dockerfile
 ///
@@ -194,7 +194,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn is_stdout(output: &Output) -> bool {
-    let (Output::Oci { dest, .. } | Output::Tar(dest)) = output else {
+    let (Output::Oci { dest, .. } | Output::Tar { dest, .. }) = output else {
         return false;
     };
     *dest == Destination::Stdout

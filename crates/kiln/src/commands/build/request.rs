@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kiln_core::oci::Platform;
-use kiln_core::plan::{ContextKind, Entitlement, Network, PlanRequest, normalize_context_name};
+use kiln_core::plan::{
+    ContextKind, Entitlement, Network, PlanRequest, PlatformChoice, normalize_context_name,
+};
 use kiln_engine::{BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource};
 
 use super::options::{Assignment, SecretOption, SecretPlace};
@@ -54,19 +56,7 @@ impl Build {
         config: &Config,
         named_contexts: BTreeMap<String, ContextKind>,
     ) -> Result<PlanRequest, Failure> {
-        let mut build_args = self.build_args(config);
-        // A context of local files has no time of its own: nothing is set (BuildKit).
-        if build_args.get("SOURCE_DATE_EPOCH").is_some_and(|value| value == "context") {
-            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), String::new());
-        }
-        let epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
-            None | Some("") => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                Failure::usage(format!(
-                    "invalid SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"
-                ))
-            })?),
-        };
+        let build_args = self.build_args(config);
         let mut entitlements: BTreeSet<Entitlement> = self.allow.iter().copied().collect();
         if self.network == Network::Host {
             entitlements.insert(Entitlement::NetworkHost);
@@ -77,6 +67,8 @@ impl Build {
                 platforms.push(platform.clone());
             }
         }
+        let platform_choice =
+            if platforms.is_empty() { PlatformChoice::Host } else { PlatformChoice::Asked };
         if platforms.is_empty() {
             platforms.push(Platform::host());
         }
@@ -93,7 +85,9 @@ impl Build {
             named_contexts,
             network: self.network,
             entitlements,
-            epoch,
+            // Its build argument says more than a number.
+            epoch: None,
+            platform_choice,
         })
     }
 
@@ -247,12 +241,12 @@ impl Build {
 
 fn check_destination(output: &Output) -> Result<(), Failure> {
     let (path, is_directory) = match output {
-        Output::Oci { dest, .. } | Output::Tar(dest) => match dest {
+        Output::Oci { dest, .. } | Output::Tar { dest, .. } => match dest {
             Destination::File(path) => (path, false),
             Destination::Directory(path) => (path, true),
             Destination::Stdout => return Ok(()),
         },
-        Output::Local(path) => (path, true),
+        Output::Local { dest, .. } => (dest, true),
     };
     let shown = path.display();
     if !is_directory && path.is_dir() {
