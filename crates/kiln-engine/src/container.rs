@@ -20,7 +20,8 @@ use kiln_store::layer::{LayerIndex, Tree};
 use crate::activity::Activities;
 use crate::base_image::BaseImage;
 use crate::engine::Engine;
-use crate::error::{BuildError, FileContext};
+use crate::error::{BuildError, FileContext, StepError};
+use crate::machine::emulator;
 use crate::op::exec::DEFAULT_PATH;
 use crate::op::file::accounts;
 use crate::op::mounts::read_only;
@@ -146,6 +147,12 @@ pub fn run_container(
         hostname: host,
         stdio: Stdio::Inherit,
         privileges: Privileges::Default,
+        emulator: emulator(engine, &request.config.platform().to_string()).map_err(|error| {
+            match error {
+                StepError::Build(error) => ContainerError::Image(error),
+                StepError::Failed { message, .. } => ContainerError::Invalid(message),
+            }
+        })?,
     };
     let running = kiln_sandbox::spawn(&spec).map_err(ContainerError::Start)?;
     started(&running);

@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod error;
 mod export;
+mod machine;
 mod op;
 mod outputs;
 mod redact;

@@ -42,6 +42,7 @@ fn main() {
         hostname: "buildkitsandbox".to_owned(),
         stdio: Stdio::Inherit,
         privileges: Privileges::Default,
+        emulator: None,
     };
     let exit = spawn(&spec).unwrap().wait().unwrap();
     drop(changes);

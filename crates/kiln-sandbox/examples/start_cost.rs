@@ -40,6 +40,7 @@ fn main() {
             hostname: "buildkitsandbox".to_owned(),
             stdio: Stdio::Piped,
             privileges: Privileges::Default,
+            emulator: None,
         };
         let started = Instant::now();
         let exit = spawn(&spec).unwrap().wait().unwrap();

@@ -117,7 +117,7 @@ impl Child<'_> {
             SetupOp::CloseDescriptors => self.close_descriptors()?,
             SetupOp::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
             SetupOp::EnterMountNamespace => {
-                sys::join_mount_namespace(self.mount_namespace).map_err(errno)?;
+                sys::join_namespace(self.mount_namespace, libc::CLONE_NEWNS).map_err(errno)?;
                 sys::unshare(libc::CLONE_NEWNS).map_err(errno)?;
             }
             SetupOp::SetHostname(name) => sys::set_hostname(name).map_err(errno)?,
@@ -149,6 +149,10 @@ impl Child<'_> {
             SetupOp::MakeReadOnly(path) => make_read_only(path)?,
             SetupOp::ChangeDirectory(path) => {
                 rustix::process::fchdir(resolve(path, OFlags::DIRECTORY)?)?;
+            }
+            SetupOp::EnterUserNamespace { namespace } => {
+                sys::join_namespace(self.descriptor(namespace)?, libc::CLONE_NEWUSER)
+                    .map_err(errno)?;
             }
             SetupOp::LimitCapabilities(set) => {
                 limit_capabilities(|capability| set.contains(capability))?;

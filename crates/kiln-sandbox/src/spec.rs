@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::emulation::Emulator;
+
 /// One command with the world that it sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -20,6 +22,8 @@ pub struct Spec {
     pub stdio: Stdio,
     /// What the kernel lets it do.
     pub privileges: Privileges,
+    /// What runs it when it is a program of another machine, and the host does not know one.
+    pub emulator: Option<Emulator>,
 }
 
 /// A chain of layers with a writable one on top, joined by overlayfs.

@@ -15,6 +15,7 @@ use super::file::{Target, accounts};
 use super::mounts::{MountSet, read_only};
 use crate::activity::Running as Activity;
 use crate::error::{FileContext, StepError};
+use crate::machine::emulator;
 use crate::redact::Redactor;
 use crate::solve::{HOST_NAME, Solver, StepInputs};
 use crate::user::ProcessUser;
@@ -80,6 +81,7 @@ pub(crate) fn run(
             Security::Sandbox => Privileges::Default,
             Security::Insecure => Privileges::Insecure,
         },
+        emulator: emulator(solver.engine, &exec.platform)?,
     };
     execute(solver, exec, &spec, (activity, &set.hidden))
 }
@@ -125,6 +127,10 @@ fn spawn_error(exec: &ExecOp, error: &kiln_sandbox::Error) -> StepError {
         kiln_sandbox::Error::ExecutableNotFound { .. } => {
             failed.with_help("is the program in the image, and the shell that runs it?")
         }
+        kiln_sandbox::Error::Emulator { .. } => failed.with_help(
+            "an emulator for one sandbox needs Linux 6.7 and user namespaces; without them, register it for all of the \
+             machine: `docker run --privileged --rm tonistiigi/binfmt --install all`",
+        ),
         _ => failed,
     }
 }

@@ -105,6 +105,8 @@ pub enum SetupOp {
     MakeReadOnly(CString),
     /// The working directory.
     ChangeDirectory(CString),
+    /// A user namespace with the same ids, in which an emulator is registered.
+    EnterUserNamespace { namespace: Handle },
     /// The bounding set.
     LimitCapabilities(CapabilitySet),
     /// The system call filter.
@@ -199,6 +201,7 @@ impl fmt::Display for SetupOp {
             Self::MaskFile(path) | Self::MaskDirectory(path) => write!(out, "mask {}", text(path)),
             Self::MakeReadOnly(path) => write!(out, "make {} read-only", text(path)),
             Self::ChangeDirectory(path) => write!(out, "change to directory {}", text(path)),
+            Self::EnterUserNamespace { namespace } => write!(out, "enter {}", namespace.label),
             Self::LimitCapabilities(set) => write!(out, "limit capabilities to {set}"),
             Self::InstallFilter => write!(out, "install the system call filter"),
             Self::SetGroups(groups) => write!(out, "set supplementary groups {groups:?}"),

@@ -8,6 +8,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::{Filesystem, Handle, Mode, MountPointKind, Program, SetupOp};
 use crate::capability::{self, CapabilitySet};
+use crate::emulation::Emulator;
 use crate::error::Error;
 use crate::mount_namespace::SCRATCH;
 use crate::spec::{Access, Mount, MountKind, Network, Privileges, Spec, Stdio};
@@ -24,6 +25,8 @@ pub(crate) enum Source {
     Selected(usize),
     /// A recursive detached copy of a mount of the host.
     Host(&'static str, Access),
+    /// The user namespace of `spec.emulator`.
+    UserNamespace,
 }
 
 /// What the parent opens and the child plays.
@@ -121,6 +124,9 @@ impl<'a> Builder<'a> {
                 Privileges::Insecure => Access::ReadWrite,
             };
             sources.push(Source::Host("/sys", access));
+        }
+        if spec.emulator.is_some() {
+            sources.push(Source::UserNamespace);
         }
         Self {
             spec,
@@ -324,6 +330,15 @@ impl<'a> Builder<'a> {
         let cwd = c_string(&process.cwd, "the working directory")?;
         self.ops.push(SetupOp::ChangeDirectory(cwd));
         self.ops.push(SetupOp::Umask(0o022));
+        if let Some(Emulator { machine, path }) = &self.spec.emulator {
+            let label = format!(
+                "a user namespace where {} runs programs for {}",
+                path.display(),
+                machine.architecture
+            );
+            let namespace = self.handle(&Source::UserNamespace, label);
+            self.ops.push(SetupOp::EnterUserNamespace { namespace });
+        }
         let confined = self.spec.privileges == Privileges::Default;
         if confined {
             self.ops.push(SetupOp::LimitCapabilities(capability::DEFAULT));

@@ -19,6 +19,7 @@ mod interrupt;
 mod mounts;
 mod outputs;
 mod parallel;
+mod platforms;
 mod registry;
 mod rootless;
 mod secrets;
