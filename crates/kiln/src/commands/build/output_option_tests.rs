@@ -73,11 +73,23 @@ fn mistakes() {
         "type=tar,compression=zstd",
         "",
         "type=oci,compression-level=10",
-        "type=oci,name=A",
-        "type=oci,annotation-x.y=z",
     ]
     .iter()
     .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
     .collect();
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r"
+    type=registry: type `registry` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    type=image,push=true: type `image` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    type=docker,dest=x: type `docker` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    dest=x: `type` is missing; kiln knows oci, local and tar
+    type=local: type=local needs `dest=DIR`
+    type=local,dest=-: type=local cannot be written to standard output
+    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=oci,tar=false: `tar=false` needs `dest=DIR`
+    type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
+    type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
+    type=tar,compression=zstd: unknown key `compression`; known are type, dest, platform-split
+    : it is empty
+    type=oci,compression-level=10: `compression-level=10` is not possible; compression-level is a number from 0 to 9
+    ");
 }
