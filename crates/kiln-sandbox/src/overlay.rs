@@ -259,7 +259,9 @@ mod tests {
     #[test]
     fn limits_are_checked_before_the_kernel_is_asked() {
         assert!(matches!(mount_detached(&[], None), Err(Error::NoLayers)));
-        let many = vec![PathBuf::from("/nonexistent"); MAX_LOWERS + 1];
+        let many: Vec<_> = (0..=MAX_LOWERS)
+            .map(|number| PathBuf::from(format!("/nonexistent/{number}")))
+            .collect();
         assert!(matches!(mount_detached(&many, None), Err(Error::TooManyLayers { layers: 501 })));
     }
 

@@ -221,7 +221,7 @@ fn keys_of_env_and_label_are_expanded_and_those_of_arg_are_not() {
 #[test]
 fn env_redefines_in_place_and_run_sees_the_order_of_definition() {
     let file = "FROM rich\nENV A=new Z=1\nENV B=new\nRUN one\n";
-    assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=new","B=new","Z=1"],"Entrypoint":["/entry"],"Cmd":["base"],"Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Shell":["/bin/bash","-c"]}"#);
+    assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=new","B=new","Z=1"],"Entrypoint":["/entry"],"Cmd":["base"],"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Shell":["/bin/bash","-c"]}"#);
     assert_snapshot!(steps(file, &request()), @r#"
         #0 image rich:latest
         #1 on #0: run ["/bin/bash", "-c", "one"] A=new Z=1 B=new in /srv as web
