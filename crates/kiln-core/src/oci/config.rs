@@ -199,14 +199,17 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
 fn is_blank(text: &Option<String>) -> bool {
     text.as_ref().is_none_or(String::is_empty)
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
 fn is_empty_list(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
+#[expect(clippy::ref_option, reason = "serde calls it with a reference")]
 fn is_empty_map<V>(map: &Option<BTreeMap<String, V>>) -> bool {
     map.as_ref().is_none_or(BTreeMap::is_empty)
 }
