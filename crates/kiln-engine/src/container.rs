@@ -111,7 +111,7 @@ pub fn run_container(
     }
     let scratch = engine.store.scratch_dir()?;
     let host = host_name();
-    let mut mounts: Vec<Mount> = network_files(scratch.path(), &host)?
+    let mut mounts: Vec<Mount> = network_files(scratch.path(), &host, &[])?
         .into_iter()
         .map(|(name, source)| Mount {
             destination: PathBuf::from("/etc").join(name),
@@ -198,5 +198,6 @@ fn process(request: &ContainerRequest, tree: &SourceTree) -> Result<Process, Con
         uid: user.uid,
         gid: user.gid,
         groups: user.groups,
+        limits: Vec::new(),
     })
 }

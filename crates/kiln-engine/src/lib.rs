@@ -21,6 +21,7 @@ mod selection;
 mod snapshot;
 mod solve;
 mod source_tree;
+mod ssh;
 mod user;
 
 pub use build::build;

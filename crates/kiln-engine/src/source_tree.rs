@@ -93,6 +93,10 @@ impl SourceTree {
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
             Self::Context(context) => context.node(path),
+            // The empty file system has a root too.
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => {
+                Some(empty_root())
+            }
             Self::Snapshot { tree, layers } => {
                 let (entry, position) = tree.lookup(path)?;
                 Some(snapshot_node(tree, layers, entry, position))
@@ -104,6 +108,7 @@ impl SourceTree {
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
         match self {
             Self::Context(context) => context.resolve(path, last),
+            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => Ok(Vec::new()),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
                 ResolveError::Loop { .. } => Unresolved::Loop,
@@ -170,6 +175,20 @@ impl SourceTree {
             Self::Context(context) => context.hash(nodes),
             Self::Snapshot { .. } => Ok(()),
         }
+    }
+}
+
+fn empty_root() -> Node {
+    Node {
+        path: Vec::new(),
+        kind: NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp { seconds: 0, nanoseconds: 0 },
+        capability: None,
+        origin: PathBuf::new(),
+        link_group: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn main() {
             uid,
             gid,
             groups: Vec::new(),
+            limits: Vec::new(),
         },
         network: Network::Host,
         hostname: "buildkitsandbox".to_owned(),

@@ -35,6 +35,7 @@ fn main() {
                 uid: 0,
                 gid: 0,
                 groups: Vec::new(),
+                limits: Vec::new(),
             },
             network: Network::Host,
             hostname: "buildkitsandbox".to_owned(),

@@ -47,6 +47,6 @@ pub use overlay::{MAX_LOWERS, mount_detached};
 pub use setup::{Filesystem, Handle, Mode, MountPointKind, Program, SetupOp, setup_ops};
 pub use spawn::{Exit, ExitStatus, Killer, Running, spawn};
 pub use spec::{
-    Access, Mount, MountKind, Network, Privileges, Process, Recursion, Rootfs, Spec, Stdio,
-    WritableLayer,
+    Access, Mount, MountKind, Network, Privileges, Process, Recursion, Resource, ResourceLimit,
+    Rootfs, Spec, Stdio, WritableLayer,
 };

@@ -402,12 +402,14 @@ struct Streams {
 
 impl Streams {
     fn open() -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(Self {
-            stdin: rustix::fs::open("/dev/null", flags, FileMode::empty())?,
-            stdout: pipe_with(PipeFlags::CLOEXEC)?,
-            stderr: pipe_with(PipeFlags::CLOEXEC)?,
-        })
+        // A command of another user may open them again, as `/dev/stdout`.
+        let pipe = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::fs::fchmod(&write, FileMode::from_raw_mode(0o666))?;
+            Ok((read, write))
+        };
+        // Nobody writes to it: a pipe at its end (as with BuildKit).
+        Ok(Self { stdin: pipe()?.0, stdout: pipe()?, stderr: pipe()? })
     }
 
     fn ends_of_child(&self) -> [BorrowedFd<'_>; 3] {

@@ -35,6 +35,10 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Environment,
     pub(super) platform: Platform,
     pub(super) needs: BTreeSet<ImageNeed>,
+    /// Steps of stages without cache.
+    refreshed: BTreeSet<StepId>,
+    /// Whether the stage at hand is one.
+    is_refreshed: bool,
     stages: BTreeMap<usize, Result<Rc<StageState>, Stuck>>,
     declared_args: BTreeSet<String>,
 }
@@ -48,6 +52,7 @@ pub(super) fn plan(
     let (request, epoch) = settle_epoch(dockerfile, request)?;
     let request = request.as_ref();
     let mut steps = BTreeMap::new();
+    let mut refreshed = BTreeSet::new();
     let mut needs = BTreeSet::new();
     let mut targets = Vec::new();
     let mut declared = BTreeSet::new();
@@ -64,6 +69,7 @@ pub(super) fn plan(
             warnings.extend(found);
             needs.extend(planner.needs);
             steps.extend(planner.steps);
+            refreshed.extend(planner.refreshed);
             declared.extend(planner.declared_args);
             targets.extend(result);
         }
@@ -81,7 +87,7 @@ pub(super) fn plan(
         });
     }
     warnings.dedup();
-    Ok(Planning::Ready(Plan { steps, targets, warnings }))
+    Ok(Planning::Ready(Plan { steps, refreshed, targets, warnings }))
 }
 
 /// What `SOURCE_DATE_EPOCH` is.
@@ -185,6 +191,8 @@ impl<'a> Planner<'a> {
             globals: Environment::default(),
             platform,
             needs: BTreeSet::new(),
+            refreshed: BTreeSet::new(),
+            is_refreshed: false,
             stages: BTreeMap::new(),
             declared_args: BTreeSet::new(),
         }
@@ -329,8 +337,12 @@ impl<'a> Planner<'a> {
         };
         let mut state = self.base(named, platform, span, Some(index))?;
         state.created = self.created();
-        self.run_stage(stage, index, &mut state)?;
-        Ok(state)
+        let named = stage_name(dockerfile, index);
+        let own = named.is_some_and(|name| self.request.no_cache_stages.contains(&name));
+        let outer = std::mem::replace(&mut self.is_refreshed, own);
+        let result = self.run_stage(stage, index, &mut state);
+        self.is_refreshed = outer;
+        result.map(|()| state)
     }
 
     /// Triggers of the base first, then the stage's own instructions.
@@ -401,6 +413,9 @@ impl<'a> Planner<'a> {
     pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
         let step = Step::new(op, inputs, span, name);
         let id = step.id;
+        if self.is_refreshed {
+            self.refreshed.insert(id);
+        }
         self.steps.entry(id).or_insert(step);
         Input::Step(id)
     }

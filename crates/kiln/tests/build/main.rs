@@ -22,4 +22,5 @@ mod parallel;
 mod platforms;
 mod registry;
 mod rootless;
+mod run_options;
 mod secrets;
