@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::event::Outcome;
 use kiln_core::oci::{Descriptor, Index, Reference, media_type, to_indented_json};
-use kiln_core::plan::{Input, Op, Plan, Target};
+use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
@@ -138,7 +138,7 @@ fn bundle_of(
     targets: &[(&Target, Snapshot)],
     options: &ImageOptions,
 ) -> Result<Bundle, BuildError> {
-    check_annotations(options, targets.len())?;
+    check_annotations(options, solver.request.plan.layout)?;
     let images = targets
         .iter()
         .map(|(target, snapshot)| pack_image(solver, target, snapshot, options))
@@ -150,7 +150,7 @@ fn bundle_of(
         descriptor.annotations.extend(pair);
         descriptor
     };
-    if let [only] = images.as_slice() {
+    if let ([only], ResultLayout::Plain) = (images.as_slice(), solver.request.plan.layout) {
         return Ok(Bundle { descriptor: dated(only.descriptor.clone()), index: None, images });
     }
     let media_type = match options.media_types {
@@ -171,7 +171,7 @@ fn bundle_of(
 }
 
 /// Annotations need a document that can hold them.
-fn check_annotations(options: &ImageOptions, platforms: usize) -> Result<(), BuildError> {
+fn check_annotations(options: &ImageOptions, layout: ResultLayout) -> Result<(), BuildError> {
     let has = |wanted: &[AnnotationPlace]| {
         options.annotations.iter().any(|annotation| wanted.contains(&annotation.place))
     };
@@ -183,7 +183,7 @@ fn check_annotations(options: &ImageOptions, platforms: usize) -> Result<(), Bui
     ];
     let message = if options.media_types == MediaTypes::Docker && has(&beside_manifests) {
         "cannot export annotations with \"oci-mediatypes=false\""
-    } else if platforms == 1 && has(&of_index) {
+    } else if layout == ResultLayout::Plain && has(&of_index) {
         "index annotations not supported for single platform export"
     } else {
         return Ok(());

@@ -57,7 +57,10 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// The platform that the image is for.
     pub fn platform(&self) -> Platform {
-        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+        Platform {
+            os_version: self.os_version.clone(),
+            ..Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+        }
     }
 }
 

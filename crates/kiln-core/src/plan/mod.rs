@@ -8,6 +8,7 @@ mod bases;
 mod check;
 mod copy;
 mod epoch;
+mod frontend;
 mod history;
 mod instructions;
 mod op;

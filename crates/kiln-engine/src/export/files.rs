@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_core::plan::{CopyOp, Target};
+use kiln_core::plan::{CopyOp, ResultLayout, Target};
 use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, TarTimes, scan, write_tar};
 
@@ -60,7 +60,7 @@ pub(crate) fn to_directory(
     targets: &[(&Target, Snapshot)],
     (path, split): (&Path, PlatformSplit),
 ) -> Result<(), BuildError> {
-    let is_split = is_split(split, targets.len());
+    let is_split = is_split(split, solver.request.plan.layout);
     check_overlap(solver, targets, split)?;
     for (target, snapshot) in targets {
         let directory = if is_split {
@@ -81,9 +81,9 @@ pub(crate) fn to_directory(
     Ok(())
 }
 
-fn is_split(split: PlatformSplit, platforms: usize) -> bool {
+fn is_split(split: PlatformSplit, layout: ResultLayout) -> bool {
     match split {
-        PlatformSplit::Several => platforms > 1,
+        PlatformSplit::Several => layout == ResultLayout::ByPlatform,
         PlatformSplit::Always => true,
         PlatformSplit::Never => false,
     }
@@ -150,9 +150,6 @@ fn detached(directory: &Path) -> Result<Root, BuildError> {
 /// All files belong to whoever runs kiln, as with buildx: an ordinary user can delete them again.
 fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(), BuildError> {
     let tree = solver.tree(snapshot)?;
-    if tree.node(b"").is_none() {
-        return Ok(());
-    }
     let copy: CopyOp = CopyOp::plain(Vec::new());
     let selected = select(&tree, "/", &copy).map_err(|error| failed(&error.to_string()))?;
     let copier = Copier::new(root, &copy, Some((0, 0))).with_devices(Devices::MakeIfAllowed);
@@ -202,7 +199,7 @@ fn archive(
     let epoch = targets.first().and_then(|(target, _)| target.epoch);
     let times = epoch.map_or(TarTimes::Own, TarTimes::All);
     let options = TarOptions { times, ..TarOptions::default() };
-    if let [(_, snapshot)] = targets
+    if let ([(_, snapshot)], ResultLayout::Plain) = (targets, solver.request.plan.layout)
         && !snapshot.layers().is_empty()
     {
         let (index, files) = merged(solver, snapshot)?;

@@ -178,7 +178,7 @@ fn heights(plan: &Plan) -> BTreeMap<StepId, usize> {
 mod tests {
     use kiln_core::dockerfile::parse;
     use kiln_core::oci::Platform;
-    use kiln_core::plan::{Facts, PlanRequest, Planning};
+    use kiln_core::plan::{Facts, PlanRequest, Planning, PlatformChoice, ResultLayout};
     use kiln_core::source::SourceFile;
 
     use super::*;
@@ -189,6 +189,8 @@ mod tests {
         let request = PlanRequest {
             targets: Vec::new(),
             platforms: vec![Platform::host()],
+            platform_choice: PlatformChoice::Implied,
+            layout: ResultLayout::Plain,
             build_platform: Platform::host(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
@@ -197,7 +199,6 @@ mod tests {
             no_cache_stages: BTreeSet::new(),
             entitlements: BTreeSet::new(),
             epoch: None,
-            platform_choice: kiln_core::plan::PlatformChoice::Host,
         };
         match kiln_core::plan::plan(&dockerfile, &request, &Facts::default()) {
             Ok(Planning::Ready(plan)) => plan,
