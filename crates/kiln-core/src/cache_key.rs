@@ -153,8 +153,8 @@ fn source_parts(source: &SourceOp, parts: &mut KeyParts) {
 }
 
 fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {
-    let ExecOp { args, env, proxy_env: _, cwd, user, mounts, scripts, network, security, platform } =
-        exec;
+    let ExecOp { args, env, proxy_env: _, cwd, user, mounts, scripts, .. } = exec;
+    let ExecOp { network, extra_hosts, ulimits, security, platform, .. } = exec;
     parts.push("operation", "run");
     parts.push("command", framed(args));
     for (name, value) in env {
@@ -165,6 +165,15 @@ fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {
     parts.push("platform", platform);
     parts.push("network", if *network == Network::None { "none" } else { "host" });
     parts.push("security", if *security == Security::Insecure { "insecure" } else { "sandbox" });
+    // As with BuildKit: a name may move to another address.
+    for host in extra_hosts {
+        parts.push("extra host", &host.name);
+    }
+    for limit in ulimits {
+        let value = |value: Option<u64>| value.map_or(-1, i128::from);
+        let text = format!("{}:{}", value(limit.soft), value(limit.hard));
+        parts.push(format!("ulimit {}", limit.name), text);
+    }
     for mount in mounts {
         parts.push("mount", mount_text(mount));
     }
@@ -192,14 +201,24 @@ fn mount_text(mount: &ExecMount) -> String {
         MountKind::Bind { input, source, access: mode } => {
             vec!["bind".into(), input.to_string(), source.clone(), access(mode).into()]
         }
-        MountKind::Cache { id, sharing, seed, mode, uid, gid, access: may } => {
+        MountKind::Cache { id, source, sharing, seed, mode, uid, gid, access: may } => {
             let (input, path) = seed
                 .as_ref()
                 .map_or((String::new(), ""), |(input, path)| (input.to_string(), path.as_str()));
             let attributes = format!("{sharing} {mode:o} {uid}:{gid} {}", access(may));
-            vec!["cache".into(), id.clone(), input, path.into(), attributes]
+            let mut fields = vec!["cache".into(), id.clone(), input, path.into(), attributes];
+            if source != "/" {
+                fields.push(source.clone());
+            }
+            fields
         }
-        MountKind::Tmpfs { size_bytes } => vec!["tmpfs".into(), format!("{size_bytes:?}")],
+        MountKind::Tmpfs { size_bytes, access: may } => {
+            let size = format!("{size_bytes:?}");
+            match may {
+                Access::ReadWrite => vec!["tmpfs".into(), size],
+                Access::ReadOnly => vec!["tmpfs".into(), size, "ro".into()],
+            }
+        }
         MountKind::Secret { id, env, required, mode, uid, gid } => {
             let attributes = format!("{required} {mode:o} {uid}:{gid}");
             vec!["secret".into(), id.clone(), format!("{env:?}"), attributes]

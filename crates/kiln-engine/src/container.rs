@@ -20,7 +20,8 @@ use kiln_store::layer::{LayerIndex, Tree};
 use crate::activity::Activities;
 use crate::base_image::BaseImage;
 use crate::engine::Engine;
-use crate::error::{BuildError, FileContext};
+use crate::error::{BuildError, FileContext, StepError};
+use crate::machine::emulator;
 use crate::op::exec::DEFAULT_PATH;
 use crate::op::file::accounts;
 use crate::op::mounts::read_only;
@@ -110,7 +111,7 @@ pub fn run_container(
     }
     let scratch = engine.store.scratch_dir()?;
     let host = host_name();
-    let mut mounts: Vec<Mount> = network_files(scratch.path(), &host)?
+    let mut mounts: Vec<Mount> = network_files(scratch.path(), &host, &[])?
         .into_iter()
         .map(|(name, source)| Mount {
             destination: PathBuf::from("/etc").join(name),
@@ -146,6 +147,12 @@ pub fn run_container(
         hostname: host,
         stdio: Stdio::Inherit,
         privileges: Privileges::Default,
+        emulator: emulator(engine, &request.config.platform().to_string()).map_err(|error| {
+            match error {
+                StepError::Build(error) => ContainerError::Image(error),
+                StepError::Failed { message, .. } => ContainerError::Invalid(message),
+            }
+        })?,
     };
     let running = kiln_sandbox::spawn(&spec).map_err(ContainerError::Start)?;
     started(&running);
@@ -191,5 +198,6 @@ fn process(request: &ContainerRequest, tree: &SourceTree) -> Result<Process, Con
         uid: user.uid,
         gid: user.gid,
         groups: user.groups,
+        limits: Vec::new(),
     })
 }

@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod error;
 mod export;
+mod machine;
 mod op;
 mod outputs;
 mod redact;
@@ -20,6 +21,7 @@ mod selection;
 mod snapshot;
 mod solve;
 mod source_tree;
+mod ssh;
 mod user;
 mod wanted;
 

@@ -23,6 +23,8 @@ pub struct BuildRequest {
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Agents for `RUN --mount=type=ssh`, by id.
+    pub ssh: BTreeMap<String, SshSource>,
     /// Whether results of earlier builds may be used.
     pub cache: CacheUse,
     /// When registries are asked about tags that the store knows.
@@ -70,6 +72,15 @@ impl std::fmt::Debug for SecretSource {
             Self::Value(_) => f.write_str("Value(hidden)"),
         }
     }
+}
+
+/// What answers as an SSH agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshSource {
+    /// An agent by its socket.
+    Agent(PathBuf),
+    /// Files with private keys.
+    Keys(Vec<PathBuf>),
 }
 
 /// `--no-cache`.

@@ -32,7 +32,7 @@ pub(crate) struct ProcessUser {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the primary one first.
     pub groups: Vec<u32>,
     /// Home directory.
     pub home: String,
@@ -60,47 +60,50 @@ impl Accounts {
         Self { users: users.collect(), groups: groups.collect() }
     }
 
-    /// Resolves `USER`: `name`, `uid`, `name:group`. A uid that passwd does not know has gid 0 and
-    /// the home `/`; a group given by hand means no supplementary groups.
+    /// Resolves `USER`: `name`, `uid`, `name:group`. A number is never a name. A uid that passwd
+    /// does not know has gid 0; a group given by hand means no groups but this one. The home is
+    /// that of the first user with this uid, or `/`.
     ///
     /// # Errors
-    /// A message when a name is not known.
+    /// A message when a name is not known or a number is out of range.
     pub(crate) fn process_user(&self, spec: &str) -> Result<ProcessUser, String> {
-        let (user, group) = match spec.split_once(':') {
-            Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
-            None => (spec, None),
-        };
-        let user = if user.is_empty() { "0" } else { user };
-        let known = self.user(user);
-        let uid = match (known, user.parse::<u32>()) {
+        let mut parts = spec.split(':');
+        let (user, group) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let number = id_number(user)?;
+        let group_number = id_number(group)?;
+        let known = self.users.iter().find(|known| match (user, number) {
+            ("", _) => known.uid == 0,
+            (_, Some(uid)) => known.uid == uid,
+            (name, None) => known.name == name,
+        });
+        let uid = match (known, number) {
             (Some(known), _) => known.uid,
-            (None, Ok(uid)) => uid,
-            (None, Err(_)) => {
+            (None, Some(uid)) => uid,
+            (None, None) if user.is_empty() => 0,
+            (None, None) => {
                 return Err(format!(
                     "unable to find user {user}: no matching entries in passwd file"
                 ));
             }
         };
-        let gid = match group {
-            None => known.map_or(0, |known| known.gid),
-            Some(group) => match (self.group(group), group.parse()) {
-                (Some(known), _) => known.gid,
-                (None, Ok(gid)) => gid,
-                (None, Err(_)) => {
-                    let what = "no matching entries in group file";
-                    return Err(format!("unable to find group {group}: {what}"));
-                }
-            },
-        };
-        let mut groups: Vec<u32> = match (group, known) {
-            (None, Some(known)) => {
-                let member = |group: &&Group| group.members.contains(&known.name);
-                self.groups.iter().filter(member).map(|group| group.gid).collect()
+        let gid = match (group, group_number) {
+            ("", _) => known.map_or(0, |known| known.gid),
+            (_, Some(gid)) => gid,
+            (name, None) => {
+                let what = "no matching entries in group file";
+                let unknown = || format!("unable to find group {group}: {what}");
+                self.group(name).ok_or_else(unknown)?.gid
             }
-            _ => Vec::new(),
         };
-        groups.dedup();
-        let home = known.map(|known| known.home.clone()).filter(|home| !home.is_empty());
+        // The primary group is always one of them (BuildKit).
+        let mut groups = vec![gid];
+        if let ("", Some(known)) = (group, known) {
+            let member = |group: &&Group| group.members.contains(&known.name);
+            groups.extend(self.groups.iter().filter(member).map(|group| group.gid));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        groups.retain(|gid| seen.insert(*gid));
+        let home = self.users.iter().find(|user| user.uid == uid).map(|user| user.home.clone());
         Ok(ProcessUser { uid, gid, groups, home: home.unwrap_or_else(|| "/".to_owned()) })
     }
 
@@ -125,14 +128,6 @@ impl Accounts {
             Some((group, OwnerId::Name)) => self.group(group).map_or(own_gid, |known| known.gid),
         };
         (uid, gid)
-    }
-
-    fn user(&self, text: &str) -> Option<&User> {
-        let by_name = self.users.iter().find(|user| user.name == text);
-        by_name.or_else(|| {
-            let uid: u32 = text.parse().ok()?;
-            self.users.iter().find(|user| user.uid == uid)
-        })
     }
 
     fn group(&self, text: &str) -> Option<&Group> {
@@ -167,6 +162,15 @@ impl OwnerId {
     }
 }
 
+/// An id that is written as a number; `None` for a name.
+fn id_number(text: &str) -> Result<Option<u32>, String> {
+    match text.parse::<i64>() {
+        Ok(number) if (0..=i64::from(i32::MAX)).contains(&number) => Ok(Some(number as u32)),
+        Ok(_) => Err("uids and gids must be in range 0-2147483647".to_owned()),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Whether a `--chown` needs names looked up.
 pub(crate) fn has_names(spec: &str) -> bool {
     let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
@@ -187,15 +191,20 @@ mod tests {
     #[test]
     fn commands_run_as_the_image_says() {
         let user = |spec: &str| accounts().process_user(spec);
-        let alice =
-            ProcessUser { uid: 1000, gid: 1001, groups: vec![50], home: "/home/alice".to_owned() };
+        let alice = ProcessUser {
+            uid: 1000,
+            gid: 1001,
+            groups: vec![1001, 50],
+            home: "/home/alice".to_owned(),
+        };
         assert_eq!(user("alice"), Ok(alice.clone()));
         assert_eq!(user("1000"), Ok(alice));
         assert_eq!(user("").map(|u| (u.uid, u.home)), Ok((0, "/root".to_owned())));
         assert_eq!(user("4242").map(|u| (u.uid, u.gid, u.home)), Ok((4242, 0, "/".to_owned())));
-        assert_eq!(user("alice:staff").map(|u| (u.gid, u.groups)), Ok((50, vec![])));
+        assert_eq!(user("alice:staff").map(|u| (u.gid, u.groups)), Ok((50, vec![50])));
         assert_eq!(user("alice:9").map(|u| u.gid), Ok(9));
         assert!(user("ghost").is_err());
+        assert!(user("-5").is_err() && user("2147483648").is_err());
         assert!(user("alice:ghosts").is_err());
     }
 

@@ -37,11 +37,13 @@ fn main() {
             uid,
             gid,
             groups: Vec::new(),
+            limits: Vec::new(),
         },
         network: Network::Host,
         hostname: "buildkitsandbox".to_owned(),
         stdio: Stdio::Inherit,
         privileges: Privileges::Default,
+        emulator: None,
     };
     let exit = spawn(&spec).unwrap().wait().unwrap();
     drop(changes);

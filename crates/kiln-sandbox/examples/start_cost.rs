@@ -35,11 +35,13 @@ fn main() {
                 uid: 0,
                 gid: 0,
                 groups: Vec::new(),
+                limits: Vec::new(),
             },
             network: Network::Host,
             hostname: "buildkitsandbox".to_owned(),
             stdio: Stdio::Piped,
             privileges: Privileges::Default,
+            emulator: None,
         };
         let started = Instant::now();
         let exit = spawn(&spec).unwrap().wait().unwrap();

@@ -18,7 +18,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind,
     move_mount, open_tree, unmount,
 };
-use rustix::process::Signal;
+use rustix::process::{Rlimit, Signal};
 use rustix::thread::{CapabilitySet as ThreadCapabilities, CapabilitySets, Gid, Uid};
 
 use crate::seccomp::Instruction;
@@ -117,7 +117,7 @@ impl Child<'_> {
             SetupOp::CloseDescriptors => self.close_descriptors()?,
             SetupOp::Umask(mask) => drop(rustix::process::umask(Mode::from_raw_mode(*mask))),
             SetupOp::EnterMountNamespace => {
-                sys::join_mount_namespace(self.mount_namespace).map_err(errno)?;
+                sys::join_namespace(self.mount_namespace, libc::CLONE_NEWNS).map_err(errno)?;
                 sys::unshare(libc::CLONE_NEWNS).map_err(errno)?;
             }
             SetupOp::SetHostname(name) => sys::set_hostname(name).map_err(errno)?,
@@ -139,6 +139,12 @@ impl Child<'_> {
                 let kind = FileType::CharacterDevice;
                 rustix::fs::mknodat(CWD, path.as_c_str(), kind, mode, device)?;
             }
+            SetupOp::MakeBlockDevice { path, major, minor } => {
+                let mode = Mode::from_raw_mode(0o666);
+                let device: Dev = rustix::fs::makedev(*major, *minor);
+                let kind = FileType::BlockDevice;
+                rustix::fs::mknodat(CWD, path.as_c_str(), kind, mode, device)?;
+            }
             SetupOp::Link { path, target } => {
                 rustix::fs::symlinkat(target.as_c_str(), CWD, path.as_c_str())?;
             }
@@ -150,12 +156,20 @@ impl Child<'_> {
             SetupOp::ChangeDirectory(path) => {
                 rustix::process::fchdir(resolve(path, OFlags::DIRECTORY)?)?;
             }
+            SetupOp::Limit(limit) => {
+                let value = Rlimit { current: limit.soft, maximum: limit.hard };
+                rustix::process::setrlimit(limit.resource.number, value)?;
+            }
+            SetupOp::EnterUserNamespace { namespace } => {
+                sys::join_namespace(self.descriptor(namespace)?, libc::CLONE_NEWUSER)
+                    .map_err(errno)?;
+            }
             SetupOp::LimitCapabilities(set) => {
                 limit_capabilities(|capability| set.contains(capability))?;
             }
             SetupOp::InstallFilter => sys::install_filter(self.filter).map_err(errno)?,
-            SetupOp::SetGroups(groups) => {
-                if self.groups_settable || !groups.is_empty() {
+            SetupOp::SetGroups { groups, primary } => {
+                if self.groups_settable || groups.iter().any(|group| group != primary) {
                     sys::set_groups(groups).map_err(errno)?;
                 }
             }
@@ -164,6 +178,8 @@ impl Child<'_> {
                 rustix::thread::set_thread_res_gid(gid, gid, gid)?;
                 rustix::thread::set_thread_res_uid(uid, uid, uid)?;
             }
+            SetupOp::KeepCapabilities => rustix::thread::set_keep_capabilities(true)?,
+            SetupOp::RaiseCapabilities => raise_capabilities()?,
             SetupOp::SetCapabilities(set) => {
                 let set = ThreadCapabilities::from_bits_retain(set.0);
                 let inheritable = ThreadCapabilities::empty();
@@ -418,6 +434,17 @@ fn make_read_only(path: &CStr) -> Result<(), Errno> {
     let attributes = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     sys::set_mount_attributes(mount.as_fd(), attributes, Depth::Recursive).map_err(errno)?;
     attach(mount.as_fd(), path)
+}
+
+fn raise_capabilities() -> Result<(), Errno> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    sets.inheritable = sets.permitted;
+    rustix::thread::set_capabilities(None, sets)?;
+    for capability in sets.permitted.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
 }
 
 fn limit_capabilities(kept: impl Fn(u32) -> bool) -> Result<(), Errno> {

@@ -111,6 +111,16 @@ pub enum Error {
         /// The number inside.
         id: u32,
     },
+    /// An emulator for programs of another machine can't be set up.
+    #[error("emulator `{}`: can't {what}: {source}", path.display())]
+    Emulator {
+        /// The emulator.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// The process or its namespaces could not be created.
     #[error("can't create namespaces: {0}")]
     Clone(#[source] io::Error),

@@ -22,7 +22,9 @@
 
 pub mod capability;
 mod child;
+pub mod emulation;
 mod error;
+mod machine;
 mod mount_namespace;
 mod mount_points;
 mod overlay;
@@ -38,11 +40,13 @@ mod spec;
 mod sys;
 pub mod user_namespace;
 
+pub use emulation::Emulator;
 pub use error::Error;
+pub use machine::{MACHINES, Machine};
 pub use overlay::{MAX_LOWERS, mount_detached};
 pub use setup::{Filesystem, Handle, Mode, MountPointKind, Program, SetupOp, setup_ops};
 pub use spawn::{Exit, ExitStatus, Killer, Running, spawn};
 pub use spec::{
-    Access, Mount, MountKind, Network, Privileges, Process, Recursion, Rootfs, Spec, Stdio,
-    WritableLayer,
+    Access, Mount, MountKind, Network, Privileges, Process, Recursion, Resource, ResourceLimit,
+    Rootfs, Spec, Stdio, WritableLayer,
 };

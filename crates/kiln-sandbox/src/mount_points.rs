@@ -5,7 +5,7 @@
 //! is created; directories 0755, files empty. The directory above gets its times back, so the command sees it unchanged.
 //!
 //! [`MountPoints::remove`] works on the upper directory once the command is gone: a mount point goes when it is still
-//! empty, and a directory that is in the upper directory *only because* a mount point was made in it goes when it is empty
+//! empty, whatever its mode and owner are now (as with BuildKit), and a directory that is in the upper directory *only because* a mount point was made in it goes when it is empty
 //! and its mode, owner, times and attributes are still those of the layer below. So what is left is exactly what the
 //! command did: an entry that equals the one below is no difference.
 //!
@@ -57,9 +57,6 @@ pub(crate) struct MountPoints {
 struct Made {
     path: PathBuf,
     entry: Entry,
-    uid: u32,
-    gid: u32,
-    mode: u32,
 }
 
 #[derive(Debug)]
@@ -181,13 +178,7 @@ impl MountPoints {
         }
         rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         rustix::fs::futimens(directory, &times(&before))?;
-        self.made.push(Made {
-            path: walk.path.join(name),
-            entry,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mode,
-        });
+        self.made.push(Made { path: walk.path.join(name), entry });
         Ok(())
     }
 
@@ -260,14 +251,12 @@ impl MountPoints {
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
-        let unchanged = stat.st_mode & 0o7777 == made.mode
-            && (stat.st_uid, stat.st_gid) == (made.uid, made.gid);
         let flags = match (made.entry, FileType::from_raw_mode(stat.st_mode)) {
             (Entry::Directory, FileType::Directory) => AtFlags::REMOVEDIR,
             (Entry::File, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
             _ => return Ok(()),
         };
-        if unchanged { remove_quietly(&directory, &name, flags) } else { Ok(()) }
+        remove_quietly(&directory, &name, flags)
     }
 
     fn remove_parent(&self, parent: &Parent) -> io::Result<()> {

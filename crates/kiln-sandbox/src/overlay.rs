@@ -12,6 +12,8 @@
 //!
 //! Follows: the kernel's Documentation/filesystems/overlayfs.rst, fsopen(2), fsconfig(2), fsmount(2).
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::io;
@@ -44,6 +46,7 @@ const MAX_OPTION_BYTES: usize = 255;
 /// Joins `lowers` (**top-most first**), with an upper and a work directory on top when it shall be writable, into a
 /// detached mount. Returns a descriptor of its root directory, for `*at` system calls; the mount lives as long as it.
 ///
+/// A layer that comes twice counts where it is higher: it hides itself below, and the kernel takes no directory twice.
 /// A single layer without an upper directory needs no overlay: the descriptor is one of the layer itself (`O_PATH`).
 /// An upper directory without layers is returned as it is, too.
 ///
@@ -54,11 +57,12 @@ pub fn mount_detached(
     lowers: &[PathBuf],
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
-    match (lowers, upper_work) {
+    let lowers = distinct(lowers);
+    match (&*lowers, upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => open_directory(only),
         ([], Some((upper, _))) => open_directory(upper),
-        _ => join(lowers, upper_work),
+        _ => join(&lowers, upper_work),
     }
 }
 
@@ -67,12 +71,23 @@ pub(crate) fn mount_attachable(
     lowers: &[PathBuf],
     upper_work: Option<(&Path, &Path)>,
 ) -> Result<OwnedFd, Error> {
-    match (lowers, upper_work) {
+    let lowers = distinct(lowers);
+    match (&*lowers, upper_work) {
         ([], None) => Err(Error::NoLayers),
         ([only], None) => copy_mount(only),
         ([], Some((upper, _))) => copy_mount(upper),
-        _ => join(lowers, upper_work),
+        _ => join(&lowers, upper_work),
     }
+}
+
+/// Each layer once, where it comes first.
+fn distinct(lowers: &[PathBuf]) -> Cow<'_, [PathBuf]> {
+    let mut seen = HashSet::with_capacity(lowers.len());
+    if lowers.iter().all(|lower| seen.insert(lower)) {
+        return Cow::Borrowed(lowers);
+    }
+    seen.clear();
+    lowers.iter().filter(|lower| seen.insert(*lower)).cloned().collect()
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
@@ -244,7 +259,9 @@ mod tests {
     #[test]
     fn limits_are_checked_before_the_kernel_is_asked() {
         assert!(matches!(mount_detached(&[], None), Err(Error::NoLayers)));
-        let many = vec![PathBuf::from("/nonexistent"); MAX_LOWERS + 1];
+        let many: Vec<_> = (0..=MAX_LOWERS)
+            .map(|number| PathBuf::from(format!("/nonexistent/{number}")))
+            .collect();
         assert!(matches!(mount_detached(&many, None), Err(Error::TooManyLayers { layers: 501 })));
     }
 

@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, PidfdFlags, Signal};
 
 use crate::child::{Child, Failure, Outcome};
+use crate::emulation::user_namespace;
 use crate::error::Error;
 use crate::mount_namespace;
 use crate::mount_points::{Entry, MountPoints};
@@ -206,6 +207,10 @@ fn open_sources(spec: &Spec, plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
                 copy_tree(CWD, path, Recursion::Recursive, *access)
                     .map_err(|source| Error::MountSource { path: path.to_owned(), source })?
             }
+            Source::UserNamespace => {
+                let emulator = spec.emulator.as_ref();
+                user_namespace(emulator.expect("the source was listed for it"))?
+            }
         };
         opened.push(descriptor);
     }
@@ -397,12 +402,14 @@ struct Streams {
 
 impl Streams {
     fn open() -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(Self {
-            stdin: rustix::fs::open("/dev/null", flags, FileMode::empty())?,
-            stdout: pipe_with(PipeFlags::CLOEXEC)?,
-            stderr: pipe_with(PipeFlags::CLOEXEC)?,
-        })
+        // A command of another user may open them again, as `/dev/stdout`.
+        let pipe = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::fs::fchmod(&write, FileMode::from_raw_mode(0o666))?;
+            Ok((read, write))
+        };
+        // Nobody writes to it: a pipe at its end (as with BuildKit).
+        Ok(Self { stdin: pipe()?.0, stdout: pipe()?, stderr: pipe()? })
     }
 
     fn ends_of_child(&self) -> [BorrowedFd<'_>; 3] {
@@ -418,7 +425,7 @@ fn filter() -> &'static [Instruction] {
 /// A child that changes its user makes the memory that it shares undumpable, which is right while it is in there (another
 /// process of that user must not trace it), but would stay with the parent. So such children come one at a time, and the
 /// parent's state is set back after each.
-fn keep_dumpable<T>(changes_user: bool, start: impl FnOnce() -> T) -> T {
+pub(crate) fn keep_dumpable<T>(changes_user: bool, start: impl FnOnce() -> T) -> T {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     if !changes_user {
         return start();

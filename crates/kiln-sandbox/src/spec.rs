@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::emulation::Emulator;
+
 /// One command with the world that it sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
@@ -20,6 +22,8 @@ pub struct Spec {
     pub stdio: Stdio,
     /// What the kernel lets it do.
     pub privileges: Privileges,
+    /// What runs it when it is a program of another machine, and the host does not know one.
+    pub emulator: Option<Emulator>,
 }
 
 /// A chain of layers with a writable one on top, joined by overlayfs.
@@ -98,6 +102,8 @@ pub enum MountKind {
         size_bytes: Option<u64>,
         /// Permission bits of its root, e.g. `0o1777`.
         mode: u32,
+        /// Whether it can be written to.
+        access: Access,
     },
 }
 
@@ -125,6 +131,53 @@ pub struct Process {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Limits that differ from the caller's own.
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// Of what.
+    pub resource: Resource,
+    /// What counts; `None` is no limit.
+    pub soft: Option<u64>,
+    /// Up to where the command may raise it; `None` is no limit.
+    pub hard: Option<u64>,
+}
+
+/// What the kernel can limit for one process, as docker names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resource {
+    pub(crate) name: &'static str,
+    pub(crate) number: rustix::process::Resource,
+}
+
+impl Resource {
+    /// The resource of a name in lower case without `RLIMIT_`, e.g. `nofile`.
+    pub fn named(name: &str) -> Option<Self> {
+        use rustix::process::Resource as Number;
+        let all = [
+            ("core", Number::Core),
+            ("cpu", Number::Cpu),
+            ("data", Number::Data),
+            ("fsize", Number::Fsize),
+            ("locks", Number::Locks),
+            ("memlock", Number::Memlock),
+            ("msgqueue", Number::Msgqueue),
+            ("nice", Number::Nice),
+            ("nofile", Number::Nofile),
+            ("nproc", Number::Nproc),
+            ("rss", Number::Rss),
+            ("rtprio", Number::Rtprio),
+            ("rttime", Number::Rttime),
+            ("sigpending", Number::Sigpending),
+            ("stack", Number::Stack),
+        ];
+        all.into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(name, number)| Self { name, number })
+    }
 }
 
 /// The network that a command sees.
@@ -140,7 +193,7 @@ pub enum Network {
 /// Where the standard streams go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stdio {
-    /// Input is `/dev/null`; output and error are pipes whose reading ends are in [`crate::Running`]. The command gets a
+    /// Input is an empty pipe; output and error are pipes whose reading ends are in [`crate::Running`]. The command gets a
     /// session of its own.
     #[default]
     Piped,

@@ -304,10 +304,11 @@ pub(crate) fn unshare(namespaces: c_int) -> io::Result<()> {
     check(c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
 }
 
-/// Moves the calling thread, which shares its root and working directory with no other, into a mount namespace.
-pub(crate) fn join_mount_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+/// Moves the calling thread, which shares its root and working directory with no other, into a namespace of this kind
+/// (`CLONE_NEW*`); a user namespace only when its process has no other thread.
+pub(crate) fn join_namespace(namespace: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
     // SAFETY: setns takes two integers, of which the descriptor is open.
-    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) };
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), kind) };
     check(c_long::from(result)).map(drop)
 }
 

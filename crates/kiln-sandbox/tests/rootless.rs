@@ -7,14 +7,18 @@
 
 mod fixture;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
 use fixture::{Fixture, bind, output, run, tmpfs, tree};
+use kiln_sandbox::emulation::{Execution, execution};
 use kiln_sandbox::user_namespace::{self, Identity, SingleIdReason};
-use kiln_sandbox::{Access, Error, ExitStatus, Mount, MountKind, Network, mount_detached, probe};
+use kiln_sandbox::{
+    Access, Error, ExitStatus, Machine, Mount, MountKind, Network, mount_detached, probe,
+};
 
 /// The user that the tests become: one that every system has.
 const NOBODY: u32 = 65534;
@@ -85,12 +89,30 @@ fn as_nobody(directory: &Path) {
     commands_run(&fixture);
     confinement_holds(&fixture);
     mounts_work(&fixture);
+    foreign_programs_run(&fixture);
     if has_ids {
         users_are_mapped(&fixture);
     } else {
         other_users_are_refused(&fixture);
     }
     println!("rootless: {identity:?}: ok");
+}
+
+/// Without qemu-user-static there is nothing to try.
+fn foreign_programs_run(fixture: &Fixture) {
+    let program = fixture.image().join("bin/foreign");
+    fs::write(&program, Machine::named("s390x").unwrap().probe_program()).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let found = execution("s390x", OsStr::new("/usr/bin"), fixture.path()).unwrap();
+    let Execution::Emulated(emulator) = found else {
+        return println!("rootless: no emulator: {found:?}");
+    };
+    for _ in 0..2 {
+        let mut spec = fixture.command(&["foreign", "a", "b"]);
+        spec.emulator = Some(emulator.clone());
+        assert_eq!(run(&spec).unwrap().exit.status, ExitStatus::Code(3));
+    }
+    fs::remove_file(program).unwrap();
 }
 
 fn detached_overlays_work(fixture: &Fixture) {

@@ -17,7 +17,7 @@ pub(crate) struct Config {
     pub(crate) named_root: Option<PathBuf>,
     /// The user who started kiln. Read once, because inside a user namespace everyone is root.
     pub(crate) user_id: u32,
-    /// `PATH`, for `kiln doctor`.
+    /// `PATH`, for emulators and `kiln doctor`.
     pub(crate) path: OsString,
     /// Where programs are started from.
     pub(crate) working_directory: PathBuf,

@@ -169,7 +169,8 @@ impl Session {
     /// Opens the store at `config`'s root; makes it when it is not there.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         let store = Arc::new(Store::open(&config.root()).map_err(|error| store_failure(&error))?);
-        let engine = Engine::new(Arc::clone(&store), Client::new(registry_config(config)));
+        let registry = Client::new(registry_config(config));
+        let engine = Engine::new(Arc::clone(&store), registry, config.path.clone());
         Ok(Self { store, engine })
     }
 

@@ -60,9 +60,15 @@ impl Announcement {
             expand: self.expand,
             chomp: self.chomp,
             body: if self.chomp { chomp(body) } else { body.to_owned() },
+            written: body.to_owned(),
             fd: self.fd,
         }
     }
+}
+
+/// Whether a line is one `<<EOF` and nothing else: its body is what runs.
+pub(crate) fn is_heredoc_alone(line: &str) -> bool {
+    matches!(Announcement::parse(line.trim()), Ok(Some(_)))
 }
 
 /// All here-documents that a line announces, in order.

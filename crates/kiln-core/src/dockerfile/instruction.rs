@@ -178,6 +178,8 @@ pub struct Heredoc {
     pub chomp: bool,
     /// The body, each line with its line end.
     pub body: String,
+    /// The body with the tabs that `chomp` takes away: what a shell is given.
+    pub written: String,
     /// The file descriptor before `<<`, 0 if none.
     pub fd: u32,
 }

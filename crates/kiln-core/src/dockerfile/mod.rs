@@ -30,6 +30,7 @@ mod value;
 mod words;
 
 pub use comments::comments_before;
+pub(crate) use heredoc::is_heredoc_alone;
 pub use instruction::*;
 pub use mount::{Mount, MountKind, Sharing, parse_mount, parse_mount_with};
 pub use parse::{parse, parse_trigger};

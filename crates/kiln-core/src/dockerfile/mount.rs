@@ -149,8 +149,9 @@ pub(super) fn check_raw(raw: &str) -> Result<(), ValueError> {
         let dollar = value.find('$').is_some_and(|at| at + 1 < value.len());
         if key.eq_ignore_ascii_case("from") && dollar {
             return Err(ValueError {
-                message: "'from' doesn't support variable expansion".to_owned(),
-                help: Some("define an alias stage with FROM and name it instead".to_owned()),
+                message: "'from' doesn't support variable expansion, define alias stage instead"
+                    .to_owned(),
+                help: Some("FROM may hold a variable: name that stage here".to_owned()),
             });
         }
     }
@@ -281,7 +282,7 @@ fn check(mount: &Mount) -> Result<(), ValueError> {
             return error("secret mount should not define sharing".to_owned());
         }
         if mount.source.is_none() && mount.target.is_none() && mount.id.is_none() {
-            return error("invalid secret mount: one of id, source, target required".to_owned());
+            return error("invalid secret mount. one of source, target required".to_owned());
         }
         if mount.source.is_some() && mount.id.is_some() {
             return error("both source and id can't be set".to_owned());

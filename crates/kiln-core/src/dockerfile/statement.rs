@@ -379,7 +379,7 @@ impl Statement<'_> {
             let problem = match flag.name.as_str() {
                 "mount" => mount::check_raw(&value.text).err(),
                 "network" => one_of(&value.text, &["default", "none", "host"], "network mode"),
-                "security" => one_of(&value.text, &["sandbox", "insecure"], "security mode"),
+                "security" => one_of(&value.text, &["sandbox", "insecure"], "security"),
                 _ => None,
             };
             diagnostics.extend(problem.map(|error| flag_error(error, value)));
@@ -440,7 +440,11 @@ fn one_of(value: &str, known: &[&str], what: &str) -> Option<ValueError> {
     if known.contains(&value) {
         return None;
     }
-    let message = format!("invalid {what} {value:?}: expected {}", known.join(", "));
+    let known_values = known.join(", ");
+    let message = match what {
+        "security" => format!("security {value:?} is not valid: expected {known_values}"),
+        what => format!("invalid {what} {value:?}: expected {known_values}"),
+    };
     Some(ValueError::new(message).suggest(did_you_mean(value, known.iter().copied())))
 }
 

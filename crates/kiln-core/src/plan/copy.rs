@@ -206,6 +206,9 @@ fn sources(
             return planner.fail(error);
         }
         line.push_str(&format!(" {path}"));
+        if flags.parents == Parents::Keep {
+            keeps_something(planner, word, &path)?;
+        }
         let path = match flags.parents {
             Parents::Drop => clean_path("/", &path),
             // The pivot `/./` divides what is dropped from what is kept.
@@ -242,6 +245,18 @@ fn sources(
         found.push(CopyFrom::Inline { name: heredoc.name.clone(), contents });
     }
     Ok(found)
+}
+
+/// Refuses what BuildKit finds nothing for: `--parents` with nothing left behind the pivot.
+fn keeps_something(planner: &mut Planner<'_>, word: &Word, path: &str) -> Result<(), Stuck> {
+    let (above, kept) = path.split_once("/./").unwrap_or(("/", path));
+    if clean_path("/", kept) != "/" || above.contains(['*', '?', '[']) {
+        return Ok(());
+    }
+    let message =
+        format!("`{}`: not found: --parents keeps no path of `{path}`", clean_path("/", above));
+    let error = Diagnostic::error("copy-failed", word.span, message);
+    planner.fail(error.with_help("end the source with `*`"))
 }
 
 /// The step that downloads a URL, and the name of its file.

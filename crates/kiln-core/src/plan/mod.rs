@@ -41,6 +41,8 @@ pub enum Planning {
 pub struct Plan {
     /// A set: equal steps of several targets and platforms are one.
     pub steps: BTreeMap<StepId, Step>,
+    /// Steps that run whatever was built before.
+    pub refreshed: BTreeSet<StepId>,
     /// What was asked for, targets in order, each for all platforms.
     pub targets: Vec<Target>,
     /// What the user should know.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::request::{ImageSource, Network};
+use super::request::{ExtraHost, ImageSource, Network, Ulimit};
 use crate::digest::{BlobDigest, DiffId, FieldHasher, StepId};
 use crate::source::Span;
 
@@ -94,6 +94,10 @@ pub struct ExecOp {
     pub scripts: Vec<Script>,
     /// Network.
     pub network: Network,
+    /// Lines added to `/etc/hosts`.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Limits of the kernel's.
+    pub ulimits: Vec<Ulimit>,
     /// Sandboxed or not.
     pub security: Security,
     /// `os/arch[/variant]` of the root file system.
@@ -142,8 +146,10 @@ pub enum MountKind {
     },
     /// A directory that outlives the build.
     Cache {
-        /// Its identity.
+        /// Its identity. One with attributes of its own is another one than that without.
         id: String,
+        /// Absolute path in it that is mounted.
+        source: String,
         /// Who may use it at the same time.
         sharing: Sharing,
         /// What a new one starts with.
@@ -161,6 +167,8 @@ pub enum MountKind {
     Tmpfs {
         /// Limit.
         size_bytes: Option<u64>,
+        /// Whether the command may write.
+        access: Access,
     },
     /// A secret, as a file or a variable; its value is never part of anything that is kept.
     Secret {

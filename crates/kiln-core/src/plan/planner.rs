@@ -33,6 +33,10 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Environment,
     pub(super) platform: Platform,
     pub(super) needs: BTreeSet<ImageNeed>,
+    /// Steps of stages without cache.
+    refreshed: BTreeSet<StepId>,
+    /// Whether the stage at hand is one.
+    is_refreshed: bool,
     stages: BTreeMap<usize, Result<Rc<StageState>, Stuck>>,
     declared_args: BTreeSet<String>,
 }
@@ -44,6 +48,7 @@ pub(super) fn plan(
     facts: &Facts,
 ) -> Result<Planning, Vec<Diagnostic>> {
     let mut steps = BTreeMap::new();
+    let mut refreshed = BTreeSet::new();
     let mut needs = BTreeSet::new();
     let mut targets = Vec::new();
     let mut declared = BTreeSet::new();
@@ -60,6 +65,7 @@ pub(super) fn plan(
             warnings.extend(found);
             needs.extend(planner.needs);
             steps.extend(planner.steps);
+            refreshed.extend(planner.refreshed);
             declared.extend(planner.declared_args);
             targets.extend(result);
         }
@@ -77,7 +83,7 @@ pub(super) fn plan(
         });
     }
     warnings.dedup();
-    Ok(Planning::Ready(Plan { steps, targets, warnings }))
+    Ok(Planning::Ready(Plan { steps, refreshed, targets, warnings }))
 }
 
 /// The stages that are targets, each with the name that `TARGETSTAGE` has.
@@ -151,6 +157,8 @@ impl<'a> Planner<'a> {
             globals: Environment::default(),
             platform,
             needs: BTreeSet::new(),
+            refreshed: BTreeSet::new(),
+            is_refreshed: false,
             stages: BTreeMap::new(),
             declared_args: BTreeSet::new(),
         }
@@ -263,8 +271,12 @@ impl<'a> Planner<'a> {
         };
         let mut state = self.base(named, platform, span, Some(index))?;
         state.created = self.created();
-        self.run_stage(stage, index, &mut state)?;
-        Ok(state)
+        let named = stage_name(dockerfile, index);
+        let own = named.is_some_and(|name| self.request.no_cache_stages.contains(&name));
+        let outer = std::mem::replace(&mut self.is_refreshed, own);
+        let result = self.run_stage(stage, index, &mut state);
+        self.is_refreshed = outer;
+        result.map(|()| state)
     }
 
     /// Triggers of the base first, then the stage's own instructions.
@@ -335,6 +347,9 @@ impl<'a> Planner<'a> {
     pub(super) fn add(&mut self, op: Op, inputs: Vec<Input>, span: Span, name: String) -> Input {
         let step = Step::new(op, inputs, span, name);
         let id = step.id;
+        if self.is_refreshed {
+            self.refreshed.insert(id);
+        }
         self.steps.entry(id).or_insert(step);
         Input::Step(id)
     }

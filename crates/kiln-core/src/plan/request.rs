@@ -1,6 +1,7 @@
 //! What a plan is made from besides the Dockerfile: the user's choices, and facts about the world.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::digest::{BlobDigest, DiffId};
 use crate::oci::{ImageConfig, Platform, Reference};
@@ -20,12 +21,68 @@ pub struct PlanRequest {
     pub labels: BTreeMap<String, String>,
     /// Named contexts by normalised name (see [`normalize_context_name`]).
     pub named_contexts: BTreeMap<String, ContextKind>,
-    /// Default network of RUN (`--network`).
-    pub network: Network,
+    /// What the command line says of every RUN.
+    pub run: RunOptions,
+    /// Stages whose steps run whatever was built before (`--no-cache-filter`), in lower case.
+    pub no_cache_stages: BTreeSet<String>,
     /// `--allow security.insecure` and the like.
     pub entitlements: BTreeSet<Entitlement>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
+}
+
+/// What the command line says of every RUN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Default network (`--network`).
+    pub network: Network,
+    /// Lines added to `/etc/hosts` (`--add-host`).
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Limits of the kernel's, each once (`--ulimit`).
+    pub ulimits: Vec<Ulimit>,
+    /// Size of `/dev/shm` in bytes (`--shm-size`).
+    pub shm_size_bytes: Option<u64>,
+}
+
+/// A name with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraHost {
+    /// The name, in lower case.
+    pub name: String,
+    /// Its address; not part of any key.
+    pub address: IpAddr,
+}
+
+/// A limit of the kernel's for one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// As setrlimit(2) calls it, in lower case without `RLIMIT_`: one of [`Ulimit::NAMES`].
+    pub name: String,
+    /// What counts; `None` is no limit.
+    pub soft: Option<u64>,
+    /// Up to where a process may raise it; `None` is no limit.
+    pub hard: Option<u64>,
+}
+
+impl Ulimit {
+    /// The limits that exist.
+    pub const NAMES: [&'static str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
 }
 
 /// What a named context is.

@@ -12,7 +12,7 @@ use super::{
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::{
     CommandLine, Flag, Heredoc, Instruction, Mount, MountKind as Kind, Run,
-    Sharing as MountSharing, ValueError, expand, parse_mount_with,
+    Sharing as MountSharing, ValueError, expand, is_heredoc_alone, parse_mount_with,
 };
 
 /// Applies RUN to a stage.
@@ -31,7 +31,9 @@ pub(super) fn apply(
         user: state.image.config.user.clone(),
         mounts: Vec::new(),
         scripts: Vec::new(),
-        network: planner.request.network,
+        network: planner.request.run.network,
+        extra_hosts: planner.request.run.extra_hosts.clone(),
+        ulimits: planner.request.run.ulimits.clone(),
         security: Security::Sandbox,
         platform: state.platform.to_string(),
     };
@@ -39,6 +41,11 @@ pub(super) fn apply(
     for flag in &run.flags {
         apply_flag(planner, state, flag, (&mut exec, &mut inputs), place)?;
     }
+    if let Some(bytes) = planner.request.run.shm_size_bytes {
+        let kind = MountKind::Tmpfs { size_bytes: Some(bytes), access: Access::ReadWrite };
+        exec.mounts.push(ExecMount { target: Some("/dev/shm".to_owned()), kind });
+    }
+    name_socket(&mut exec);
     exec.args = command(state, &run.command, &mut exec.scripts);
     let name = step_name(planner, state, instruction, place);
     let line = history_line(state, &exec.args);
@@ -65,23 +72,12 @@ fn command(state: &StageState, command: &CommandLine, scripts: &mut Vec<Script>)
         }
         several => {
             let mut line = text.clone();
-            for Heredoc { body, name, .. } in several {
-                line.push_str(&format!("\n{body}{name}"));
+            for Heredoc { written, name, .. } in several {
+                line.push_str(&format!("\n{written}{name}"));
             }
             state.with_shell(&line)
         }
     }
-}
-
-/// Whether a line is one `<<EOF` and nothing else.
-fn is_heredoc_alone(text: &str) -> bool {
-    let word = text.trim();
-    let Some(delimiter) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")
-    else {
-        return false;
-    };
-    let delimiter = delimiter.strip_prefix('-').unwrap_or(delimiter);
-    !delimiter.is_empty() && !delimiter.contains(|c: char| c.is_whitespace() || c == '<')
 }
 
 fn history_line(state: &StageState, args: &[String]) -> String {
@@ -125,13 +121,13 @@ fn apply_flag(
         }
         "network" => {
             exec.network = match value.as_str() {
-                "default" => planner.request.network,
+                "default" => planner.request.run.network,
                 "none" => Network::None,
                 "host" if planner.request.entitlements.contains(&Entitlement::NetworkHost) => {
                     Network::Host
                 }
                 "host" => {
-                    let error = refuse("--network=host needs the entitlement network.host".into());
+                    let error = refuse("--network=host: network.host is not allowed".into());
                     return planner.fail(error.with_help("allow it with `--allow network.host`"));
                 }
                 other => {
@@ -151,7 +147,7 @@ fn apply_flag(
                     Security::Insecure
                 }
                 "insecure" => {
-                    let message = "--security=insecure needs the entitlement security.insecure";
+                    let message = "--security=insecure: security.insecure is not allowed";
                     let error = refuse(message.to_owned());
                     return planner
                         .fail(error.with_help("allow it with `--allow security.insecure`"));
@@ -202,6 +198,10 @@ fn mount(
         let message = "invalid mount target \"/\": say where with target=";
         return planner.fail(Diagnostic::error("invalid-mount", flag.span, message));
     }
+    if parsed.kind == Kind::Ssh && parsed.source.is_some() {
+        let error = Diagnostic::error("invalid-mount", flag.span, "ssh does not support source");
+        return planner.fail(error);
+    }
     let source = clean_path("/", parsed.source.as_deref().unwrap_or(""));
     let from = match &parsed.from {
         Some(from) => Some(planner.mount_from(from, place.stage, flag.span)?),
@@ -209,11 +209,12 @@ fn mount(
         None => None,
     };
     let from = from.filter(|from| *from != Input::Scratch || parsed.kind == Kind::Bind);
+    let from = from.filter(|_| !has_own_root(&parsed, &source));
     let input = from.map(|from| {
         inputs.push(from);
         inputs.len() - 1
     });
-    let kind = kind(&parsed, target.as_deref(), input.map(|input| (input, source)));
+    let kind = kind(&parsed, target.as_deref(), (input, source));
     let target = match &kind {
         MountKind::Secret { id, env, .. } if target.is_none() && env.is_none() => {
             Some(format!("/run/secrets/{}", id.rsplit('/').next().unwrap_or(id)))
@@ -223,35 +224,52 @@ fn mount(
     Ok(ExecMount { target, kind })
 }
 
+/// Tells the command where the first socket is, unless it knows better (BuildKit).
+fn name_socket(exec: &mut ExecOp) {
+    const NAME: &str = "SSH_AUTH_SOCK";
+    let socket = exec.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
+    if let Some(target) = socket.and_then(|mount| mount.target.clone())
+        && exec.env.iter().all(|(name, _)| name != NAME)
+    {
+        exec.env.push((NAME.to_owned(), target));
+    }
+}
+
 /// Where the socket of an SSH mount without a target is, after other mounts of the same command.
 fn ssh_socket(earlier: &[ExecMount]) -> String {
     let number = earlier.iter().filter(|it| matches!(it.kind, MountKind::Ssh { .. })).count();
     format!("/run/buildkit/ssh_agent.{number}")
 }
 
-fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> MountKind {
+fn kind(
+    parsed: &Mount,
+    target: Option<&str>,
+    (from, source): (Option<usize>, String),
+) -> MountKind {
     let access = if parsed.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let (uid, gid) = (parsed.uid.unwrap_or(0), parsed.gid.unwrap_or(0));
     match parsed.kind {
         Kind::Bind => {
-            let (input, source) = from.expect("a bind mount always has files");
+            let input = from.expect("a bind mount always has files");
             MountKind::Bind { input, source, access }
         }
         Kind::Cache => MountKind::Cache {
-            id: parsed.id.clone().unwrap_or_else(|| cache_id(parsed.target.as_deref())),
+            id: cache_identity(parsed, &source),
             sharing: match parsed.sharing {
                 None | Some(MountSharing::Shared) => Sharing::Shared,
                 Some(MountSharing::Private) => Sharing::Private,
                 Some(MountSharing::Locked) => Sharing::Locked,
             },
-            seed: from,
+            seed: from.map(|input| (input, source.clone())),
+            // What it is filled with is that part already.
+            source: if from.is_some() { "/".to_owned() } else { source },
             // As with BuildKit, a cache mount has neither set-id bits nor a sticky one.
             mode: parsed.mode.unwrap_or(0o755) & 0o777,
             uid,
             gid,
             access,
         },
-        Kind::Tmpfs => MountKind::Tmpfs { size_bytes: parsed.size_bytes },
+        Kind::Tmpfs => MountKind::Tmpfs { size_bytes: parsed.size_bytes, access },
         Kind::Secret => MountKind::Secret {
             id: secret_id(parsed, target),
             env: parsed.env.clone(),
@@ -268,6 +286,23 @@ fn kind(parsed: &Mount, target: Option<&str>, from: Option<(usize, String)>) -> 
             gid,
         },
     }
+}
+
+/// Whether a cache begins as an empty directory of its own, whatever it is taken from (BuildKit).
+fn has_own_root(parsed: &Mount, source: &str) -> bool {
+    let written = [parsed.mode, parsed.uid, parsed.gid].iter().any(Option::is_some);
+    parsed.kind == Kind::Cache && source == "/" && written
+}
+
+/// As with BuildKit, attributes that are written make another cache of the same id, unless only a
+/// part of it is mounted: then they are not looked at.
+fn cache_identity(parsed: &Mount, source: &str) -> String {
+    let id = parsed.id.clone().unwrap_or_else(|| cache_id(parsed.target.as_deref()));
+    if !has_own_root(parsed, source) {
+        return id;
+    }
+    let (uid, gid) = (parsed.uid.unwrap_or(0), parsed.gid.unwrap_or(0));
+    format!("{id} (mode={:o},uid={uid},gid={gid})", parsed.mode.unwrap_or(0o755) & 0o777)
 }
 
 /// A cache without an id is named by its target as written, cleaned: a relative one is the same
@@ -296,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_heredoc_alone_is_told_from_a_redirection() {
-        for alone in ["<<EOF", " <<-EOF", "<<'EOF'", "3<<EOF"] {
+        for alone in ["<<EOF", " <<-EOF", "<<'EOF'", "3<<EOF", "<<\"E F\"", "<< EOF"] {
             assert!(is_heredoc_alone(alone), "{alone}");
         }
         for not in ["cat <<EOF", "<<EOF cat", "<<A <<B", "echo", "<<", "<<EOF || true"] {

@@ -84,7 +84,7 @@ fn cache_mounts() {
         #2 on #1: run "one" I=id in /w
             cache /c/x /c/x shared 755 0:0 rw
             cache rel /w/rel shared 755 0:0 rw
-            cache id /i locked 750 7:8 ro
+            cache id (mode=750,uid=7,gid=8) /i locked 750 7:8 ro
             cache /s /s private 755 0:0 rw from #0:/seed
         1 linux/amd64 = #2
         "#);
@@ -131,7 +131,7 @@ fn ssh_mounts_have_a_socket_each() {
                 --mount=type=ssh,id=b,required --mount=type=ssh,target=/s,mode=0666 one\n";
     assert_snapshot!(steps(file, &request()), @r#"
         #0 image base:latest
-        #1 on #0: run "one"
+        #1 on #0: run "one" SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0
             cache /c /c shared 755 0:0 rw
             ssh default /run/buildkit/ssh_agent.0 600 0:0
             ssh b /run/buildkit/ssh_agent.1 600 0:0 required
@@ -156,10 +156,10 @@ fn mount_mistakes() {
     assert_snapshot!(check("type=cache,target=/c,sharing=some"), @r#"invalid-mount 2:5 `--mount=type=cache,target=/c,sharing=some`: unsupported sharing value "some": expected shared, private, locked"#);
     assert_snapshot!(check("from=later,target=/c"), @r#"unknown-stage 2:5 `--mount=from=later,target=/c`: cannot mount from stage "later", it needs to be defined before current stage "b""#);
     assert_snapshot!(check("from=$X,target=/c"), @r"
-        bad-flag-value 2:13 `from=$X,target=/c`: 'from' doesn't support variable expansion
-          help: define an alias stage with FROM and name it instead
+        bad-flag-value 2:13 `from=$X,target=/c`: 'from' doesn't support variable expansion, define alias stage instead
+          help: FROM may hold a variable: name that stage here
         ");
-    assert_snapshot!(check("type=secret"), @"invalid-mount 2:5 `--mount=type=secret`: invalid secret mount: one of id, source, target required");
+    assert_snapshot!(check("type=secret"), @"invalid-mount 2:5 `--mount=type=secret`: invalid secret mount. one of source, target required");
     assert_snapshot!(check("target=/a/.."), @r#"invalid-mount 2:5 `--mount=target=/a/..`: invalid mount target "/": say where with target="#);
 }
 
@@ -173,7 +173,7 @@ fn networks() {
         #3 on #2: run "c"
         0 linux/amd64 = #3
         "#);
-    let none = with(|request| request.network = Network::None);
+    let none = with(|request| request.run.network = Network::None);
     assert_snapshot!(steps(file, &none), @r#"
         #0 image base:latest
         #1 on #0: run "a" network=None
@@ -183,7 +183,7 @@ fn networks() {
         "#);
     let host = "FROM base\nRUN --network=host a\n";
     assert_snapshot!(steps(host, &request()), @r"
-        invalid-flag 2:5 `--network=host`: --network=host needs the entitlement network.host
+        invalid-flag 2:5 `--network=host`: --network=host: network.host is not allowed
           help: allow it with `--allow network.host`
         ");
     let allowed = with(|request| {
@@ -204,7 +204,7 @@ fn networks() {
 fn security() {
     let file = "FROM base\nRUN --security=insecure a\n";
     assert_snapshot!(steps(file, &request()), @r"
-        invalid-flag 2:5 `--security=insecure`: --security=insecure needs the entitlement security.insecure
+        invalid-flag 2:5 `--security=insecure`: --security=insecure: security.insecure is not allowed
           help: allow it with `--allow security.insecure`
         ");
     let allowed = with(|request| {
@@ -215,7 +215,7 @@ fn security() {
         #1 on #0: run "a" security=Insecure
         0 linux/amd64 = #1
         "#);
-    assert_snapshot!(steps("FROM base\nRUN --security=x a\n", &request()), @r#"bad-flag-value 2:16 `x`: invalid security mode "x": expected sandbox, insecure"#);
+    assert_snapshot!(steps("FROM base\nRUN --security=x a\n", &request()), @r#"bad-flag-value 2:16 `x`: security "x" is not valid: expected sandbox, insecure"#);
     assert_snapshot!(steps("FROM base\nRUN --device=x a\n", &request()), @"invalid-flag 2:5 `--device=x`: --device is not supported: kiln gives RUN no devices");
 }
 

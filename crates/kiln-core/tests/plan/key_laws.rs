@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use kiln_core::cache_key::{InputContent, KeyPart, KeyParts, key_parts, recipe};
 use kiln_core::digest::{BlobDigest, ContentId, DiffId, FieldHasher};
 use kiln_core::plan::{
-    Access, CopyFrom, CopyOp, ExecMount, ExecOp, FileOp, ImageSource, Input, Link, ModeChange,
-    MountKind, Network, Op, Parents, Script, Security, Sharing, SourceOp, Step, Unpack,
+    Access, CopyFrom, CopyOp, ExecMount, ExecOp, ExtraHost, FileOp, ImageSource, Input, Link,
+    ModeChange, MountKind, Network, Op, Parents, Script, Security, Sharing, SourceOp, Step, Ulimit,
+    Unpack,
 };
 use kiln_core::source::Span;
 
@@ -38,9 +39,10 @@ fn mount_kind() -> impl Strategy<Value = MountKind> {
             source,
             access
         }),
-        (text(), sharing, seed, ids.clone(), access()).prop_map(
-            |(id, sharing, seed, (mode, uid, gid), access)| MountKind::Cache {
+        ((text(), text()), sharing, seed, ids.clone(), access()).prop_map(
+            |((id, source), sharing, seed, (mode, uid, gid), access)| MountKind::Cache {
                 id,
+                source,
                 sharing,
                 seed,
                 mode,
@@ -49,7 +51,8 @@ fn mount_kind() -> impl Strategy<Value = MountKind> {
                 access
             }
         ),
-        any::<Option<u64>>().prop_map(|size_bytes| MountKind::Tmpfs { size_bytes }),
+        (any::<Option<u64>>(), access())
+            .prop_map(|(size_bytes, access)| MountKind::Tmpfs { size_bytes, access }),
         (text(), prop::option::of(text()), any::<bool>(), ids.clone()).prop_map(
             |(id, env, required, (mode, uid, gid))| MountKind::Secret {
                 id,
@@ -74,6 +77,11 @@ fn mount() -> impl Strategy<Value = ExecMount> {
     (prop::option::of(text()), mount_kind()).prop_map(|(target, kind)| ExecMount { target, kind })
 }
 
+/// Its address is in no key.
+fn host(name: String) -> ExtraHost {
+    ExtraHost { name, address: std::net::Ipv4Addr::LOCALHOST.into() }
+}
+
 fn exec() -> impl Strategy<Value = Op> {
     let words = (
         prop::collection::vec(text(), 0..4),
@@ -83,9 +91,19 @@ fn exec() -> impl Strategy<Value = Op> {
     let mounts = prop::collection::vec(mount(), 0..3);
     let scripts = prop::collection::vec((text(), text()), 0..2);
     let rest = (text(), text(), text(), any::<bool>(), any::<bool>());
-    (words, mounts, scripts, rest).prop_map(
-        |((args, env, proxy_env), mounts, scripts, (cwd, user, platform, offline, insecure))| {
+    let limits = (any::<Option<u64>>(), any::<Option<u64>>());
+    let limits = prop::collection::vec((text(), limits), 0..2);
+    let own = (prop::collection::vec(text(), 0..2), limits);
+    (words, mounts, scripts, rest, own).prop_map(
+        |(
+            (args, env, proxy_env),
+            mounts,
+            scripts,
+            (cwd, user, platform, offline, insecure),
+            (hosts, limits),
+        )| {
             let script = |(name, contents)| Script { name, contents };
+            let limit = |(name, (soft, hard))| Ulimit { name, soft, hard };
             Op::Exec(ExecOp {
                 args,
                 env,
@@ -95,6 +113,8 @@ fn exec() -> impl Strategy<Value = Op> {
                 mounts,
                 scripts: scripts.into_iter().map(script).collect(),
                 network: if offline { Network::None } else { Network::Default },
+                extra_hosts: hosts.into_iter().map(host).collect(),
+                ulimits: limits.into_iter().map(limit).collect(),
                 security: if insecure { Security::Insecure } else { Security::Sandbox },
                 platform,
             })
@@ -210,7 +230,7 @@ fn pairs(list: &[(String, String)]) -> Vec<Vec<(String, String)>> {
 
 fn other_kinds(kind: &MountKind) -> Vec<MountKind> {
     let mut found = vec![
-        MountKind::Tmpfs { size_bytes: Some(77) },
+        MountKind::Tmpfs { size_bytes: Some(77), access: Access::ReadWrite },
         MountKind::Ssh { id: "77".to_owned(), required: false, mode: 0, uid: 0, gid: 0 },
     ];
     match kind.clone() {
@@ -220,8 +240,8 @@ fn other_kinds(kind: &MountKind) -> Vec<MountKind> {
             found.push(bind(input, more(&source), access));
             found.push(bind(input, source, other_access(access)));
         }
-        MountKind::Cache { id, sharing, seed, mode, uid, gid, access } => {
-            let cache = (id, sharing, seed, (mode, uid, gid), access);
+        MountKind::Cache { id, source, sharing, seed, mode, uid, gid, access } => {
+            let cache = (id, sharing, seed, (mode, uid, gid), access, source);
             let changed = variants(
                 &cache,
                 &[
@@ -246,11 +266,13 @@ fn other_kinds(kind: &MountKind) -> Vec<MountKind> {
                     &|it| it.3.1 = it.3.1.wrapping_add(1),
                     &|it| it.3.2 = it.3.2.wrapping_add(1),
                     &|it| it.4 = other_access(it.4),
+                    &|it| it.5 = more(&it.5),
                 ],
             );
             found.extend(changed.into_iter().map(
-                |(id, sharing, seed, (mode, uid, gid), access)| MountKind::Cache {
+                |(id, sharing, seed, (mode, uid, gid), access, source)| MountKind::Cache {
                     id,
+                    source,
                     sharing,
                     seed,
                     mode,
@@ -260,10 +282,12 @@ fn other_kinds(kind: &MountKind) -> Vec<MountKind> {
                 },
             ));
         }
-        MountKind::Tmpfs { size_bytes } => {
-            found = vec![MountKind::Tmpfs {
-                size_bytes: size_bytes.map_or(Some(0), |size| size.checked_add(1)),
-            }];
+        MountKind::Tmpfs { size_bytes, access } => {
+            let other = size_bytes.map_or(Some(0), |size| size.checked_add(1));
+            found = vec![
+                MountKind::Tmpfs { size_bytes: other, access },
+                MountKind::Tmpfs { size_bytes, access: other_access(access) },
+            ];
         }
         MountKind::Secret { id, env, required, mode, uid, gid } => {
             let changed = variants(
@@ -315,6 +339,20 @@ fn other_mounts(mount: &ExecMount) -> Vec<ExecMount> {
     found
 }
 
+fn plain_memory() -> MountKind {
+    MountKind::Tmpfs { size_bytes: None, access: Access::ReadWrite }
+}
+
+fn other_limits(limit: &Ulimit) -> Vec<Ulimit> {
+    let Ulimit { name, soft, hard } = limit.clone();
+    let other = |value: Option<u64>| value.map_or(Some(0), |value| value.checked_add(1));
+    vec![
+        Ulimit { name: more(&name), soft, hard },
+        Ulimit { name: name.clone(), soft: other(soft), hard },
+        Ulimit { name, soft, hard: other(hard) },
+    ]
+}
+
 fn other_execs(exec: &ExecOp) -> Vec<ExecOp> {
     let ExecOp {
         args,
@@ -325,6 +363,8 @@ fn other_execs(exec: &ExecOp) -> Vec<ExecOp> {
         mounts,
         scripts,
         network,
+        extra_hosts,
+        ulimits,
         security,
         platform,
     } = exec;
@@ -335,7 +375,7 @@ fn other_execs(exec: &ExecOp) -> Vec<ExecOp> {
     found.push(ExecOp { cwd: more(cwd), ..same() });
     found.push(ExecOp { user: more(user), ..same() });
     found.push(ExecOp { platform: more(platform), ..same() });
-    let new = ExecMount { target: None, kind: MountKind::Tmpfs { size_bytes: None } };
+    let new = ExecMount { target: None, kind: plain_memory() };
     found.extend(
         lists(mounts, &new, other_mounts).into_iter().map(|mounts| ExecOp { mounts, ..same() }),
     );
@@ -349,6 +389,16 @@ fn other_execs(exec: &ExecOp) -> Vec<ExecOp> {
     };
     found.extend(
         lists(scripts, &new, other_scripts).into_iter().map(|scripts| ExecOp { scripts, ..same() }),
+    );
+    let names: Vec<String> = extra_hosts.iter().map(|host| host.name.clone()).collect();
+    found.extend(
+        texts(&names)
+            .into_iter()
+            .map(|names| ExecOp { extra_hosts: names.into_iter().map(host).collect(), ..same() }),
+    );
+    let new = Ulimit { name: String::new(), soft: None, hard: None };
+    found.extend(
+        lists(ulimits, &new, other_limits).into_iter().map(|ulimits| ExecOp { ulimits, ..same() }),
     );
     // The default network is the host's: those two are one.
     let network = match network {

@@ -27,7 +27,8 @@ pub(crate) fn request() -> PlanRequest {
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         named_contexts: BTreeMap::new(),
-        network: Network::Default,
+        run: kiln_core::plan::RunOptions::default(),
+        no_cache_stages: std::collections::BTreeSet::default(),
         entitlements: std::collections::BTreeSet::default(),
         epoch: None,
     }
@@ -332,15 +333,19 @@ fn mount_text(mount: &ExecMount, inputs: &[String]) -> String {
         MountKind::Bind { input, source, access: may } => {
             format!("bind {}:{source} {target} {}", inputs[*input], access(may))
         }
-        MountKind::Cache { id, sharing, seed, mode, uid, gid, access: may } => {
-            let seed = seed.as_ref().map_or_else(String::new, |(input, path)| {
+        MountKind::Cache { id, source, sharing, seed, mode, uid, gid, access: may } => {
+            let mut seed = seed.as_ref().map_or_else(String::new, |(input, path)| {
                 format!(" from {}:{path}", inputs[*input])
             });
+            if source != "/" {
+                seed.push_str(&format!(" source {source}"));
+            }
             format!("cache {id} {target} {sharing} {mode:o} {uid}:{gid} {}{seed}", access(may))
         }
-        MountKind::Tmpfs { size_bytes } => {
+        MountKind::Tmpfs { size_bytes, access: may } => {
             let size = size_bytes.map(|size| format!(" {size} bytes")).unwrap_or_default();
-            format!("tmpfs {target}{size}")
+            let read_only = if *may == Access::ReadOnly { " ro" } else { "" };
+            format!("tmpfs {target}{size}{read_only}")
         }
         MountKind::Secret { id, env, required, mode, uid, gid } => {
             let env = env.as_ref().map(|name| format!(" env={name}")).unwrap_or_default();

@@ -2,19 +2,23 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kiln_core::event::Stream;
-use kiln_core::plan::{ExecOp, Network, Security};
+use kiln_core::plan::{ExecOp, Network, Security, Ulimit};
 use kiln_sandbox::{
-    Access, ExitStatus, Mount, Network as SandboxNetwork, Privileges, Process, Rootfs, Spec, Stdio,
+    Access, ExitStatus, Mount, Network as SandboxNetwork, Privileges, Process, Resource,
+    ResourceLimit, Rootfs, Spec, Stdio,
 };
 
 use super::file::{Target, accounts};
 use super::mounts::{MountSet, read_only};
 use crate::activity::Running as Activity;
 use crate::error::{FileContext, StepError};
+use crate::machine::emulator;
 use crate::redact::Redactor;
 use crate::solve::{HOST_NAME, Solver, StepInputs};
 use crate::user::ProcessUser;
@@ -69,6 +73,7 @@ pub(crate) fn run(
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
+            limits: exec.ulimits.iter().filter_map(limit).collect(),
         },
         network: match exec.network {
             Network::None => SandboxNetwork::None,
@@ -80,8 +85,15 @@ pub(crate) fn run(
             Security::Sandbox => Privileges::Default,
             Security::Insecure => Privileges::Insecure,
         },
+        emulator: emulator(solver.engine, &exec.platform)?,
     };
     execute(solver, exec, &spec, (activity, &set.hidden))
+}
+
+/// A limit as the sandbox knows it; the command line knows no other names.
+fn limit(of: &Ulimit) -> Option<ResourceLimit> {
+    let resource = Resource::named(&of.name)?;
+    Some(ResourceLimit { resource, soft: of.soft, hard: of.hard })
 }
 
 fn execute(
@@ -120,11 +132,17 @@ fn execute(
 }
 
 fn spawn_error(exec: &ExecOp, error: &kiln_sandbox::Error) -> StepError {
-    let failed = StepError::failed("run-failed", format!("`{}`: {error}", shown(exec)));
+    // BuildKit counts it as an exit of the command.
+    let message = format!("`{}` did not complete successfully: exit code: 1: {error}", shown(exec));
+    let failed = StepError::failed("run-failed", message);
     match error {
         kiln_sandbox::Error::ExecutableNotFound { .. } => {
             failed.with_help("is the program in the image, and the shell that runs it?")
         }
+        kiln_sandbox::Error::Emulator { .. } => failed.with_help(
+            "an emulator for one sandbox needs Linux 6.7 and user namespaces; without them, register it for all of the \
+             machine: `docker run --privileged --rm tonistiigi/binfmt --install all`",
+        ),
         _ => failed,
     }
 }
@@ -144,11 +162,14 @@ fn shown(exec: &ExecOp) -> String {
 fn add_own_mounts(solver: &Solver<'_>, exec: &ExecOp, set: &mut MountSet) -> Result<(), StepError> {
     let mut own = Vec::new();
     for script in &exec.scripts {
-        let source = set.private_file(solver, (script.contents.as_bytes(), &script.name), 0o755)?;
-        let destination = Path::new("/dev/pipes").join(&script.name);
-        own.push(Mount { destination, kind: read_only(source) });
+        let contents = (script.contents.as_bytes(), script.name.as_str());
+        let source = set.private_file(solver, contents, 0o755)?;
+        let directory = source.parent().expect("a file has a directory").to_owned();
+        let open = Permissions::from_mode(0o755);
+        std::fs::set_permissions(&directory, open).at("change the mode of", &directory)?;
+        own.push(Mount { destination: PathBuf::from("/dev/pipes"), kind: read_only(directory) });
     }
-    for (name, source) in solver.network_files()? {
+    for (name, source) in solver.network_files(&exec.extra_hosts)? {
         let destination = Path::new("/etc").join(name);
         own.push(Mount { destination, kind: read_only(source) });
     }
@@ -186,7 +207,10 @@ fn environment(
         define("APT_CONFIG", "/run/kiln/apt.conf");
     }
     for (name, value) in exec.env.iter().chain(&exec.proxy_env).chain(&set.env) {
-        define(name, value);
+        // An empty home is none (runc).
+        if name != "HOME" || !value.is_empty() {
+            define(name, value);
+        }
     }
     env.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use kiln_core::plan::{Access, ExecMount, MountKind, Sharing};
@@ -15,6 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::error::{FileContext, StepError};
 use crate::request::SecretSource;
 use crate::solve::{Solver, StepInputs};
+use crate::ssh::Forwarded;
 
 /// Where secrets live while a command runs: memory, on every Linux.
 const MEMORY_DIRECTORY: &str = "/dev/shm";
@@ -33,6 +36,8 @@ pub(crate) struct MountSet {
     /// By id: a command that names one twice has it once.
     caches: BTreeMap<String, CacheMount>,
     scratch: Vec<WorkingLayer>,
+    /// Before the directories of their sockets.
+    agents: Vec<Forwarded>,
     private: Vec<PrivateDirectory>,
 }
 
@@ -120,6 +125,10 @@ impl MountSet {
             slots[index] = set.prepare_one(solver, (index, &mounts[index]), inputs)?;
         }
         set.mounts = slots.into_iter().flatten().collect();
+        // Those above before those below, however they are written (BuildKit).
+        set.mounts.sort_by(|one, other| {
+            one.destination.as_os_str().as_bytes().cmp(other.destination.as_os_str().as_bytes())
+        });
         Ok(set)
     }
 
@@ -132,18 +141,13 @@ impl MountSet {
         let kind = match &mount.kind {
             MountKind::Bind { access, .. } => self.bind(solver, inputs, (index, *access))?,
             MountKind::Cache { .. } => self.cache(solver, mount, (index, inputs))?,
-            MountKind::Tmpfs { size_bytes } => {
-                SandboxMount::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 }
-            }
+            MountKind::Tmpfs { size_bytes, access } => SandboxMount::Tmpfs {
+                size_bytes: *size_bytes,
+                mode: 0o1777,
+                access: sandbox_access(*access),
+            },
             MountKind::Secret { .. } => return self.secret(solver, mount),
-            MountKind::Ssh { id, required, .. } => {
-                if *required {
-                    let message =
-                        format!("ssh agent `{id}` is not available: kiln forwards none yet");
-                    return Err(StepError::failed("missing-ssh", message));
-                }
-                return Ok(None);
-            }
+            MountKind::Ssh { .. } => return self.ssh(solver, mount),
         };
         Ok(mount.target.as_ref().map(|target| Mount { destination: target.into(), kind }))
     }
@@ -182,22 +186,25 @@ impl MountSet {
         mount: &ExecMount,
         (index, inputs): (usize, &StepInputs),
     ) -> Result<SandboxMount, StepError> {
-        let MountKind::Cache { id, sharing, seed, mode, uid, gid, access } = &mount.kind else {
+        let MountKind::Cache { id, source, sharing, seed, mode, uid, gid, access } = &mount.kind
+        else {
             unreachable!("only cache mounts come here");
+        };
+        // One that begins with files is another one than that which does not (BuildKit).
+        let id = &match inputs.seed_content(solver, index)? {
+            Some(content) => format!("{id} (from {content})"),
+            None => id.clone(),
         };
         let sharing = match sharing {
             Sharing::Shared => kiln_store::Sharing::Shared,
             Sharing::Private => kiln_store::Sharing::Private,
             Sharing::Locked => kiln_store::Sharing::Locked,
         };
-        let access = match access {
-            Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
-            Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
-        };
+        let selector = PathBuf::from(source.trim_start_matches('/'));
         let bind = |cache: &CacheMount| SandboxMount::Bind {
             source: cache.path.clone(),
-            selector: PathBuf::new(),
-            access,
+            selector: selector.clone(),
+            access: sandbox_access(*access),
             recursion: Recursion::Single,
         };
         if let Some(known) = self.caches.get(id) {
@@ -231,7 +238,7 @@ impl MountSet {
             Some(SecretSource::Value(value)) => value.clone(),
             Some(SecretSource::File(path)) => std::fs::read(path).at("read", path)?,
             None if *required => {
-                let message = format!("secret `{id}` was not given");
+                let message = format!("secret {id}: not found");
                 let help = format!(
                     "pass it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"
                 );
@@ -255,6 +262,40 @@ impl MountSet {
         Ok(Some(Mount { destination: target.into(), kind }))
     }
 
+    /// A socket of the command's own, behind which the user's agent is.
+    fn ssh(&mut self, solver: &Solver<'_>, mount: &ExecMount) -> Result<Option<Mount>, StepError> {
+        let MountKind::Ssh { id, required, mode, uid, gid } = &mount.kind else {
+            unreachable!("only agents come here");
+        };
+        let Some(source) = solver.request.ssh.get(id) else {
+            if !*required {
+                return Ok(None);
+            }
+            let message = format!("no SSH key \"{id}\" forwarded from the client");
+            let help = format!("forward one with `--ssh {id}` or `--ssh {id}=SOCKET|KEY`");
+            return Err(StepError::failed("missing-ssh", message).with_help(help));
+        };
+        let agent = solver.ssh_agents.socket(id, source, || {
+            let directory = PrivateDirectory::new(solver)?;
+            Ok((directory.path().to_owned(), directory))
+        })?;
+        let directory = PrivateDirectory::new(solver)?;
+        let path = directory.path().join("agent");
+        self.private.push(directory);
+        let listener = UnixListener::bind(&path).at("listen at", &path)?;
+        let mode = Permissions::from_mode(*mode);
+        std::fs::set_permissions(&path, mode).at("change the mode of", &path)?;
+        chown(&path, Some(*uid), Some(*gid)).at("change the owner of", &path)?;
+        self.agents.push(Forwarded::start(listener, agent).at("forward", &path)?);
+        let kind = SandboxMount::Bind {
+            source: path,
+            selector: PathBuf::new(),
+            access: kiln_sandbox::Access::ReadWrite,
+            recursion: Recursion::Single,
+        };
+        Ok(mount.target.as_ref().map(|target| Mount { destination: target.into(), kind }))
+    }
+
     /// A file in memory that is mounted read-only, gone with this value.
     pub(crate) fn private_file(
         &mut self,
@@ -274,6 +315,13 @@ impl MountSet {
         file.write_all(contents).at("write", &path)?;
         file.set_permissions(Permissions::from_mode(mode)).at("change the mode of", &path)?;
         Ok(path)
+    }
+}
+
+fn sandbox_access(access: Access) -> kiln_sandbox::Access {
+    match access {
+        Access::ReadOnly => kiln_sandbox::Access::ReadOnly,
+        Access::ReadWrite => kiln_sandbox::Access::ReadWrite,
     }
 }
 

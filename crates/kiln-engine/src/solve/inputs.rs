@@ -205,6 +205,20 @@ impl StepInputs {
         }
     }
 
+    /// What a cache mount is filled with; `None` if it begins empty.
+    pub(crate) fn seed_content(
+        &self,
+        solver: &Solver<'_>,
+        index: usize,
+    ) -> Result<Option<ContentId>, StepError> {
+        let Op::Exec(exec) = &self.op else { unreachable!("only RUN has mounts") };
+        let MountKind::Cache { seed: Some((input, source)), .. } = &exec.mounts[index].kind else {
+            return Ok(None);
+        };
+        let selected = select_mount(&self.tree(solver, *input)?, source)?;
+        Ok(Some(selection::mount_content(&selected)))
+    }
+
     /// Fills a new cache mount with what its `from` names.
     pub(crate) fn seed(
         &self,

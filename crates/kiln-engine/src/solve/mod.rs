@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kiln_core::cache_key::{self, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
 use kiln_core::event::{NEW_INSTRUCTION, Outcome};
-use kiln_core::plan::{FileOp, Link, Op, Plan, SourceOp, Step};
+use kiln_core::plan::{ExtraHost, FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
 use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
@@ -43,6 +43,7 @@ use crate::op::file::{self, Target};
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::{SourceTree, as_path};
+use crate::ssh::SshAgents;
 use crate::wanted::WantedFiles;
 
 /// Host name that commands see (BuildKit's).
@@ -76,6 +77,8 @@ pub(crate) struct Solver<'a> {
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
     network_files: Mutex<Option<(ScratchDir, NetworkFiles)>>,
+    /// Agents of `RUN --mount=type=ssh`.
+    pub(crate) ssh_agents: SshAgents,
     next: AtomicU64,
     start: Instant,
 }
@@ -152,6 +155,7 @@ impl<'a> Solver<'a> {
             killers: Mutex::default(),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
+            ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
             start,
         }
@@ -203,19 +207,26 @@ impl<'a> Solver<'a> {
         self.request.plan.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").map(String::as_str)
     }
 
+    /// Whether a step may use earlier results.
+    fn cache_use(&self, step: &Step) -> CacheUse {
+        if self.plan.refreshed.contains(&step.id) { CacheUse::Refresh } else { self.request.cache }
+    }
+
     /// Whether a cache mount must be emptied now: with `--no-cache`, once a build.
     pub(crate) fn takes_fresh_cache_mount(&self, id: &str) -> bool {
         self.request.cache == CacheUse::Refresh && lock(&self.emptied).insert(id.to_owned())
     }
 
     /// `/etc/hosts` and `/etc/resolv.conf` as commands see them.
-    pub(crate) fn network_files(&self) -> Result<NetworkFiles, StepError> {
+    /// All commands of a build have the same extra hosts.
+    pub(crate) fn network_files(&self, extra: &[ExtraHost]) -> Result<NetworkFiles, StepError> {
         let mut known = lock(&self.network_files);
         if let Some((_, files)) = known.as_ref() {
             return Ok(files.clone());
         }
         let directory = self.engine.store.scratch_dir()?;
-        let files = network_files(directory.path(), self.host_name().unwrap_or(HOST_NAME))?;
+        let host_name = self.host_name().unwrap_or(HOST_NAME);
+        let files = network_files(directory.path(), host_name, extra)?;
         *known = Some((directory, files.clone()));
         Ok(files)
     }
@@ -299,6 +310,7 @@ impl<'a> Solver<'a> {
         let recipe = cache_key::recipe(&step.op);
         let causes = match cache.latest_by_recipe(&recipe)? {
             _ if self.request.cache == CacheUse::Refresh => vec!["--no-cache".to_owned()],
+            _ if self.plan.refreshed.contains(&step.id) => vec!["--no-cache-filter".to_owned()],
             None => vec![NEW_INSTRUCTION.to_owned()],
             Some(record) => exact.differences(&record.parts),
         };
@@ -340,7 +352,7 @@ impl<'a> Solver<'a> {
         key: &CacheKey,
         inputs: &StepInputs,
     ) -> Result<Option<Made>, StepError> {
-        if self.request.cache == CacheUse::Refresh {
+        if self.cache_use(step) == CacheUse::Refresh {
             return Ok(None);
         }
         let Some(record) = self.lookup(key)? else { return Ok(None) };
@@ -415,7 +427,7 @@ impl<'a> Solver<'a> {
             None => content,
         };
         let layers = self.engine.store.layers();
-        let earlier = match self.request.cache {
+        let earlier = match self.cache_use(step) {
             CacheUse::Refresh => None,
             CacheUse::Use => {
                 self.engine.store.cache_index().layer_with_content(&recipe, &content, &times)?
@@ -503,10 +515,17 @@ impl<'a> Solver<'a> {
 
 /// Writes `hosts` and `resolv.conf` for a command into a directory. The host's network is the
 /// command's too, so its name servers are right.
-pub(crate) fn network_files(directory: &Path, host_name: &str) -> Result<NetworkFiles, BuildError> {
+pub(crate) fn network_files(
+    directory: &Path,
+    host_name: &str,
+    extra: &[ExtraHost],
+) -> Result<NetworkFiles, BuildError> {
     let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let hosts =
+    let mut hosts =
         format!("127.0.0.1\tlocalhost {host_name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for ExtraHost { name, address } in extra {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     let mut files = Vec::new();
     for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
         let path = directory.join(file);
@@ -516,14 +535,13 @@ pub(crate) fn network_files(directory: &Path, host_name: &str) -> Result<Network
     Ok(files)
 }
 
-/// Gives an upper directory the attributes of the topmost layer's root: overlayfs takes them from
-/// the upper directory alone.
+/// Gives an upper directory the owner of the topmost layer's root: overlayfs takes it from the
+/// upper directory alone. Its mode is 0755 whatever the layers say (as in BuildKit's snapshots).
 pub(crate) fn adopt_root(upper: &Path, top: &Path) -> Result<(), BuildError> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(top).at("read", top)?;
     std::os::unix::fs::chown(upper, Some(metadata.uid()), Some(metadata.gid()))
-        .at("change the owner of", upper)?;
-    std::fs::set_permissions(upper, metadata.permissions()).at("change the mode of", upper)
+        .at("change the owner of", upper)
 }
 
 /// The time now. The kernel dates files by its coarse clock, which is behind, and by the fine one

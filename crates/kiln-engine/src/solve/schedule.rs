@@ -193,7 +193,8 @@ mod tests {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             named_contexts: BTreeMap::new(),
-            network: kiln_core::plan::Network::Default,
+            run: kiln_core::plan::RunOptions::default(),
+            no_cache_stages: BTreeSet::new(),
             entitlements: BTreeSet::new(),
             epoch: None,
         };

@@ -18,7 +18,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::capability::CapabilitySet;
 use crate::error::Error;
-use crate::spec::Spec;
+use crate::spec::{ResourceLimit, Spec};
 use crate::sys::StringArray;
 
 pub(crate) use plan::{Plan, Source, inside, names, plan};
@@ -95,6 +95,8 @@ pub enum SetupOp {
     Mount { filesystem: Filesystem, at: CString },
     /// A character device.
     MakeDevice { path: CString, major: u32, minor: u32 },
+    /// A block device.
+    MakeBlockDevice { path: CString, major: u32, minor: u32 },
     /// A symlink.
     Link { path: CString, target: CString },
     /// A file reads as empty, where it exists.
@@ -105,14 +107,22 @@ pub enum SetupOp {
     MakeReadOnly(CString),
     /// The working directory.
     ChangeDirectory(CString),
+    /// A limit of the kernel's.
+    Limit(ResourceLimit),
+    /// A user namespace with the same ids, in which an emulator is registered.
+    EnterUserNamespace { namespace: Handle },
     /// The bounding set.
     LimitCapabilities(CapabilitySet),
     /// The system call filter.
     InstallFilter,
-    /// Supplementary groups; left alone where the user namespace forbids setting any and there are none.
-    SetGroups(Vec<u32>),
+    /// Supplementary groups; left alone where the user namespace forbids setting any and there are none but the primary one.
+    SetGroups { groups: Vec<u32>, primary: u32 },
     /// User and primary group, all four of each.
     SetUser { uid: u32, gid: u32 },
+    /// A change of the user takes no capabilities away.
+    KeepCapabilities,
+    /// All that are permitted become effective and stay so in programs that are started.
+    RaiseCapabilities,
     /// The permitted and effective set.
     SetCapabilities(CapabilitySet),
     /// The first candidate that can be executed.
@@ -195,14 +205,26 @@ impl fmt::Display for SetupOp {
             Self::MakeDevice { path, major, minor } => {
                 write!(out, "make device {} ({major}:{minor})", text(path))
             }
+            Self::MakeBlockDevice { path, major, minor } => {
+                write!(out, "make block device {} ({major}:{minor})", text(path))
+            }
             Self::Link { path, target } => write!(out, "link {} to {}", text(path), text(target)),
             Self::MaskFile(path) | Self::MaskDirectory(path) => write!(out, "mask {}", text(path)),
             Self::MakeReadOnly(path) => write!(out, "make {} read-only", text(path)),
             Self::ChangeDirectory(path) => write!(out, "change to directory {}", text(path)),
+            Self::Limit(ResourceLimit { resource, soft, hard }) => {
+                let value = |value: &Option<u64>| {
+                    value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
+                };
+                write!(out, "limit {} to {}:{}", resource.name, value(soft), value(hard))
+            }
+            Self::EnterUserNamespace { namespace } => write!(out, "enter {}", namespace.label),
             Self::LimitCapabilities(set) => write!(out, "limit capabilities to {set}"),
             Self::InstallFilter => write!(out, "install the system call filter"),
-            Self::SetGroups(groups) => write!(out, "set supplementary groups {groups:?}"),
+            Self::SetGroups { groups, .. } => write!(out, "set supplementary groups {groups:?}"),
             Self::SetUser { uid, gid } => write!(out, "set user {uid}:{gid}"),
+            Self::KeepCapabilities => write!(out, "keep capabilities"),
+            Self::RaiseCapabilities => write!(out, "raise capabilities"),
             Self::SetCapabilities(set) => write!(out, "set capabilities {set}"),
             Self::Execute(program) => {
                 let args: Vec<_> = program.args.strings().iter().map(text).collect();

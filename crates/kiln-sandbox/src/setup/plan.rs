@@ -8,6 +8,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::{Filesystem, Handle, Mode, MountPointKind, Program, SetupOp};
 use crate::capability::{self, CapabilitySet};
+use crate::emulation::Emulator;
 use crate::error::Error;
 use crate::mount_namespace::SCRATCH;
 use crate::spec::{Access, Mount, MountKind, Network, Privileges, Spec, Stdio};
@@ -24,6 +25,8 @@ pub(crate) enum Source {
     Selected(usize),
     /// A recursive detached copy of a mount of the host.
     Host(&'static str, Access),
+    /// The user namespace of `spec.emulator`.
+    UserNamespace,
 }
 
 /// What the parent opens and the child plays.
@@ -63,6 +66,17 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 ];
+/// What a command without confinement gets besides (BuildKit's list).
+const INSECURE_DEVICES: [(&str, u32, u32); 6] = [
+    ("/dev/kmsg", 1, 11),
+    ("/dev/cuse", 10, 203),
+    ("/dev/fuse", 10, 229),
+    ("/dev/kvm", 10, 232),
+    ("/dev/net/tun", 10, 200),
+    ("/dev/loop-control", 10, 237),
+];
+/// And as many loop devices.
+const LOOP_DEVICES: u32 = 8;
 const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -121,6 +135,9 @@ impl<'a> Builder<'a> {
                 Privileges::Insecure => Access::ReadWrite,
             };
             sources.push(Source::Host("/sys", access));
+        }
+        if spec.emulator.is_some() {
+            sources.push(Source::UserNamespace);
         }
         Self {
             spec,
@@ -237,6 +254,16 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+        if self.mode == Mode::Root && self.spec.privileges == Privileges::Insecure {
+            self.make_mount_point(Path::new("/dev/net"), MountPointKind::Directory)?;
+            for (path, major, minor) in INSECURE_DEVICES {
+                self.ops.push(SetupOp::MakeDevice { path: constant(path), major, minor });
+            }
+            for minor in 0..LOOP_DEVICES {
+                let path = constant(&format!("/dev/loop{minor}"));
+                self.ops.push(SetupOp::MakeBlockDevice { path, major: 7, minor });
+            }
+        }
         for (path, target) in LINKS {
             self.ops.push(SetupOp::Link { path: constant(path), target: constant(target) });
         }
@@ -259,6 +286,10 @@ impl<'a> Builder<'a> {
             ),
             ("/dev/mqueue", filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)),
         ] {
+            // A mount of the command's own takes its place.
+            if self.spec.mounts.iter().any(|mount| mount.destination == Path::new(path)) {
+                continue;
+            }
             let at = self.make_mount_point(Path::new(path), MountPointKind::Directory)?;
             self.ops.push(SetupOp::Mount { filesystem, at });
         }
@@ -289,13 +320,17 @@ impl<'a> Builder<'a> {
 
     fn mount(&mut self, index: usize, mount: &Mount) -> Result<(), Error> {
         match &mount.kind {
-            MountKind::Tmpfs { size_bytes, mode } => {
+            MountKind::Tmpfs { size_bytes, mode, access } => {
                 let at = self.make_mount_point(&mount.destination, MountPointKind::Directory)?;
                 let mut options = vec![("mode", format!("{mode:o}"))];
                 options.extend(size_bytes.map(|size| ("size", size.to_string())));
                 let options: Vec<_> =
                     options.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                let filesystem = filesystem("tmpfs", &options, NOSUID | NODEV);
+                let mut attributes = NOSUID | NODEV;
+                if *access == Access::ReadOnly {
+                    attributes |= RDONLY;
+                }
+                let filesystem = filesystem("tmpfs", &options, attributes);
                 self.ops.push(SetupOp::Mount { filesystem, at });
             }
             MountKind::Bind { .. } | MountKind::Overlay { .. } => {
@@ -324,13 +359,30 @@ impl<'a> Builder<'a> {
         let cwd = c_string(&process.cwd, "the working directory")?;
         self.ops.push(SetupOp::ChangeDirectory(cwd));
         self.ops.push(SetupOp::Umask(0o022));
+        self.ops.extend(process.limits.iter().map(|limit| SetupOp::Limit(*limit)));
+        if let Some(Emulator { machine, path }) = &self.spec.emulator {
+            let label = format!(
+                "a user namespace where {} runs programs for {}",
+                path.display(),
+                machine.architecture
+            );
+            let namespace = self.handle(&Source::UserNamespace, label);
+            self.ops.push(SetupOp::EnterUserNamespace { namespace });
+        }
         let confined = self.spec.privileges == Privileges::Default;
         if confined {
             self.ops.push(SetupOp::LimitCapabilities(capability::DEFAULT));
             self.ops.push(SetupOp::InstallFilter);
         }
-        self.ops.push(SetupOp::SetGroups(process.groups.clone()));
+        let groups = process.groups.clone();
+        self.ops.push(SetupOp::SetGroups { groups, primary: process.gid });
+        if !confined {
+            self.ops.push(SetupOp::KeepCapabilities);
+        }
         self.ops.push(SetupOp::SetUser { uid: process.uid, gid: process.gid });
+        if !confined {
+            self.ops.push(SetupOp::RaiseCapabilities);
+        }
         if confined {
             let set = if process.uid == 0 { capability::DEFAULT } else { CapabilitySet(0) };
             self.ops.push(SetupOp::SetCapabilities(set));

@@ -117,6 +117,13 @@ fn detached_overlays_are_directories_to_work_in() {
     let single = mount_detached(&lowers[..1], None).unwrap();
     statat(&single, "a", AtFlags::empty()).unwrap();
 
+    // A layer that stands in the chain twice counts where it is highest.
+    let repeated = [top.clone(), fixture.image(), top.clone()];
+    let root = mount_detached(&repeated, None).unwrap();
+    statat(&root, "a", AtFlags::empty()).unwrap();
+    let twice = mount_detached(&[top.clone(), top.clone()], None).unwrap();
+    statat(&twice, "a", AtFlags::empty()).unwrap();
+
     let missing = [top, fixture.path().join("no-such-layer")];
     let error = mount_detached(&missing, None).unwrap_err().to_string();
     assert!(error.contains("no-such-layer"), "{error}");

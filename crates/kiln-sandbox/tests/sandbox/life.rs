@@ -223,7 +223,8 @@ fn input_is_empty_and_nothing_else_is_open() {
     }
     let fixture = Fixture::new();
     let started = Instant::now();
-    assert_eq!(output(&fixture.sh("cat; readlink /proc/self/fd/0")), "/dev/null\n");
+    let input = output(&fixture.sh("cat; readlink /proc/self/fd/0"));
+    assert!(input.starts_with("pipe:["), "{input}");
     assert!(started.elapsed().as_secs() < 600, "cat has ended");
     // A descriptor without close-on-exec, as a careless parent may leave.
     let leak = std::fs::File::open("/etc/passwd").unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod confinement;
+mod emulation;
 mod files;
 #[path = "../fixture/mod.rs"]
 mod fixture;

@@ -5,24 +5,22 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 22] = [
     (
         "--load",
         "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
     ),
     ("--push", "kiln cannot push yet; `-o type=oci,dest=FILE` writes a file that other tools push"),
     ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
-    ("--ssh", "kiln cannot forward SSH agents yet; `--secret` hands a key to one step"),
     ("--cache-from", "kiln's cache is its store; it cannot be imported yet"),
     ("--cache-to", "kiln's cache is its store; it cannot be exported yet"),
-    ("--no-cache-filter", "kiln has only `--no-cache`"),
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),
     ("--sbom", "kiln makes no attestations yet"),
-    ("--add-host", "RUN sees the host's own names"),
+    ("--add-host", "a container sees the host's own names"),
     ("--builder", "there is no daemon to choose"),
     ("--cgroup-parent", "kiln runs no daemon; start kiln itself in the control group"),
-    ("--ulimit", "RUN has the limits of kiln itself; set them with `ulimit` before"),
+    ("--ulimit", "a container has the limits of kiln itself; set them with `ulimit` before"),
     ("--shm-size", "the size of /dev/shm cannot be chosen"),
     ("--squash", "layers are kept as they are built"),
     ("--compress", "`-o type=oci,compression=gzip` chooses the compression"),

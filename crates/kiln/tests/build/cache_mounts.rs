@@ -70,6 +70,7 @@ fn a_new_mount_has_the_attributes_and_files_that_were_asked_for() {
          FROM base\n\
          RUN --mount=type=cache,target=/a,mode=0711,uid=1000,gid=50 stat -c '%a %u %g' /a\n\
          RUN --mount=type=cache,target=/b,from=seed,source=/s stat -c '%a %u %g %n' /b/d/f; touch /b/n\n\
+         RUN --mount=type=cache,target=/b,from=seed,source=/s ls /b\n\
          RUN --mount=type=cache,target=/b ls /b\n",
     );
     assert_eq!(project.build(&[]).output(), "711 1000 50\n640 5 6 /b/d/f\nd\nn\n");

@@ -55,7 +55,7 @@ fn a_command_that_is_killed() {
 fn a_program_that_is_not_there() {
     check!(failure("FROM base\nRUN [\"/no/such\", \"program\"]\n"), @r#"
     exit 1
-    error[run-failed]: `/no/such program`: executable `/no/such` not found in the root file system
+    error[run-failed]: `/no/such program` did not complete successfully: exit code: 1: executable `/no/such` not found in the root file system
       --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
      2 | RUN ["/no/such", "program"]
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -71,7 +71,7 @@ fn a_program_that_is_not_there() {
     ");
     check!(failure("FROM scratch\nRUN echo hello\n"), @r"
     exit 1
-    error[run-failed]: `echo hello`: executable `/bin/sh` not found in the root file system
+    error[run-failed]: `echo hello` did not complete successfully: exit code: 1: executable `/bin/sh` not found in the root file system
       --> app/Dockerfile:2:1   stage `stage-0`, step 1 of 1
      2 | RUN echo hello
        | ^^^^^^^^^^^^^^

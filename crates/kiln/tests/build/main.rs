@@ -19,6 +19,8 @@ mod interrupt;
 mod mounts;
 mod outputs;
 mod parallel;
+mod platforms;
 mod registry;
 mod rootless;
+mod run_options;
 mod secrets;

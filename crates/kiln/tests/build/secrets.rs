@@ -125,7 +125,7 @@ fn a_required_secret_that_is_not_given() {
     );
     insta::assert_snapshot!(project.failure(&[]), @r"
     exit 1
-    error[missing-secret]: secret `s` was not given
+    error[missing-secret]: secret s: not found
       --> app/Dockerfile:3:1   stage `stage-0`, step 3 of 3
      3 | RUN --mount=type=secret,id=s,required=true cat /run/secrets/s
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^

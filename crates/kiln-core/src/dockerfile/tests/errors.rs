@@ -129,10 +129,10 @@ fn flags() {
         "#);
     assert_snapshot!(problems("FROM a\nRUN --network=sideways --security=no --mount=a\\\"b --mount=from=$x x"), @r#"
         error[bad-flag-value] 2:15 "sideways": invalid network mode "sideways": expected default, none, host
-        error[bad-flag-value] 2:35 "no": invalid security mode "no": expected sandbox, insecure
+        error[bad-flag-value] 2:35 "no": security "no" is not valid: expected sandbox, insecure
         error[bad-flag-value] 2:46 "a\\\"b": failed to parse csv mounts: bare " in non-quoted field
-        error[bad-flag-value] 2:59 "from=$x": 'from' doesn't support variable expansion
-          help: define an alias stage with FROM and name it instead
+        error[bad-flag-value] 2:59 "from=$x": 'from' doesn't support variable expansion, define alias stage instead
+          help: FROM may hold a variable: name that stage here
         "#);
 }
 

@@ -70,7 +70,7 @@ fn errors() {
         uid=1: uid not allowed for "bind" type mounts
         type=cache,mode=888: invalid value 888 for mode
         type=cache,uid=+1: invalid value +1 for uid
-        type=secret: invalid secret mount: one of id, source, target required
+        type=secret: invalid secret mount. one of source, target required
         type=secret,id=a,from=b: secret mount should not have a from
         type=secret,id=a,src=b: both source and id can't be set
         type=secret,id=a,sharing=shared: secret mount should not define sharing

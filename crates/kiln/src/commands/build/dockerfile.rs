@@ -33,8 +33,9 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
     }
     let path = match file {
         Some(file) => PathBuf::from(file),
-        None => default_path(context),
+        None => context.strip_prefix(".").unwrap_or(context).join("Dockerfile"),
     };
+    let path = or_lower_case(path);
     let bytes = std::fs::read(&path).map_err(|error| missing(&path, error))?;
     let name = path.display().to_string();
     let name = name.strip_prefix("./").unwrap_or(&name);
@@ -48,11 +49,11 @@ pub(crate) fn load(file: Option<&str>, context: &Path) -> Result<Loaded, Failure
     Ok(Loaded { source_file: SourceFile::new(name, utf8(name, bytes)?), ignore_file })
 }
 
-fn default_path(context: &Path) -> PathBuf {
-    let context = context.strip_prefix(".").unwrap_or(context);
-    let path = context.join("Dockerfile");
-    let lower = context.join("dockerfile");
-    if !path.exists() && lower.exists() { lower } else { path }
+/// A `dockerfile` stands for a `Dockerfile` that is not there.
+fn or_lower_case(path: PathBuf) -> PathBuf {
+    let lower = path.with_file_name("dockerfile");
+    let is_usual = path.file_name().is_some_and(|name| name == "Dockerfile");
+    if is_usual && !path.exists() && lower.exists() { lower } else { path }
 }
 
 /// The failure to open `path`, with the file that may have been meant.

@@ -6,6 +6,7 @@ pub(crate) mod dockerfile;
 mod metadata;
 mod options;
 mod request;
+mod run_options;
 #[cfg(test)]
 pub(crate) mod samples;
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use kiln_core::event::EventKind;
 use kiln_core::oci::Platform;
-use kiln_core::plan::{Entitlement, Network};
+use kiln_core::plan::{Entitlement, ExtraHost, Network, Ulimit};
 use kiln_engine::{BuildRequest, BuildResult, Destination, Output};
 
 use crate::config::Config;
@@ -28,6 +29,7 @@ use call::{Call, CallOption};
 use options::{
     Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
 };
+use run_options::{SshOption, extra_host, shm_size, ulimit};
 
 /// Build images from a Dockerfile
 ///
@@ -62,6 +64,9 @@ pub(crate) struct Build {
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]; repeatable
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<SecretOption>,
+    /// SSH agent for RUN --mount=type=ssh: default, or ID[=SOCKET|KEY[,KEY]]; repeatable
+    #[arg(long = "ssh", value_name = "AGENT")]
+    ssh: Vec<SshOption>,
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<Assignment>,
@@ -71,12 +76,29 @@ pub(crate) struct Build {
     /// Run every step, whatever was built before
     #[arg(long)]
     no_cache: bool,
+    /// Run every step of a stage, whatever was built before; repeatable
+    #[arg(
+        long = "no-cache-filter",
+        value_name = "STAGE",
+        value_delimiter = ',',
+        conflicts_with = "no_cache"
+    )]
+    no_cache_filter: Vec<String>,
     /// Ask registries where tags point now
     #[arg(long)]
     pull: bool,
     /// Network of RUN: default (the host's), host or none
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = network, hide_default_value = true)]
     network: Network,
+    /// Line of /etc/hosts for RUN; ADDRESS may be host-gateway; repeatable
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = extra_host)]
+    extra_hosts: Vec<ExtraHost>,
+    /// Limit of RUN, as setrlimit names it; repeatable
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
+    ulimits: Vec<Ulimit>,
+    /// Size of /dev/shm for RUN, e.g. 128m
+    #[arg(long, value_name = "BYTES", value_parser = shm_size)]
+    shm_size: Option<u64>,
     /// Let the Dockerfile use what it must not by default: network.host, security.insecure
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = entitlement)]
     allow: Vec<Entitlement>,

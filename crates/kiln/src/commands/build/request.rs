@@ -1,13 +1,19 @@
 //! From options and environment to a [`BuildRequest`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use kiln_core::oci::Platform;
-use kiln_core::plan::{ContextKind, Entitlement, Network, PlanRequest, normalize_context_name};
-use kiln_engine::{BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource};
+use kiln_core::plan::{
+    ContextKind, Entitlement, Network, PlanRequest, RunOptions, Ulimit, normalize_context_name,
+};
+use kiln_engine::{
+    BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource, SshSource,
+};
 
 use super::options::{Assignment, SecretOption, SecretPlace};
+use super::run_options::SshOption;
 use super::{Build, dockerfile, is_stdout};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -39,6 +45,7 @@ impl Build {
             ignore_file: loaded.ignore_file,
             named_contexts,
             secrets,
+            ssh: self.ssh_sources(config)?,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             host_ca: self.host_ca(config)?,
@@ -91,10 +98,23 @@ impl Build {
             build_args,
             labels: self.labels.iter().map(label).collect(),
             named_contexts,
-            network: self.network,
+            run: RunOptions {
+                network: self.network,
+                extra_hosts: self.extra_hosts.clone(),
+                ulimits: self.ulimits(),
+                shm_size_bytes: self.shm_size,
+            },
+            no_cache_stages: self.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
             entitlements,
             epoch,
         })
+    }
+
+    /// The last one of each name counts, and their order does not.
+    fn ulimits(&self) -> Vec<Ulimit> {
+        let by_name: BTreeMap<&str, &Ulimit> =
+            self.ulimits.iter().map(|limit| (limit.name.as_str(), limit)).collect();
+        by_name.into_values().cloned().collect()
     }
 
     /// Targets in the order asked for, each once.
@@ -209,6 +229,27 @@ impl Build {
         Ok((secrets, warnings))
     }
 
+    fn ssh_sources(&self, config: &Config) -> Result<BTreeMap<String, SshSource>, Failure> {
+        let mut sources = BTreeMap::new();
+        for SshOption { id, paths } in &self.ssh {
+            let own = config.variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
+            let source = match (paths.as_slice(), own) {
+                ([], Some(socket)) => ssh_source(id, &[PathBuf::from(socket)])?,
+                ([], None) => {
+                    let message =
+                        format!("`--ssh {id}`: no agent runs here, SSH_AUTH_SOCK is not set");
+                    let help = format!("start one with ssh-agent, or use `--ssh {id}=KEY`");
+                    return Err(Failure::input("ssh", message).with_help(help));
+                }
+                (paths, _) => ssh_source(id, paths)?,
+            };
+            if sources.insert(id.clone(), source).is_some() {
+                return Err(Failure::usage(format!("duplicate agent ID \"{id}\"")));
+            }
+        }
+        Ok(sources)
+    }
+
     fn host_ca(&self, config: &Config) -> Result<Option<PathBuf>, Failure> {
         let wanted = match (&self.host_ca, config.variable("KILN_HOST_CA")) {
             (Some(given), _) => given.clone(),
@@ -290,6 +331,27 @@ fn directory(what: &str, path: &Path) -> Result<PathBuf, Failure> {
         Err(error) => {
             Err(Failure::input("context", format!("{what} cannot be opened: {shown}: {error}")))
         }
+    }
+}
+
+/// One socket, or files of keys.
+fn ssh_source(id: &str, paths: &[PathBuf]) -> Result<SshSource, Failure> {
+    let (mut sockets, mut keys) = (Vec::new(), Vec::new());
+    for path in paths {
+        let failed =
+            |why: String| Failure::input("ssh", format!("`--ssh {id}`: {}: {why}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+        match metadata.file_type() {
+            kind if kind.is_socket() => sockets.push(path.clone()),
+            kind if kind.is_dir() => return Err(failed("it is a directory".to_owned())),
+            _ => keys.push(readable(&format!("`--ssh {id}`"), path)?),
+        }
+    }
+    match (sockets.as_slice(), keys.is_empty()) {
+        ([], _) => Ok(SshSource::Keys(keys)),
+        ([socket], true) => Ok(SshSource::Agent(socket.clone())),
+        ([_], false) => Err(Failure::usage("invalid combination of keys and sockets")),
+        _ => Err(Failure::usage("only single socket allowed")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What follows from what was observed: pure.
 
+use kiln_sandbox::emulation::Execution;
+
 use super::observe::{Cgroup, Disk, Observed, Overlay};
 use crate::render::format::size;
 
@@ -50,6 +52,8 @@ impl Check {
 
 /// Kernel that has everything kiln uses: overlayfs in user namespaces with `userxattr`.
 const GOOD_KERNEL: (u32, u32) = (5, 12);
+/// Kernel with `binfmt_misc` for each user namespace.
+const KERNEL_WITH_PRIVATE_BINFMT: (u32, u32) = (6, 7);
 /// Free space below which a build may not get far.
 const LITTLE_SPACE_BYTES: u64 = 2_000_000_000;
 
@@ -68,18 +72,21 @@ pub(super) fn checks(observed: &Observed) -> Vec<Check> {
 }
 
 fn kernel(observed: &Observed) -> Check {
-    let mut numbers = observed.kernel.split(['.', '-']).map(str::parse::<u32>);
-    let version = match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-        _ => (0, 0),
-    };
     let seen = format!("Linux {}", observed.kernel);
-    if version >= GOOD_KERNEL {
+    if kernel_numbers(observed) >= GOOD_KERNEL {
         return Check::new("kernel", Status::Ok, seen);
     }
     Check::new("kernel", Status::Missing, seen)
         .effect("without it kiln cannot mount layers: it uses mount_setattr of 5.12 and overlayfs with userxattr of 5.11")
         .todo("use Linux 5.12 or newer")
+}
+
+fn kernel_numbers(observed: &Observed) -> (u32, u32) {
+    let mut numbers = observed.kernel.split(['.', '-']).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (0, 0),
+    }
 }
 
 fn overlay(observed: &Observed) -> Check {
@@ -229,10 +236,29 @@ fn credentials(observed: &Observed) -> Check {
 }
 
 fn emulation(observed: &Observed) -> Check {
-    match observed.emulators.as_slice() {
-        [] => Check::new("emulation", Status::Warning, "no qemu is registered in binfmt_misc")
-            .effect("without it RUN works only for this machine's own platform")
-            .todo("install qemu-user-static, if you build for others"),
-        emulators => Check::new("emulation", Status::Ok, emulators.join(", ")),
+    let names = |wanted: fn(&Execution) -> bool| -> Vec<&str> {
+        let known = observed.machines.iter().filter(|(_, execution)| wanted(execution));
+        known.map(|(name, _)| name.as_str()).collect()
+    };
+    let direct = names(|execution| *execution == Execution::Direct);
+    let emulated = names(|execution| matches!(execution, Execution::Emulated(_)));
+    let mut seen = format!("RUN works for linux/{}", direct.join(", linux/"));
+    if !emulated.is_empty() {
+        seen.push_str(&format!(
+            "; with an emulator of its own for linux/{}",
+            emulated.join(", linux/")
+        ));
     }
+    let name = "platforms";
+    if direct.len() + emulated.len() <= 1 {
+        return Check::new(name, Status::Warning, seen)
+            .effect("for other platforms kiln needs an emulator")
+            .todo("apt-get install qemu-user-static, if you build for others");
+    }
+    if !emulated.is_empty() && kernel_numbers(observed) < KERNEL_WITH_PRIVATE_BINFMT {
+        return Check::new(name, Status::Warning, seen)
+            .effect("an emulator for one step alone needs Linux 6.7; here it has to be registered for the whole machine")
+            .todo("docker run --privileged --rm tonistiigi/binfmt --install all, if you build for others");
+    }
+    Check::new(name, Status::Ok, seen)
 }

@@ -78,13 +78,21 @@ fn lines(checks: &[Check], style: Style) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_sandbox::emulation::{Execution, Impossible};
+    use kiln_sandbox::{Emulator, Machine};
     use observe::{Cgroup, Disk, Overlay};
 
     fn shown(observed: &Observed) -> String {
         lines(&checks(observed), Style::Plain).join("\n")
     }
 
+    fn missing() -> Execution {
+        Execution::Impossible(Impossible::NoEmulator { programs: Vec::new() })
+    }
+
     fn healthy() -> Observed {
+        let machine = Machine::named("arm64").expect("it is known");
+        let arm64 = Execution::Emulated(Emulator { machine, path: "/usr/bin/qemu".into() });
         Observed {
             kernel: "6.8.0-31-generic".to_owned(),
             is_root: false,
@@ -105,7 +113,12 @@ mod tests {
             store: None,
             cpu_hashes_sha256: true,
             credentials: Some("/home/u/.docker/config.json".into()),
-            emulators: vec!["qemu-aarch64".to_owned()],
+            machines: vec![
+                ("amd64".to_owned(), Execution::Direct),
+                ("386".to_owned(), Execution::Direct),
+                ("arm64".to_owned(), arm64),
+                ("loong64".to_owned(), missing()),
+            ],
         }
     }
 
@@ -123,7 +136,7 @@ mod tests {
         store            ok       it is as it should be, or will be made
         cpu              ok       it has instructions for sha256
         credentials      ok       /home/u/.docker/config.json
-        emulation        ok       qemu-aarch64
+        platforms        ok       RUN works for linux/amd64, linux/386; with an emulator of its own for linux/arm64
         ");
     }
 
@@ -147,7 +160,10 @@ mod tests {
             store: Some("file is not a database".to_owned()),
             cpu_hashes_sha256: false,
             credentials: None,
-            emulators: Vec::new(),
+            machines: vec![
+                ("amd64".to_owned(), Execution::Direct),
+                ("arm64".to_owned(), missing()),
+            ],
             ..healthy()
         };
         insta::assert_snapshot!(shown(&observed), @r"
@@ -179,9 +195,9 @@ mod tests {
         cpu              warning  it has no instructions for sha256
                                   without it image digests take longer
         credentials      ok       none: registries are asked anonymously
-        emulation        warning  no qemu is registered in binfmt_misc
-                                  without it RUN works only for this machine's own platform
-                                  do: install qemu-user-static, if you build for others
+        platforms        warning  RUN works for linux/amd64
+                                  for other platforms kiln needs an emulator
+                                  do: apt-get install qemu-user-static, if you build for others
         ");
     }
 

@@ -11,6 +11,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use kiln_sandbox::emulation::{Execution, execution};
+use kiln_sandbox::{MACHINES, Machine};
+
 use crate::config::Config;
 
 /// What was seen.
@@ -42,8 +45,8 @@ pub(super) struct Observed {
     pub(super) cpu_hashes_sha256: bool,
     /// Docker's config file, if there is one.
     pub(super) credentials: Option<PathBuf>,
-    /// Registered emulators of other CPUs.
-    pub(super) emulators: Vec<String>,
+    /// How programs of each machine run here, by its name in image configs; this one's come first.
+    pub(super) machines: Vec<(String, Execution)>,
 }
 
 /// Whether overlayfs can be used.
@@ -108,7 +111,9 @@ impl Observed {
             store: scratch.as_ref().err().map(|error| format!("{}: {error}", root.display())),
             cpu_hashes_sha256: cpu_hashes_sha256(),
             credentials: credentials.filter(|path| path.is_file()),
-            emulators: emulators(),
+            machines: scratch
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |scratch| machines(config, scratch)),
         }
     }
 }
@@ -266,10 +271,12 @@ fn cpu_hashes_sha256() -> bool {
     false
 }
 
-fn emulators() -> Vec<String> {
-    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten();
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with("qemu-")).collect();
-    names.sort();
-    names
+fn machines(config: &Config, scratch: &Scratch) -> Vec<(String, Execution)> {
+    let mut machines: Vec<&Machine> = MACHINES.iter().collect();
+    machines.sort_by_key(|machine| !machine.is_own());
+    let tried = machines.into_iter().filter_map(|machine| {
+        let name = machine.architecture;
+        Some((name.to_owned(), execution(name, &config.path, &scratch.0).ok()?))
+    });
+    tried.collect()
 }
