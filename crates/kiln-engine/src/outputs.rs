@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::event::Outcome;
 use kiln_core::oci::{Descriptor, Index, Reference};
-use kiln_core::plan::{Input, Op, Plan, Target};
+use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
@@ -136,7 +136,7 @@ fn bundle_of(
         .iter()
         .map(|(target, snapshot)| pack_image(solver, target, snapshot, compression))
         .collect::<Result<Vec<PackedImage>, _>>()?;
-    if let [only] = images.as_slice() {
+    if let ([only], ResultLayout::Plain) = (images.as_slice(), solver.request.plan.layout) {
         return Ok(Bundle { descriptor: only.descriptor.clone(), index: None, images });
     }
     let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());

@@ -66,7 +66,13 @@ impl StepFailure {
         Self {
             code: failure.code,
             span: failure.span,
-            stage: words.last().copied().unwrap_or_default().to_owned(),
+            // What stands alone is not named; a platform may stand there.
+            stage: words
+                .last()
+                .filter(|word| !word.contains('/'))
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
             step,
             steps,
             message: failure.message,

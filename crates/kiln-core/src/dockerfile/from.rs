@@ -21,7 +21,9 @@ impl Statement<'_> {
             span: self.span(),
             keyword: self.keyword(),
             text: self.line.text()[self.line.trimmed()].to_owned(),
-            platform: flags::text(&self.command.flags, "platform").cloned(),
+            platform: flags::text(&self.command.flags, "platform")
+                .filter(|word| !word.text.is_empty())
+                .cloned(),
             image: word(0).unwrap_or_else(|| self.line.word(end..end)),
             as_keyword: None,
             name: None,

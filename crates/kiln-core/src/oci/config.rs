@@ -24,6 +24,9 @@ pub struct ImageConfig {
     pub architecture: String,
     /// Operating system.
     pub os: String,
+    /// Version of the operating system; Windows has them.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
     /// CPU variant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
@@ -44,7 +47,10 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// The platform that the image is for.
     pub fn platform(&self) -> Platform {
-        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+        Platform {
+            os_version: self.os_version.clone(),
+            ..Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+        }
     }
 }
 

@@ -18,10 +18,13 @@ pub struct Platform {
     pub architecture: String,
     /// Operating system.
     pub os: String,
+    /// Version of the operating system; Windows has them.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
     /// CPU variant, such as `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Fields that kiln does not know (`os.version`, `os.features`).
+    /// Fields that kiln does not know (`os.features`).
     #[serde(flatten)]
     pub other: serde_json::Map<String, Value>,
 }
@@ -48,7 +51,7 @@ impl Platform {
             "macos" => "darwin".to_owned(),
             os => os.to_owned(),
         };
-        Self { architecture, os, variant, other: serde_json::Map::new() }
+        Self { architecture, os, os_version: None, variant, other: serde_json::Map::new() }
     }
 
     /// The platform that this binary was compiled for.
@@ -86,7 +89,10 @@ impl Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.os_version {
+            Some(version) => write!(f, "{}({version})/{}", self.os, self.architecture)?,
+            None => write!(f, "{}/{}", self.os, self.architecture)?,
+        }
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
@@ -98,6 +104,18 @@ impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
+        // `windows(10.0.17763)/amd64`
+        if let Some((system, rest)) = text.split_once('(')
+            && let Some((version, rest)) = rest.split_once(")/")
+            && !system.contains('/')
+        {
+            let is_version = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            if version.is_empty() || !version.chars().all(is_version) {
+                return Err(PlatformError(text.to_owned()));
+            }
+            let platform: Self = format!("{system}/{rest}").parse()?;
+            return Ok(Self { os_version: Some(version.to_owned()), ..platform });
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
             !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
@@ -141,6 +159,8 @@ mod tests {
         assert_eq!(parse("linux/arm"), "linux/arm/v7");
         assert_eq!(parse("linux/arm/v6"), "linux/arm/v6");
         assert_eq!(parse("arm64"), "linux/arm64");
+        assert_eq!(parse("Windows(10.0.17763)/AMD64"), "windows(10.0.17763)/amd64");
+        assert!(parse("windows(10 0)/amd64").contains("is not a platform"));
         assert!(parse("a/b/c/d").contains("is not a platform"));
         assert!(parse("linux/").contains("is not a platform"));
     }

@@ -65,6 +65,7 @@ pub(super) fn check(planner: &mut Planner<'_>) -> Result<(), Stuck> {
             }
         }
     }
+    planner.is_only_stage = planner.dockerfile.stages.len() == 1 && images.len() + edges.len() <= 1;
     check_circles(planner, &edges)?;
     for (image, span) in images {
         planner.parse_reference(&image, span)?;
@@ -125,7 +126,7 @@ fn check_circles(planner: &mut Planner<'_>, edges: &[Edge]) -> Result<(), Stuck>
 impl Planner<'_> {
     /// The last stage of a name, wherever it stands; a context of that name comes first.
     pub(super) fn stage_anywhere(&self, name: &str) -> Option<usize> {
-        let context = normalize_context_name(name);
+        let context = normalize_context_name(&name.to_lowercase());
         if self.request.named_contexts.contains_key(&context) {
             return None;
         }

@@ -7,6 +7,7 @@
 mod bases;
 mod check;
 mod copy;
+mod frontend;
 mod history;
 mod instructions;
 mod op;

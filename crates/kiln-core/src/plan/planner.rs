@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::bases::Named;
-use super::request::{Facts, ImageNeed, PlanRequest, normalize_context_name};
+use super::request::{
+    Facts, ImageNeed, PlanRequest, PlatformChoice, ResultLayout, normalize_context_name,
+};
 use super::scope::{Environment, platform_args, unused_build_args};
 use super::stage::StageState;
 use super::{Input, Op, Plan, Planning, Step, Target, instructions};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::digest::StepId;
 use crate::dockerfile::{
-    Dockerfile, Instruction, InstructionKind, Stage, Word, expand, parse_trigger,
+    Dockerfile, From, Instruction, InstructionKind, Stage, Word, expand, parse_trigger,
 };
 use crate::oci::{ImageConfig, Platform};
 use crate::source::Span;
@@ -33,6 +35,8 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Environment,
     pub(super) platform: Platform,
     pub(super) needs: BTreeSet<ImageNeed>,
+    /// Nothing else is named anywhere in the file: progress need not say which stage it is about.
+    pub(super) is_only_stage: bool,
     /// Steps of stages without cache.
     refreshed: BTreeSet<StepId>,
     /// Whether the stage at hand is one.
@@ -47,6 +51,7 @@ pub(super) fn plan(
     request: &PlanRequest,
     facts: &Facts,
 ) -> Result<Planning, Vec<Diagnostic>> {
+    super::frontend::check(dockerfile, request).map_err(|error| vec![error])?;
     let mut steps = BTreeMap::new();
     let mut refreshed = BTreeSet::new();
     let mut needs = BTreeSet::new();
@@ -112,12 +117,17 @@ fn target_indexes(
         .collect();
     let mut indexes: Vec<(usize, String)> = Vec::new();
     for target in &request.targets {
-        let number = target.parse().ok().filter(|index| *index < dockerfile.stages.len());
-        let Some(index) = stage_named(dockerfile, target, dockerfile.stages.len()).or(number)
-        else {
-            let help = match did_you_mean(target, names.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the stages are [{}]", names.join(", ")),
+        let Some(index) = stage_named(dockerfile, target, dockerfile.stages.len()) else {
+            // As with BuildKit, numbers are no targets.
+            let numbered =
+                target.parse().ok().and_then(|index| dockerfile.stages.get::<usize>(index));
+            let help = match (did_you_mean(target, names.iter().copied()), numbered) {
+                (_, Some(Stage { from: From { name: Some(name), .. }, .. })) => {
+                    format!("targets are named: that stage is `{}`", name.value)
+                }
+                (_, Some(_)) => "targets are named: give that stage a name with `AS`".to_owned(),
+                (Some(near), None) => format!("did you mean `{near}`?"),
+                (None, None) => format!("the stages are [{}]", names.join(", ")),
             };
             return Err(fail(format!("target stage `{target}` could not be found"), Some(help)));
         };
@@ -157,6 +167,7 @@ impl<'a> Planner<'a> {
             globals: Environment::default(),
             platform,
             needs: BTreeSet::new(),
+            is_only_stage: false,
             refreshed: BTreeSet::new(),
             is_refreshed: false,
             stages: BTreeMap::new(),
@@ -172,16 +183,37 @@ impl<'a> Planner<'a> {
         if !self.request.labels.is_empty() {
             image.config.labels.get_or_insert_default().extend(self.request.labels.clone());
         }
-        let platform = &state.platform;
-        image.os.clone_from(&platform.os);
-        image.architecture.clone_from(&platform.architecture);
-        image.variant.clone_from(&platform.variant);
+        self.set_platform(&mut image, &state.platform);
         if let Some(created) = &state.created {
             image.created = Some(created.clone());
         }
         let name = stage_name(self.dockerfile, index).unwrap_or_else(|| index.to_string());
         let (platform, epoch) = (self.platform.clone(), self.epoch);
         Some(Target { name, platform, root: state.root, image, epoch })
+    }
+
+    /// An image is for the platform that was asked for; when none was, for what its base is for.
+    fn set_platform(&self, image: &mut ImageConfig, of_stage: &Platform) {
+        let own = image.platform();
+        let asked = match self.request.platform_choice {
+            PlatformChoice::Named => &self.platform,
+            PlatformChoice::Implied if own.architecture.is_empty() => of_stage,
+            PlatformChoice::Implied => &own,
+        };
+        let is_same = (&image.os, &own.architecture) == (&asked.os, &asked.architecture);
+        image.os.clone_from(&asked.os);
+        image.architecture.clone_from(&asked.architecture);
+        if asked.variant.is_some() || !is_same {
+            image.variant.clone_from(&asked.variant);
+        } else {
+            image.variant.clone_from(&own.variant);
+        }
+        if asked.os_version.is_some() || !is_same {
+            image.os_version.clone_from(&asked.os_version);
+        }
+        if image.os == "windows" {
+            image.config.working_dir = image.config.working_dir.replace('/', "\\");
+        }
     }
 
     /// Evaluates the ARGs before the first FROM.
@@ -261,9 +293,13 @@ impl<'a> Planner<'a> {
         };
         let span = stage.from.image.span;
         // A context of the stage's own name stands in for all that the stage would do.
-        let own = stage.from.name.as_ref().map(|name| normalize_context_name(&name.value));
+        let own = stage.from.name.as_ref();
+        let own = own.map(|name| normalize_context_name(&name.value.to_lowercase()));
         if let Some(context) = own.filter(|own| self.request.named_contexts.contains_key(own)) {
-            return self.base(Named::Context(context), platform, span, Some(index));
+            let mut state = self.base(Named::Context(context), platform, span, Some(index))?;
+            // What stands in for a stage has no instructions, triggers neither (BuildKit).
+            state.config().on_build = None;
+            return Ok(state);
         }
         let named = match self.base_stage(&image, index) {
             Some(stage) => Named::Stage(stage),
@@ -338,9 +374,14 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn step_label(&self, stage: &str, platform: &Platform) -> String {
-        let platform =
-            if self.request.platforms.len() > 1 { format!("{platform} ") } else { String::new() };
-        format!("{platform}{stage} ")
+        let mut label = match self.request.layout {
+            ResultLayout::ByPlatform => format!("{platform} "),
+            ResultLayout::Plain => String::new(),
+        };
+        if !self.is_only_stage {
+            label.push_str(&format!("{stage} "));
+        }
+        label
     }
 
     /// Adds a step, or finds the equal one.

@@ -13,6 +13,10 @@ pub struct PlanRequest {
     pub targets: Vec<String>,
     /// Platforms to build for; never empty.
     pub platforms: Vec<Platform>,
+    /// Whether the user has named them.
+    pub platform_choice: PlatformChoice,
+    /// How the results for them are kept apart.
+    pub layout: ResultLayout,
     /// The platform that builds (`BUILDPLATFORM`).
     pub build_platform: Platform,
     /// `--build-arg`.
@@ -29,6 +33,27 @@ pub struct PlanRequest {
     pub entitlements: BTreeSet<Entitlement>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
+}
+
+/// Whether the user has named the platforms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlatformChoice {
+    /// No: an image is for what its base is for.
+    #[default]
+    Implied,
+    /// Yes (`--platform`): an image is for that, whatever its base is for.
+    Named,
+}
+
+/// How the results for several platforms are kept apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResultLayout {
+    /// A single platform's image or files, as they are.
+    #[default]
+    Plain,
+    /// An index of images; a directory of files for each platform. Always so for several platforms; for a single one with
+    /// `BUILDKIT_MULTI_PLATFORM`.
+    ByPlatform,
 }
 
 /// What the command line says of every RUN.
@@ -156,13 +181,12 @@ pub struct Facts {
     pub images: BTreeMap<ImageNeed, ImageFact>,
 }
 
-/// A context's name as it is compared: lower case, image names in their familiar form without
-/// `:latest`.
+/// A context's name as it is compared: image names in their familiar form without `:latest`, others
+/// as they are.
 pub fn normalize_context_name(name: &str) -> String {
-    let lower = name.to_lowercase();
-    let familiar = match lower.parse::<Reference>() {
+    let familiar = match name.parse::<Reference>() {
         Ok(reference) => reference.familiar(),
-        Err(_) => return lower,
+        Err(_) => return name.to_owned(),
     };
     familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned)
 }

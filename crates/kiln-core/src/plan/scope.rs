@@ -37,12 +37,12 @@ pub(super) fn platform_args(build: &Platform, target: &Platform, stage: &str) ->
     let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
     args.set("BUILDPLATFORM", &build.to_string());
     args.set("BUILDOS", &build.os);
-    args.set("BUILDOSVERSION", "");
+    args.set("BUILDOSVERSION", build.os_version.as_deref().unwrap_or_default());
     args.set("BUILDARCH", &build.architecture);
     args.set("BUILDVARIANT", &variant(build));
     args.set("TARGETPLATFORM", &target.to_string());
     args.set("TARGETOS", &target.os);
-    args.set("TARGETOSVERSION", "");
+    args.set("TARGETOSVERSION", target.os_version.as_deref().unwrap_or_default());
     args.set("TARGETARCH", &target.architecture);
     args.set("TARGETVARIANT", &variant(target));
     args.set("TARGETSTAGE", if stage.is_empty() { "default" } else { stage });

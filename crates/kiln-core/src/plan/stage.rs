@@ -52,10 +52,15 @@ impl StageState {
     pub(super) fn enter(&mut self) {
         self.has_cmd = false;
         let env = self.image.config.env.get_or_insert_default();
-        if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+        // Windows has one of its own.
+        let has_path = env.iter().any(|variable| variable.starts_with("PATH="));
+        if !has_path && self.platform.os != "windows" {
             env.push(format!("PATH={DEFAULT_PATH}"));
         }
-        for variable in env.clone() {
+        if env.is_empty() {
+            self.image.config.env = None;
+        }
+        for variable in self.image.config.env.clone().unwrap_or_default() {
             let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
             self.env.set(name, value);
         }
@@ -99,7 +104,12 @@ impl StageState {
     /// A command line for the stage's shell.
     pub(super) fn with_shell(&self, line: &str) -> Vec<String> {
         let shell = self.image.config.shell.clone().filter(|shell| !shell.is_empty());
-        let mut args = shell.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+        let default: &[&str] = match self.platform.os.as_str() {
+            "windows" => &["cmd", "/S", "/C"],
+            _ => &["/bin/sh", "-c"],
+        };
+        let default = || default.iter().map(|word| (*word).to_owned()).collect();
+        let mut args = shell.unwrap_or_else(default);
         args.push(line.to_owned());
         args
     }
@@ -111,6 +121,7 @@ pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),
         variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
         config: ContainerConfig { working_dir: "/".to_owned(), ..ContainerConfig::default() },
         ..ImageConfig::default()
     }

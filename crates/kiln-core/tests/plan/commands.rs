@@ -120,8 +120,8 @@ fn secret_mounts() {
         "#);
     assert_snapshot!(history(file, &request()), @"- RUN /bin/sh -c one $TOKEN # buildkit");
     assert_snapshot!(names(file, &request()), @r"
-        [stage-0 1/2] FROM docker.io/library/base:latest
-        [stage-0 2/2] RUN --mount=type=secret,id=a/b --mount=type=secret,target=/t/npmrc,required --mount=type=secret,id=e,env=TOKEN --mount=type=secret,source=s,mode=0440,uid=1,gid=2 --mount=type=secret,id=both,env=B,target=/b one $TOKEN
+        [1/2] FROM docker.io/library/base:latest
+        [2/2] RUN --mount=type=secret,id=a/b --mount=type=secret,target=/t/npmrc,required --mount=type=secret,id=e,env=TOKEN --mount=type=secret,source=s,mode=0440,uid=1,gid=2 --mount=type=secret,id=both,env=B,target=/b one $TOKEN
         ");
 }
 

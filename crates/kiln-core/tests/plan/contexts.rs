@@ -39,7 +39,7 @@ fn a_context_stands_in_for_an_image() {
 #[test]
 fn latest_and_the_default_registry_go_without_saying() {
     let file = "FROM docker.io/library/python\nRUN one\n";
-    assert_snapshot!(steps(file, &context("Python", ContextKind::Layout)), @r#"
+    assert_snapshot!(steps(file, &context("docker.io/library/python", ContextKind::Layout)), @r#"
         #0 image in layout python
         #1 on #0: run "one"
         0 linux/amd64 = #1
@@ -104,15 +104,15 @@ fn a_context_that_only_copies_and_mounts_name() {
 
 #[test]
 fn contexts_of_equal_names_as_a_stage_before_it_are_found_by_copies_too() {
-    let file = "FROM base\nCOPY --from=later a /a\nFROM base AS later\n";
+    let file = "FROM base AS first\nCOPY --from=later a /a\nFROM base AS later\n";
     let request = with(|request| {
-        request.targets = vec!["0".to_owned()];
+        request.targets = vec!["first".to_owned()];
         request.named_contexts.insert("later".to_owned(), ContextKind::Directory);
     });
     assert_snapshot!(steps(file, &request), @r"
         #0 image base:latest
         #1 context later
         #2 on #0: copy #1:/a -> /a
-        0 linux/amd64 = #2
+        first linux/amd64 = #2
         ");
 }

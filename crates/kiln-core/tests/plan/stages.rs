@@ -1,7 +1,7 @@
 //! Stages, targets and platforms: what is planned, and what is shared.
 
 use insta::assert_snapshot;
-use kiln_core::plan::{ImageNeed, ImageSource};
+use kiln_core::plan::{ImageNeed, ImageSource, PlatformChoice, ResultLayout};
 
 use crate::support::{config, names, planned, platform, ready, request, steps, targets, with};
 
@@ -25,11 +25,10 @@ fn only_what_the_target_needs_is_planned() {
 }
 
 #[test]
-fn targets_are_found_by_name_in_any_case_and_by_number() {
-    for target in ["Deps", "deps", "DEPS", "0"] {
+fn targets_are_found_by_name_in_any_case() {
+    for target in ["Deps", "deps", "DEPS"] {
         assert_eq!(planned(FILE, &targets(&[target])).targets[0].name, "deps", "{target}");
     }
-    assert_eq!(planned(FILE, &targets(&["3"])).targets[0].name, "3");
     assert_eq!(planned(FILE, &request()).targets[0].name, "3");
 }
 
@@ -43,6 +42,15 @@ fn a_target_that_is_not_there_is_guessed() {
         unknown-target: target stage `production` could not be found
           help: the stages are [Deps, test, unused]
         ");
+    // BuildKit has no numbers of targets either.
+    assert_snapshot!(steps(FILE, &targets(&["0"])), @r"
+        unknown-target: target stage `0` could not be found
+          help: targets are named: that stage is `Deps`
+        ");
+    assert_snapshot!(steps(FILE, &targets(&["3"])), @r"
+        unknown-target: target stage `3` could not be found
+          help: targets are named: give that stage a name with `AS`
+        ");
     assert_snapshot!(steps(FILE, &targets(&["4"])), @r"
         unknown-target: target stage `4` could not be found
           help: the stages are [Deps, test, unused]
@@ -51,14 +59,12 @@ fn a_target_that_is_not_there_is_guessed() {
 
 #[test]
 fn several_targets_share_their_steps() {
-    assert_snapshot!(steps(FILE, &targets(&["test", "Deps", "3", "TEST"])), @r#"
+    assert_snapshot!(steps(FILE, &targets(&["test", "Deps", "TEST"])), @r#"
         #0 image base:latest
         #1 on #0: run "deps"
         #2 on #1: run "test"
-        #3 on scratch: copy #1:/d -> /d
         test linux/amd64 = #2
         deps linux/amd64 = #1
-        3 linux/amd64 = #3
         "#);
 }
 
@@ -68,6 +74,7 @@ fn several_platforms_share_what_is_not_of_a_platform() {
                 FROM base\nCOPY --from=tool /out /out\nCOPY f /f\n";
     let request = with(|request| {
         request.platforms = vec![platform("linux/amd64"), platform("linux/arm64")];
+        request.layout = ResultLayout::ByPlatform;
     });
     assert_snapshot!(steps(file, &request), @r#"
         #0 image base:latest
@@ -111,9 +118,12 @@ fn a_step_that_depends_on_the_platform_is_one_for_each() {
 
 #[test]
 fn the_platform_of_the_last_stage_is_that_of_the_image() {
-    assert_snapshot!(config("FROM --platform=linux/arm64 base\n", &request()), @r#"linux/arm64 {"Env":[]}"#);
+    let implied = with(|request| request.platform_choice = PlatformChoice::Implied);
+    assert_snapshot!(config("FROM --platform=linux/arm64 base\n", &implied), @r#"linux/arm64 {"Env":[]}"#);
     let stages = "FROM --platform=linux/arm64 base AS one\nFROM one\n";
-    assert_snapshot!(config(stages, &request()), @r#"linux/arm64 {"Env":[]}"#);
+    assert_snapshot!(config(stages, &implied), @r#"linux/arm64 {"Env":[]}"#);
+    // What is asked for by name holds, whatever the base is for.
+    assert_snapshot!(config(stages, &request()), @r#"linux/amd64 {"Env":[]}"#);
     // As with BuildKit, only an image can be of another platform.
     assert_snapshot!(config("FROM --platform=linux/arm64 scratch\n", &request()), @r#"linux/amd64 {"Env":[],"WorkingDir":"/"}"#);
     let stages = "FROM base AS one\nFROM --platform=linux/arm64 one\nRUN a\n";

@@ -12,7 +12,8 @@ use kiln_core::oci::{ImageConfig, Platform};
 use kiln_core::plan::{
     Access, ContextKind, CopyFrom, CopyOp, ExecMount, ExecOp, Facts, FileOp, ImageFact, ImageNeed,
     ImageSource, Input, Link, ModeChange, MountKind, Network, Op, Parents, Plan, PlanRequest,
-    Planning, Security, SourceOp, Step, Unpack, normalize_context_name, plan,
+    Planning, PlatformChoice, ResultLayout, Security, SourceOp, Step, Unpack,
+    normalize_context_name, plan,
 };
 use kiln_core::source::SourceFile;
 
@@ -23,6 +24,8 @@ pub(crate) fn request() -> PlanRequest {
     PlanRequest {
         targets: Vec::new(),
         platforms: vec![platform("linux/amd64")],
+        platform_choice: PlatformChoice::Named,
+        layout: ResultLayout::Plain,
         build_platform: platform("linux/amd64"),
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),

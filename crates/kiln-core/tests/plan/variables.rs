@@ -176,12 +176,6 @@ fn target_stage_names_what_was_asked_for_in_every_stage() {
         #1 on #0: run "one" TARGETSTAGE=default
         0 linux/amd64 = #1
         "#);
-    let by_number = "FROM base\nARG TARGETSTAGE\nRUN one\nFROM base AS last\n";
-    assert_snapshot!(steps(by_number, &targets(&["0"])), @r#"
-        #0 image base:latest
-        #1 on #0: run "one" TARGETSTAGE=0
-        0 linux/amd64 = #1
-        "#);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_core::plan::{CopyOp, Target};
+use kiln_core::plan::{CopyOp, ResultLayout, Target};
 use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, scan, write_tar};
 
@@ -61,9 +61,9 @@ pub(crate) fn to_directory(
     path: &Path,
 ) -> Result<(), BuildError> {
     for (target, snapshot) in targets {
-        let directory = match targets {
-            [_] => path.to_owned(),
-            _ => path.join(target.platform.to_string().replace('/', "_")),
+        let directory = match solver.request.plan.layout {
+            ResultLayout::Plain => path.to_owned(),
+            ResultLayout::ByPlatform => path.join(target.platform.to_string().replace('/', "_")),
         };
         std::fs::create_dir_all(&directory).at("create", &directory)?;
         let root = detached(&directory)?;
@@ -81,9 +81,6 @@ fn detached(directory: &Path) -> Result<Root, BuildError> {
 /// All files belong to whoever runs kiln, as with buildx: an ordinary user can delete them again.
 fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(), BuildError> {
     let tree = solver.tree(snapshot)?;
-    if tree.node(b"").is_none() {
-        return Ok(());
-    }
     let copy: CopyOp = CopyOp::plain(Vec::new());
     let failed = |message: String| BuildError::Usage(format!("cannot write the output: {message}"));
     let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
@@ -132,7 +129,7 @@ fn archive(
 ) -> Result<(), BuildError> {
     let clamp_mtime = targets.first().and_then(|(target, _)| target.epoch);
     let options = TarOptions { clamp_mtime, ..TarOptions::default() };
-    if let [(_, snapshot)] = targets
+    if let ([(_, snapshot)], ResultLayout::Plain) = (targets, solver.request.plan.layout)
         && !snapshot.layers().is_empty()
     {
         let (index, files) = merged(solver, snapshot)?;

@@ -178,7 +178,7 @@ fn heights(plan: &Plan) -> BTreeMap<StepId, usize> {
 mod tests {
     use kiln_core::dockerfile::parse;
     use kiln_core::oci::Platform;
-    use kiln_core::plan::{Facts, PlanRequest, Planning};
+    use kiln_core::plan::{Facts, PlanRequest, Planning, PlatformChoice, ResultLayout};
     use kiln_core::source::SourceFile;
 
     use super::*;
@@ -189,6 +189,8 @@ mod tests {
         let request = PlanRequest {
             targets: Vec::new(),
             platforms: vec![Platform::host()],
+            platform_choice: PlatformChoice::Implied,
+            layout: ResultLayout::Plain,
             build_platform: Platform::host(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),

@@ -140,7 +140,11 @@ fn insecure() {
     let mut spec = spec();
     spec.privileges = Privileges::Insecure;
     let text = printed(&spec, Mode::Root);
-    for word in ["mask /", "filter", "capabilities", "read-only /proc"] {
+    for word in ["mask /", "filter", "limit", "set capabilities", "read-only /proc"] {
         assert!(!text.contains(word), "{word}: {text}");
     }
+    for word in ["make device /dev/fuse (10:229)", "make block device /dev/loop7 (7:7)", "raise"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(!printed(&spec, Mode::UserNamespace).contains("/dev/fuse"));
 }

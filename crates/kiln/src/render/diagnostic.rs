@@ -106,7 +106,10 @@ fn step_lines(source_file: &SourceFile, failure: &StepFailure, style: Style) -> 
     let StepFailure { stage, step, steps, .. } = failure;
     let message = Message {
         place: Some((source_file, failure.span)),
-        context: Some(format!("stage `{stage}`, step {step} of {steps}")),
+        context: Some(match stage.as_str() {
+            "" => format!("step {step} of {steps}"),
+            _ => format!("stage `{stage}`, step {step} of {steps}"),
+        }),
         why: &failure.last_output,
         help: failure.help.as_deref(),
         ..Message::error(Some(failure.code), &failure.message)

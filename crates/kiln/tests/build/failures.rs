@@ -20,7 +20,7 @@ fn a_command_that_fails() {
     check!(shown, @r#"
     exit 1
     error[run-failed]: `for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo $n; done;     echo why >&2; exit 7` did not complete successfully: exit code: 7
-      --> app/Dockerfile:4:1   stage `one`, step 3 of 3
+      --> app/Dockerfile:4:1   step 3 of 3
      4 | RUN for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo $n; done; \
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      5 |     echo why >&2; exit 7
@@ -44,7 +44,7 @@ fn a_command_that_is_killed() {
     check!(failure("FROM base\nRUN sh -c 'kill -9 $$'; exit $?\n"), @r"
     exit 1
     error[run-failed]: `sh -c 'kill -9 $$'; exit $?` did not complete successfully: exit code: 137
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN sh -c 'kill -9 $$'; exit $?
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       why: Killed
@@ -56,7 +56,7 @@ fn a_program_that_is_not_there() {
     check!(failure("FROM base\nRUN [\"/no/such\", \"program\"]\n"), @r#"
     exit 1
     error[run-failed]: `/no/such program` did not complete successfully: exit code: 1: executable `/no/such` not found in the root file system
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN ["/no/such", "program"]
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^
      help: is the program in the image, and the shell that runs it?
@@ -64,7 +64,7 @@ fn a_program_that_is_not_there() {
     check!(failure("FROM base\nRUN nosuchprogram\n"), @r"
     exit 1
     error[run-failed]: `nosuchprogram` did not complete successfully: exit code: 127
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN nosuchprogram
        | ^^^^^^^^^^^^^^^^^
       why: /bin/sh: nosuchprogram: not found
@@ -72,7 +72,7 @@ fn a_program_that_is_not_there() {
     check!(failure("FROM scratch\nRUN echo hello\n"), @r"
     exit 1
     error[run-failed]: `echo hello` did not complete successfully: exit code: 1: executable `/bin/sh` not found in the root file system
-      --> app/Dockerfile:2:1   stage `stage-0`, step 1 of 1
+      --> app/Dockerfile:2:1   step 1 of 1
      2 | RUN echo hello
        | ^^^^^^^^^^^^^^
      help: is the program in the image, and the shell that runs it?
@@ -84,7 +84,7 @@ fn a_file_that_is_not_there() {
     check!(failure("FROM base\nCOPY missing /\n"), @r"
     exit 1
     error[copy-failed]: `/missing`: not found (no such file or directory)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY missing /
        | ^^^^^^^^^^^^^^
     ");
@@ -98,7 +98,7 @@ fn a_file_that_is_not_there() {
     check!(failure("FROM base\nRUN --mount=type=bind,source=missing,target=/m true\n"), @r"
     exit 1
     error[mount-failed]: mount source `/missing`: not found (no such file or directory)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN --mount=type=bind,source=missing,target=/m true
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     ");
@@ -108,7 +108,7 @@ fn a_file_that_is_not_there() {
     check!(project.failure(&[]), @r"
     exit 1
     error[copy-failed]: `/secret.txt`: not found (no such file or directory)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY secret.txt /
        | ^^^^^^^^^^^^^^^^^
     ");
@@ -121,7 +121,7 @@ fn a_file_where_a_directory_is() {
     check!(project.failure(&[]), @r"
     exit 1
     error[copy-failed]: /bin/busybox is not a directory
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY f /bin/sh/
        | ^^^^^^^^^^^^^^^
     ");
@@ -130,7 +130,7 @@ fn a_file_where_a_directory_is() {
     check!(project.failure(&[]), @r"
     exit 1
     error[copy-failed]: cannot copy a directory over /bin/busybox: it is not a directory
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY d /bin/busybox
        | ^^^^^^^^^^^^^^^^^^^
     ");
@@ -138,7 +138,7 @@ fn a_file_where_a_directory_is() {
     check!(project.failure(&[]), @r"
     exit 1
     error[copy-failed]: /bin/busybox is not a directory
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | WORKDIR /bin/busybox/x
        | ^^^^^^^^^^^^^^^^^^^^^^
     ");
@@ -162,14 +162,14 @@ fn a_user_that_is_not_there() {
     check!(failure("FROM base\nUSER nobody-knows\nRUN true\n"), @r"
     exit 1
     error[unknown-user]: unable to find user nobody-knows: no matching entries in passwd file
-      --> app/Dockerfile:3:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:3:1   step 2 of 2
      3 | RUN true
        | ^^^^^^^^
     ");
     check!(failure("FROM scratch\nCOPY --chown=alice Dockerfile /\n"), @r"
     exit 1
     error[copy-failed]: --chown=alice: unable to find user, there is no passwd file in an empty image
-      --> app/Dockerfile:2:1   stage `stage-0`, step 1 of 1
+      --> app/Dockerfile:2:1   step 1 of 1
      2 | COPY --chown=alice Dockerfile /
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      help: use numbers

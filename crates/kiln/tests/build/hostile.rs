@@ -15,7 +15,7 @@ fn links_of_a_context_do_not_lead_out_of_it() {
     insta::assert_snapshot!(project.failure(&[]), @r"
     exit 1
     error[copy-failed]: `/link/passwd`: not found (no such file or directory)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY link/passwd /stolen
        | ^^^^^^^^^^^^^^^^^^^^^^^^
     ");

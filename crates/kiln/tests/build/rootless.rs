@@ -137,7 +137,7 @@ fn without_subordinate_ids_it_is_said_what_does_not_work() {
     #1 [internal] load build context
     #1 DONE [time]
 
-    #2 [stage-0 2/2] COPY --chown=alice file /
+    #2 [2/2] COPY --chown=alice file /
     #2 because: this instruction has not run before
     #2 ERROR: change the owner of /file: Invalid argument (os error 22)
 
@@ -145,7 +145,7 @@ fn without_subordinate_ids_it_is_said_what_does_not_work() {
     #3 DONE [time]
 
     error[copy-failed]: change the owner of /file: Invalid argument (os error 22)
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY --chown=alice file /
        | ^^^^^^^^^^^^^^^^^^^^^^^^^
      help: a user without subordinate ids cannot make files of other owners: `kiln doctor` tells how to get some

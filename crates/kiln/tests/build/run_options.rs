@@ -45,7 +45,7 @@ fn agents_that_are_not_there_are_said() {
     insta::assert_snapshot!(project.failure(&[]), @r#"
     exit 1
     error[missing-ssh]: no SSH key "key" forwarded from the client
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN --mount=type=ssh,id=key,required true
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      help: forward one with `--ssh key` or `--ssh key=SOCKET|KEY`

@@ -110,7 +110,7 @@ fn a_failure_does_not_show_a_secret() {
     insta::assert_snapshot!(shown, @r"
     exit 1
     error[run-failed]: `cat /run/secrets/s; exit 3` did not complete successfully: exit code: 3
-      --> app/Dockerfile:2:1   stage `stage-0`, step 2 of 2
+      --> app/Dockerfile:2:1   step 2 of 2
      2 | RUN --mount=type=secret,id=s cat /run/secrets/s; exit 3
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       why: ***
@@ -126,7 +126,7 @@ fn a_required_secret_that_is_not_given() {
     insta::assert_snapshot!(project.failure(&[]), @r"
     exit 1
     error[missing-secret]: secret s: not found
-      --> app/Dockerfile:3:1   stage `stage-0`, step 3 of 3
+      --> app/Dockerfile:3:1   step 3 of 3
      3 | RUN --mount=type=secret,id=s,required=true cat /run/secrets/s
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      help: pass it with `--secret id=s,src=FILE` or `--secret id=s,env=NAME`

@@ -52,7 +52,12 @@ pub(crate) struct Build {
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<TagOption>,
     /// Stage to build (default: the last); repeatable
-    #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
+    #[arg(
+        long = "target",
+        value_name = "STAGE",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     targets: Vec<String>,
     /// Value of an ARG; repeatable. NAME alone takes it from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
@@ -70,7 +75,7 @@ pub(crate) struct Build {
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<Assignment>,
-    /// Platform to build for; repeatable
+    /// Platform to build for; repeatable [env: DOCKER_DEFAULT_PLATFORM]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     platforms: Vec<Platform>,
     /// Run every step, whatever was built before

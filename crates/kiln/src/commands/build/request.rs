@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use kiln_core::dockerfile::parse_bool;
 use kiln_core::oci::Platform;
 use kiln_core::plan::{
-    ContextKind, Entitlement, Network, PlanRequest, RunOptions, Ulimit, normalize_context_name,
+    ContextKind, Entitlement, Network, PlanRequest, PlatformChoice, ResultLayout, RunOptions,
+    Ulimit, normalize_context_name,
 };
 use kiln_engine::{
     BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource, SshSource,
@@ -79,14 +81,18 @@ impl Build {
             entitlements.insert(Entitlement::NetworkHost);
         }
         let mut platforms = Vec::new();
-        for platform in &self.platforms {
+        let asked = self.asked_platforms(config)?;
+        for platform in &asked {
             if !platforms.contains(platform) {
                 platforms.push(platform.clone());
             }
         }
+        let mut platform_choice = PlatformChoice::Named;
         if platforms.is_empty() {
+            platform_choice = PlatformChoice::Implied;
             platforms.push(Platform::host());
         }
+        let layout = layout(asked.len() > 1, &build_args)?;
         let label = |label: &Assignment| {
             let value = label.value.clone().unwrap_or_default();
             (label.name.clone(), value)
@@ -94,6 +100,8 @@ impl Build {
         Ok(PlanRequest {
             targets: self.targets(),
             platforms,
+            platform_choice,
+            layout,
             build_platform: Platform::host(),
             build_args,
             labels: self.labels.iter().map(label).collect(),
@@ -108,6 +116,20 @@ impl Build {
             entitlements,
             epoch,
         })
+    }
+
+    /// `--platform`, else `DOCKER_DEFAULT_PLATFORM`.
+    fn asked_platforms(&self, config: &Config) -> Result<Vec<Platform>, Failure> {
+        let variable = "DOCKER_DEFAULT_PLATFORM";
+        match config.variable(variable) {
+            Some(text) if self.platforms.is_empty() => {
+                let platforms = text.split(',').map(|one| one.trim().parse::<Platform>());
+                platforms
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| Failure::usage(format!("{variable}: {error}")))
+            }
+            _ => Ok(self.platforms.clone()),
+        }
     }
 
     /// The last one of each name counts, and their order does not.
@@ -283,6 +305,25 @@ impl Build {
             check_destination(output)?;
         }
         Ok(outputs)
+    }
+}
+
+/// `BUILDKIT_MULTI_PLATFORM` asks for an index even of a single platform.
+fn layout(several: bool, build_args: &BTreeMap<String, String>) -> Result<ResultLayout, Failure> {
+    let text = build_args.get("BUILDKIT_MULTI_PLATFORM").map_or("", String::as_str);
+    match (text, parse_bool(text)) {
+        ("", _) if several => Ok(ResultLayout::ByPlatform),
+        ("", _) => Ok(ResultLayout::Plain),
+        (_, None) => {
+            let message = format!("invalid boolean value for multi-platform: {text}");
+            Err(Failure::usage(message).with_help("it comes from BUILDKIT_MULTI_PLATFORM"))
+        }
+        (_, Some(false)) if several => Err(Failure::usage(
+            "conflicting config: returning multiple target platforms is not allowed",
+        )
+        .with_help("it comes from BUILDKIT_MULTI_PLATFORM")),
+        (_, Some(true)) => Ok(ResultLayout::ByPlatform),
+        (_, Some(false)) => Ok(ResultLayout::Plain),
     }
 }
 

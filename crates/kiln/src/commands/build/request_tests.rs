@@ -103,7 +103,7 @@ fn secrets_are_found_and_missing_ones_named() {
 #[test]
 fn named_contexts_are_normalised() {
     let (request, _) = request(
-        "--build-context UV=DIR --build-context docker.io/library/Python:latest=docker-image://alpine",
+        "--build-context uv=DIR --build-context docker.io/library/python:latest=docker-image://alpine",
         &[],
     )
     .unwrap();
