@@ -106,7 +106,10 @@ impl Glob {
         let tokens =
             tokenize(pattern, dialect).ok_or_else(|| BadPattern { pattern: pattern.to_owned() })?;
         Ok(Self {
-            matcher: Matcher::new(tokens, pattern.starts_with("**/") || pattern.contains('\\')),
+            matcher: Matcher::new(
+                tokens,
+                pattern.starts_with("**/") || pattern.contains(['\\', ']']),
+            ),
         })
     }
 
@@ -161,7 +164,7 @@ pub(crate) fn last_segment(path: &str) -> &str {
 
 impl Matcher {
     /// `name_below`: what follows `**` in front begins a segment (it does so after `**/`, and,
-    /// oddly, in every pattern with a backslash).
+    /// oddly, in every pattern with a backslash or a `]`).
     fn new(tokens: Vec<Token>, name_below: bool) -> Self {
         if let Some(text) = literal(&tokens) {
             return Self::Exact(text);
@@ -233,7 +236,14 @@ fn tokenize(pattern: &str, dialect: Dialect) -> Option<Vec<Token>> {
             }
             '*' => tokens.push(Token::Star),
             '?' => tokens.push(Token::Any),
-            '[' => tokens.push(Token::Class(class(&mut chars)?)),
+            '[' => {
+                let class = class(&mut chars)?;
+                // `[b-a]` is an error to moby, and nothing to Go.
+                if dialect == Dialect::Ignore && class.ranges.iter().any(|(low, high)| low > high) {
+                    return None;
+                }
+                tokens.push(Token::Class(class));
+            }
             '\\' => tokens.push(Token::Literal(chars.next()?)),
             c => tokens.push(Token::Literal(c)),
         }

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use kiln_core::digest::FileDigest;
+use kiln_core::glob::BadPattern;
 use kiln_core::pattern::{IgnoreFile, MatchState, Patterns};
 use kiln_store::layer::{LastSymlink, Timestamp, path_order};
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
 use crate::source_tree::{Node, NodeKind, Unresolved, as_path, join};
+use crate::wanted::WantedFiles;
 
 /// Most links that a path may go through.
 const LINK_LIMIT: usize = 255;
@@ -25,6 +27,7 @@ pub(crate) struct Context {
     root: PathBuf,
     entries: Vec<ContextEntry>,
     index: Mutex<ContextIndex>,
+    wanted: WantedFiles,
 }
 
 impl Context {
@@ -48,7 +51,17 @@ impl Context {
             .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
         let entries = walk(root, &Ignored::new(patterns))?;
         let index = Mutex::new(store.context_index(root));
-        Ok(Self { root: root.to_owned(), entries, index })
+        Ok(Self { root: root.to_owned(), entries, index, wanted: WantedFiles::default() })
+    }
+
+    /// The same for a build that wants only a part of it.
+    pub(crate) fn with_wanted(self, wanted: WantedFiles) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// Whether a wildcard may find the file at `path`: see [`WantedFiles`].
+    pub(crate) fn is_wanted(&self, path: &[u8]) -> Result<bool, BadPattern> {
+        self.wanted.includes(path, self)
     }
 
     fn position(&self, path: &[u8]) -> Result<usize, usize> {

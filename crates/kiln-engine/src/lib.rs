@@ -23,6 +23,7 @@ mod solve;
 mod source_tree;
 mod ssh;
 mod user;
+mod wanted;
 
 pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, run_container};

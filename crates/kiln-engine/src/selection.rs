@@ -3,6 +3,8 @@
 //! The content has no times, and leaves out what the copy overrides: the owner with `--chown`,
 //! the mode with an octal `--chmod`.
 
+use std::collections::BTreeSet;
+
 use kiln_core::digest::{ContentId, FieldHasher};
 use kiln_core::glob::Glob;
 use kiln_core::pattern::{MatchState, Patterns};
@@ -10,7 +12,7 @@ use kiln_core::plan::{CopyOp, ModeChange, Parents};
 use kiln_store::layer::LastSymlink;
 
 use crate::error::StepError;
-use crate::source_tree::{Node, NodeKind, SourceTree, Unresolved, join};
+use crate::source_tree::{MatchError, Node, NodeKind, SourceTree, Unresolved, has_wildcard, join};
 
 /// One match of a source: a file, or a directory whose contents are copied.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Selected {
     pub(crate) root: Node,
     /// What is below a directory, parents first; paths are relative to it.
     pub(crate) below: Vec<Node>,
+    /// Directories among `below` that no pattern selects: they are on the way to what is.
+    pub(crate) passed: BTreeSet<Vec<u8>>,
 }
 
 /// The files that one source of a copy selects, digests filled in.
@@ -37,10 +41,17 @@ pub(crate) fn select(
     let mut selected = match copy.parents {
         Parents::Keep => select_parents(tree, path, &excludes)?,
         Parents::Drop => {
-            let paths = tree
-                .matches(path)
-                .map_err(|error| StepError::failed("copy-failed", format!("{path}: {error}")))?;
-            let roots = paths.iter().map(|path| select_root(tree, path, &excludes));
+            let paths = tree.matches(path).map_err(|error| no_match(path, &error))?;
+            let roots = paths.iter().map(|found| {
+                let one = select_root(tree, found, &excludes)?;
+                let is_link = has_wildcard(path) && one.root.path != *found;
+                if is_link
+                    && !tree.is_wanted(&one.root.path).map_err(|error| no_match(path, &error))?
+                {
+                    return Err(not_found(found, &Unresolved::NotFound));
+                }
+                Ok(one)
+            });
             roots.collect::<Result<Vec<_>, _>>()?
         }
     };
@@ -64,6 +75,10 @@ fn hash_below(tree: &SourceTree, selected: &mut Selected) -> Result<(), StepErro
     Ok(hashed?)
 }
 
+fn no_match(path: &str, error: &MatchError) -> StepError {
+    StepError::failed("copy-failed", format!("{path}: {error}"))
+}
+
 fn not_found(path: &[u8], error: &Unresolved) -> StepError {
     let path = String::from_utf8_lossy(path);
     match error {
@@ -81,14 +96,14 @@ fn select_root(tree: &SourceTree, path: &[u8], excludes: &Patterns) -> Result<Se
     let resolved =
         tree.resolve(path, LastSymlink::Follow).map_err(|error| not_found(path, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(path, &Unresolved::NotFound))?;
-    let below = if root.kind == NodeKind::Directory {
+    let (below, passed) = if root.kind == NodeKind::Directory {
         let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
         filter(relative(tree.walk(&resolved), skip), excludes, None)
     } else {
-        Vec::new()
+        (Vec::new(), BTreeSet::new())
     };
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).to_vec();
-    Ok(Selected { name, root, below })
+    Ok(Selected { name, root, below, passed })
 }
 
 /// `--parents`: what stands before the pivot may have wildcards; each match is taken by itself.
@@ -98,15 +113,15 @@ fn select_parents(
     excludes: &Patterns,
 ) -> Result<Vec<Selected>, StepError> {
     let (above, pattern) = path.split_once("/./").unwrap_or(("", path));
-    let pivots = tree
-        .matches(above)
-        .map_err(|error| StepError::failed("copy-failed", format!("{above}: {error}")))?;
-    let literal = !format!("{above}{pattern}").contains(['*', '?', '[', '\\']);
+    let pivots = tree.matches(above).map_err(|error| no_match(above, &error))?;
+    let literal = !has_wildcard(above) && !has_wildcard(pattern);
     let mut found = Vec::new();
     for pivot in pivots {
         let one = select_below(tree, &pivot, (pattern, excludes))?;
         let wanted = pattern.trim_end_matches('/').as_bytes();
-        if literal && !wanted.is_empty() && !one.below.iter().any(|node| node.path == wanted) {
+        // A pivot that is a link itself is followed for wildcards only (BuildKit).
+        let is_link = tree.resolve(&pivot, LastSymlink::Keep).as_ref() != Ok(&one.root.path);
+        if literal && (is_link || !one.below.iter().any(|node| node.path == wanted)) {
             return Err(not_found(&join(&pivot, pattern.as_bytes()), &Unresolved::NotFound));
         }
         found.push(one);
@@ -124,20 +139,24 @@ fn select_below(
     let resolved =
         tree.resolve(pivot, LastSymlink::Follow).map_err(|error| not_found(pivot, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(pivot, &Unresolved::NotFound))?;
+    if !tree.is_wanted(&resolved).map_err(|error| no_match(pattern, &error))? {
+        return Err(not_found(pivot, &Unresolved::NotFound));
+    }
     let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
     let all = match root.kind {
         NodeKind::Directory => relative(tree.walk(&resolved), skip),
         _ => Vec::new(),
     };
-    let below = if pattern.is_empty() {
-        filter(all, excludes, None)
+    // Nothing is no pattern, so that nothing matches.
+    let (below, passed) = if pattern.is_empty() {
+        (Vec::new(), BTreeSet::new())
     } else {
         let glob = Glob::ignore(pattern)
             .map_err(|error| StepError::failed("copy-failed", error.to_string()))?;
         filter(all, excludes, Some(&glob))
     };
     let name = pivot.rsplit(|byte| *byte == b'/').next().unwrap_or(pivot).to_vec();
-    Ok(Selected { name, root, below })
+    Ok(Selected { name, root, below, passed })
 }
 
 fn relative(mut nodes: Vec<Node>, skip: usize) -> Vec<Node> {
@@ -148,10 +167,15 @@ fn relative(mut nodes: Vec<Node>, skip: usize) -> Vec<Node> {
 }
 
 /// Keeps what is included and not excluded. A directory that is neither stays when something
-/// below it does.
-fn filter(nodes: Vec<Node>, excludes: &Patterns, include: Option<&Glob>) -> Vec<Node> {
+/// below it does; those are named apart.
+fn filter(
+    nodes: Vec<Node>,
+    excludes: &Patterns,
+    include: Option<&Glob>,
+) -> (Vec<Node>, BTreeSet<Vec<u8>>) {
+    let mut passed = BTreeSet::new();
     if excludes.is_empty() && include.is_none() {
-        return nodes;
+        return (nodes, passed);
     }
     // What matched for each directory on the way to the node at hand.
     let mut above: Vec<(Vec<u8>, MatchState, bool)> = Vec::new();
@@ -172,13 +196,14 @@ fn filter(nodes: Vec<Node>, excludes: &Patterns, include: Option<&Glob>) -> Vec<
         }
         waiting.retain(|directory| is_below(&node.path, &directory.path));
         if included && !excluded {
+            passed.extend(waiting.iter().map(|directory| directory.path.clone()));
             kept.append(&mut waiting);
             kept.push(node);
         } else if node.kind == NodeKind::Directory {
             waiting.push(node);
         }
     }
-    kept
+    (kept, passed)
 }
 
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
@@ -194,6 +219,9 @@ pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
         add_node(&mut hasher, &one.root, copy);
         for node in &one.below {
             hasher.field(&node.path);
+            if one.passed.contains(&node.path) {
+                hasher.field("passed");
+            }
             add_node(&mut hasher, node, copy);
         }
     }

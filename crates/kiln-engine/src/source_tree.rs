@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
-use kiln_core::glob::Glob;
+use kiln_core::glob::{BadPattern, Glob};
 use kiln_store::layer::{Entry, EntryKind, LastSymlink, ResolveError, Timestamp, Tree};
 
 use crate::context::Context;
@@ -52,6 +52,23 @@ pub(crate) struct Node {
     pub(crate) link_group: Option<Vec<u8>>,
 }
 
+impl Node {
+    /// The root of a snapshot without layers.
+    fn empty_root() -> Self {
+        Self {
+            path: Vec::new(),
+            kind: NodeKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            capability: None,
+            origin: PathBuf::new(),
+            link_group: None,
+        }
+    }
+}
+
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NodeKind {
@@ -80,12 +97,25 @@ pub(crate) enum NodeKind {
 }
 
 /// Why a path leads nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unresolved {
     /// Nothing is there.
+    #[error("no such file or directory")]
     NotFound,
     /// Too many links.
+    #[error("too many links")]
     Loop,
+}
+
+/// Why a source with wildcards names nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MatchError {
+    /// It is no pattern.
+    #[error(transparent)]
+    Bad(#[from] BadPattern),
+    /// The directory before the first wildcard is not there.
+    #[error("lstat /{0}: {1}")]
+    Start(String, Unresolved),
 }
 
 impl SourceTree {
@@ -93,9 +123,8 @@ impl SourceTree {
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
             Self::Context(context) => context.node(path),
-            // The empty file system has a root too.
-            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => {
-                Some(empty_root())
+            Self::Snapshot { layers, .. } if layers.is_empty() => {
+                path.is_empty().then(Node::empty_root)
             }
             Self::Snapshot { tree, layers } => {
                 let (entry, position) = tree.lookup(path)?;
@@ -108,7 +137,8 @@ impl SourceTree {
     pub(crate) fn resolve(&self, path: &[u8], last: LastSymlink) -> Result<Vec<u8>, Unresolved> {
         match self {
             Self::Context(context) => context.resolve(path, last),
-            Self::Snapshot { layers, .. } if path.is_empty() && layers.is_empty() => Ok(Vec::new()),
+            // Nothing is in it, but its root is there.
+            Self::Snapshot { layers, .. } if layers.is_empty() && is_root(path) => Ok(Vec::new()),
             Self::Snapshot { tree, .. } => tree.resolve(path, last).map_err(|error| match error {
                 ResolveError::NotFound { .. } => Unresolved::NotFound,
                 ResolveError::Loop { .. } => Unresolved::Loop,
@@ -139,18 +169,24 @@ impl SourceTree {
     }
 
     /// The paths that a source names, sorted. A path without wildcards is its own match whether
-    /// it is there or not; directories before the first wildcard are followed through links.
-    pub(crate) fn matches(&self, pattern: &str) -> Result<Vec<Vec<u8>>, String> {
+    /// it is there or not; directories before the first wildcard are followed through links, and
+    /// have to be there.
+    pub(crate) fn matches(&self, pattern: &str) -> Result<Vec<Vec<u8>>, MatchError> {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
         let first = parts.iter().position(|part| has_wildcard(part));
         let Some(first) = first else {
             return Ok(vec![parts.join("/").into_bytes()]);
         };
+        let globs = parts[first..].iter().map(|part| Glob::path(part));
+        let globs = globs.collect::<Result<Vec<_>, _>>()?;
         let start = parts[..first].join("/").into_bytes();
-        let Ok(start) = self.resolve(&start, LastSymlink::Follow) else { return Ok(Vec::new()) };
-        let mut found = vec![start];
-        for part in &parts[first..] {
-            let glob = Glob::path(part).map_err(|error| error.to_string())?;
+        let lost = |error| MatchError::Start(String::from_utf8_lossy(&start).into_owned(), error);
+        let found = self.resolve(&start, LastSymlink::Follow).map_err(lost)?;
+        if !self.is_wanted(&found)? {
+            return Err(lost(Unresolved::NotFound));
+        }
+        let mut found = vec![found];
+        for glob in globs {
             let mut next = Vec::new();
             for directory in &found {
                 let is_directory =
@@ -169,26 +205,20 @@ impl SourceTree {
         Ok(found)
     }
 
+    /// Whether a wildcard may find the file at `path`; see [`crate::wanted`].
+    pub(crate) fn is_wanted(&self, path: &[u8]) -> Result<bool, MatchError> {
+        match self {
+            Self::Context(context) => Ok(context.is_wanted(path)?),
+            Self::Snapshot { .. } => Ok(true),
+        }
+    }
+
     /// Fills in digests that are not known yet (those of a context's files).
     pub(crate) fn hash(&self, nodes: &mut [Node]) -> Result<(), BuildError> {
         match self {
             Self::Context(context) => context.hash(nodes),
             Self::Snapshot { .. } => Ok(()),
         }
-    }
-}
-
-fn empty_root() -> Node {
-    Node {
-        path: Vec::new(),
-        kind: NodeKind::Directory,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp { seconds: 0, nanoseconds: 0 },
-        capability: None,
-        origin: PathBuf::new(),
-        link_group: None,
     }
 }
 
@@ -206,6 +236,8 @@ fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize
             NodeKind::Device { character: false, major: *major, minor: *minor }
         }
         EntryKind::Fifo => NodeKind::Fifo,
+        // Nobody listens any more: it is copied as an empty file (BuildKit).
+        EntryKind::Socket => NodeKind::File { size_bytes: 0, digest: Some(FileDigest::of(b"")) },
         EntryKind::Directory { .. } | EntryKind::HardLink { .. } | EntryKind::Whiteout => {
             NodeKind::Directory
         }
@@ -238,7 +270,12 @@ pub(crate) fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-fn has_wildcard(part: &str) -> bool {
+fn is_root(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').all(|part| matches!(part, b"" | b"." | b".."))
+}
+
+/// Whether a text is a pattern rather than a name; `\c` is `c`.
+pub(crate) fn has_wildcard(part: &str) -> bool {
     let mut characters = part.chars();
     while let Some(character) = characters.next() {
         match character {

@@ -39,25 +39,23 @@ pub(crate) struct ProcessUser {
 }
 
 impl Accounts {
-    /// From the contents of the two files; lines that cannot be read are left out.
+    /// From the contents of the two files; fields that are missing are empty, numbers that cannot
+    /// be read are 0.
     pub(crate) fn parse(passwd: &str, group: &str) -> Self {
-        let users = passwd.lines().filter_map(|line| {
-            let fields: Vec<&str> = line.trim().split(':').collect();
-            Some(User {
-                name: fields.first()?.to_string(),
-                uid: fields.get(2)?.parse().ok()?,
-                gid: fields.get(3)?.parse().ok()?,
-                home: fields.get(5).unwrap_or(&"").to_string(),
-            })
+        let number = |field: &str| field.parse().unwrap_or(0);
+        let users = fields(passwd).map(|fields| User {
+            name: fields(0).to_owned(),
+            uid: number(fields(2)),
+            gid: number(fields(3)),
+            home: fields(5).to_owned(),
         });
-        let groups = group.lines().filter_map(|line| {
-            let fields: Vec<&str> = line.trim().split(':').collect();
-            let members = fields.get(3).unwrap_or(&"").split(',').filter(|name| !name.is_empty());
-            Some(Group {
-                name: fields.first()?.to_string(),
-                gid: fields.get(2)?.parse().ok()?,
+        let groups = fields(group).map(|fields| {
+            let members = fields(3).split(',').filter(|name| !name.is_empty());
+            Group {
+                name: fields(0).to_owned(),
+                gid: number(fields(2)),
                 members: members.map(str::to_owned).collect(),
-            })
+            }
         });
         Self { users: users.collect(), groups: groups.collect() }
     }
@@ -109,40 +107,58 @@ impl Accounts {
         Ok(ProcessUser { uid, gid, groups, home: home.unwrap_or_else(|| "/".to_owned()) })
     }
 
-    /// Resolves `--chown` and the owner of a WORKDIR over these accounts: an unknown user is 0:0,
-    /// an unknown group takes the uid (BuildKit's behaviour).
+    /// Resolves `--chown` and the owner of a WORKDIR over these accounts, by BuildKit's rules: an
+    /// unknown user is 0:0, a number is its own group, an unknown group leaves the user's, and an
+    /// empty user or group is 0.
     pub(crate) fn owner(&self, spec: &str) -> (u32, u32) {
         let (user, group) = match spec.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (spec, None),
         };
-        let known = self.user(user);
-        let (uid, own_gid) = match (user.parse::<u32>(), known) {
-            (Ok(uid), _) => (uid, uid),
-            (Err(_), Some(known)) => (known.uid, known.gid),
-            (Err(_), None) => (0, 0),
+        let (uid, own_gid) = match OwnerId::parse(user) {
+            OwnerId::Number(id) => (id, id),
+            OwnerId::Name => {
+                let known = self.users.iter().find(|known| known.name == user);
+                known.map_or((0, 0), |known| (known.uid, known.gid))
+            }
         };
-        let gid = match group {
-            None | Some("") => own_gid,
-            Some(group) => match (group.parse(), self.group(group)) {
-                (Ok(gid), _) => gid,
-                (Err(_), Some(known)) => known.gid,
-                (Err(_), None) => uid,
-            },
+        let gid = match group.map(|group| (group, OwnerId::parse(group))) {
+            None => own_gid,
+            Some((_, OwnerId::Number(id))) => id,
+            Some((group, OwnerId::Name)) => self.group(group).map_or(own_gid, |known| known.gid),
         };
         (uid, gid)
     }
 
-    fn user(&self, text: &str) -> Option<&User> {
-        let by_name = self.users.iter().find(|user| user.name == text);
-        by_name.or_else(|| {
-            let uid: u32 = text.parse().ok()?;
-            self.users.iter().find(|user| user.uid == uid)
-        })
-    }
-
     fn group(&self, text: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.name == text)
+    }
+}
+
+/// The lines of such a file that are not empty, each as its fields.
+fn fields<'a>(text: &'a str) -> impl Iterator<Item = impl Fn(usize) -> &'a str> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| move |position| line.split(':').nth(position).unwrap_or(""))
+}
+
+/// A user or group of `--chown`.
+enum OwnerId {
+    /// One that needs no file.
+    Number(u32),
+    /// One to look up.
+    Name,
+}
+
+impl OwnerId {
+    /// `root` and nothing at all are 0; numbers are those of 32 bits with a sign, so that greater
+    /// ones are names. -1 changes nothing, and what is copied was made by root.
+    fn parse(text: &str) -> Self {
+        match text {
+            "" | "root" | "-1" => Self::Number(0),
+            text => text
+                .parse::<i32>()
+                .map_or(Self::Name, |number| Self::Number(number.cast_unsigned())),
+        }
     }
 }
 
@@ -157,7 +173,8 @@ fn id_number(text: &str) -> Result<Option<u32>, String> {
 
 /// Whether a `--chown` needs names looked up.
 pub(crate) fn has_names(spec: &str) -> bool {
-    spec.split(':').any(|part| !part.is_empty() && part.parse::<u32>().is_err())
+    let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
+    [user, group].iter().any(|part| matches!(OwnerId::parse(part), OwnerId::Name))
 }
 
 #[cfg(test)]
@@ -198,7 +215,14 @@ mod tests {
         assert_eq!(owner("1234"), (1234, 1234));
         assert_eq!(owner("1:2"), (1, 2));
         assert_eq!(owner("ghost"), (0, 0));
-        assert_eq!(owner("alice:phantoms"), (1000, 1000));
+        assert_eq!(owner("alice:phantoms"), (1000, 1001));
+        assert_eq!(owner("4:phantoms"), (4, 4));
+        assert_eq!(owner("alice:"), (1000, 0));
+        assert_eq!(owner(":staff"), (0, 50));
+        assert_eq!(owner("-1:2147483648"), (0, 0));
+        assert_eq!(owner("-2:root"), (u32::MAX - 1, 0));
+        assert!(has_names("alice") && has_names("1:staff") && has_names("4294967295"));
+        assert!(!has_names("root:0") && !has_names(":") && !has_names("-2"));
         assert_eq!(owner("alice:staff"), (1000, 50));
     }
 }

@@ -72,6 +72,15 @@ pub enum LayerError {
         /// Why not.
         reason: &'static str,
     },
+    /// An archive member of a type that has no meaning, or one that is not supported (GNU's
+    /// sparse files, `S`).
+    #[error("layer archive member `{path}`: unhandled tar header type {type_flag}")]
+    UnknownType {
+        /// The member's name, lossily decoded.
+        path: String,
+        /// The type, as in the header.
+        type_flag: u8,
+    },
     /// A hard link whose target is not in the same layer before it.
     #[error("layer archive member `{path}` links to `{target}`, which is not in the layer")]
     LinkTarget {
@@ -79,13 +88,6 @@ pub enum LayerError {
         path: String,
         /// The link's target, lossily decoded.
         target: String,
-    },
-    /// A file that no OCI layer can hold (OCI image-spec, layer.md, "Whiteouts": the prefix
-    /// `.wh.` is reserved).
-    #[error("`{path}` cannot be part of an image: names that begin with `.wh.` mark deletions")]
-    ReservedName {
-        /// The path in the layer, lossily decoded.
-        path: String,
     },
     /// The blob is not the one that its descriptor names.
     #[error("layer blob is damaged: expected {expected}, found {found}")]

@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use kiln_core::digest::{DiffId, FileDigest};
 use kiln_store::layer::{
-    Compression, Entry, EntryKind, LayerIndex, TarOptions, TarTimes, Timestamp, Unpack, apply_tar,
-    pack, scan, unpack, write_tar,
+    Compression, Entry, EntryKind, LayerIndex, TarOptions, TarReader, TarTimes, Timestamp, Unpack,
+    apply_tar, pack, scan, unpack, write_tar,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -247,12 +247,36 @@ fn a_file_of_another_size_is_an_error() {
 }
 
 #[test]
-fn files_named_like_whiteouts_are_refused() {
+fn files_named_like_whiteouts_are_written_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(".wh.x"), b"").unwrap();
+    std::fs::write(dir.path().join(".wh.x"), b"text").unwrap();
     let index = scan(dir.path()).unwrap();
-    let error = write_tar(&index, dir.path(), &TarOptions::default(), &mut Vec::new());
-    assert!(matches!(error, Err(LayerError::ReservedName { path }) if path == ".wh.x"));
+    let mut archive = Vec::new();
+    write_tar(&index, dir.path(), &TarOptions::default(), &mut archive).unwrap();
+    let member = TarReader::new(&archive[..]).next_member().unwrap().unwrap();
+    assert_eq!((&member.path[..], member.size_bytes), (&b".wh.x"[..], 4));
+}
+
+#[test]
+fn archives_leave_out_sockets_and_what_is_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    std::fs::write(dir.path().join("a"), b"text").unwrap();
+    for name in ["b", "c"] {
+        std::fs::hard_link(dir.path().join("a"), dir.path().join(name)).unwrap();
+    }
+    let index = scan(dir.path()).unwrap().with_unchanged([&b"a"[..]]);
+    assert_eq!(LayerIndex::decode(&index.encode()).unwrap(), index);
+    let mut archive = Vec::new();
+    write_tar(&index, dir.path(), &TarOptions::default(), &mut archive).unwrap();
+    let mut members = TarReader::new(&archive[..]);
+    let mut found = Vec::new();
+    while let Some(member) = members.next_member().unwrap() {
+        let link = String::from_utf8(member.link).unwrap();
+        found.push((String::from_utf8(member.path).unwrap(), link, member.size_bytes));
+    }
+    let file = |path: &str, link: &str, size| (path.to_owned(), link.to_owned(), size);
+    assert_eq!(found, [file("b", "", 4), file("c", "b", 0)]);
 }
 
 #[test]

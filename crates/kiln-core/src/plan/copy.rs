@@ -85,12 +85,14 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
     for flag in &copy.flags {
         let value = match &flag.value {
             Some(word) if flag.name == "from" => from_name(planner, word)?,
+            // BuildKit expands no variables here.
+            Some(word) if flag.name == "exclude" => word.text.clone(),
             Some(word) => planner.expand(word, &state.env)?,
             None => String::new(),
         };
         let on = flag.value.is_none() || parse_bool(&value) == Some(true);
         match flag.name.as_str() {
-            "from" => flags.from = Some((value, flag.span)),
+            "from" => flags.from = (!value.is_empty()).then_some((value, flag.span)),
             "chown" => flags.owner = (!value.is_empty()).then_some(value),
             "chmod" => flags.mode = (!value.is_empty()).then_some(value),
             "exclude" => flags.excludes.push(value),
@@ -100,6 +102,8 @@ fn flags(planner: &mut Planner<'_>, state: &StageState, copy: &Copy) -> Result<F
                 flags.unpack = Some(if on { Unpack::Yes } else { Unpack::No });
             }
             "parents" | "link" => {}
+            "checksum" if value.is_empty() => {}
+            "keep-git-dir" if !has_remote_source(planner, state, copy)? => {}
             "checksum" if is_one_download(planner, state, copy)? => flags.checksum = Some(value),
             _ => return refuse_flag(planner, state, copy, flag),
         }
@@ -124,12 +128,7 @@ fn refuse_flag(
     copy: &Copy,
     flag: &Flag,
 ) -> Result<Flags, Stuck> {
-    let mut remote = false;
-    for source in &copy.sources {
-        if let CopySource::Path(word) = source {
-            remote |= is_remote(&planner.expand(word, &state.env)?);
-        }
-    }
+    let remote = has_remote_source(planner, state, copy)?;
     let message = match flag.name.as_str() {
         "checksum" if !remote => "checksum requires HTTP(S) or Git sources".to_owned(),
         "checksum" if copy.sources.len() > 1 => {
@@ -138,6 +137,21 @@ fn refuse_flag(
         name => format!("--{name} is not supported: kiln does not add git repositories yet"),
     };
     planner.fail(Diagnostic::error("unsupported-flag", flag.span, message))
+}
+
+/// Whether a source is not of the build context.
+fn has_remote_source(
+    planner: &mut Planner<'_>,
+    state: &StageState,
+    copy: &Copy,
+) -> Result<bool, Stuck> {
+    let mut remote = false;
+    for source in &copy.sources {
+        if let CopySource::Path(word) = source {
+            remote |= is_remote(&planner.expand(word, &state.env)?);
+        }
+    }
+    Ok(remote)
 }
 
 /// Whether the only source is a file of the web.
@@ -292,7 +306,9 @@ fn mode(
     text: Option<&str>,
 ) -> Result<Option<ModeChange>, Stuck> {
     let Some(text) = text else { return Ok(None) };
-    match u32::from_str_radix(text, 8) {
+    // Rust would take a sign.
+    let digits = text.strip_prefix('+').map_or(text, |_| "");
+    match u32::from_str_radix(digits, 8) {
         Ok(bits) if bits <= 0o7777 => return Ok(Some(ModeChange::Absolute(bits))),
         Err(_) if crate::mode::is_symbolic(text) => {
             return Ok(Some(ModeChange::Symbolic(text.to_owned())));

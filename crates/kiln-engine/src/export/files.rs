@@ -232,7 +232,12 @@ fn merged(
     let mut entries = Vec::new();
     for (path, entry, layer) in tree.walk(b"") {
         let file = tree.file(entry, layer);
+        if file.kind == EntryKind::Socket {
+            continue;
+        }
         let mut merged = Entry { path: path.to_vec(), ..file.clone() };
+        // Go's archives round where layers cut off (BuildKit).
+        merged.mtime.seconds += i64::from(merged.mtime.nanoseconds >= 500_000_000);
         match &file.kind {
             EntryKind::Directory { .. } => merged.kind = EntryKind::Directory { opaque: false },
             EntryKind::File { .. } => match first_names.entry((layer, file.path.clone())) {

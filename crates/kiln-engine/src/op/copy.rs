@@ -29,7 +29,7 @@ pub(crate) struct Copier<'a> {
 /// What happens to device nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Devices {
-    /// They are made; if that is not allowed, the copy fails.
+    /// They are made, all as character devices; if that is not allowed, the copy fails.
     Make,
     /// They are left out where only real root may make them.
     MakeIfAllowed,
@@ -92,7 +92,7 @@ impl<'a> Copier<'a> {
         let destination = self.copy.destination.as_bytes();
         if self.copy.unpack == Unpack::Yes
             && let NodeKind::File { .. } = selected.root.kind
-            && let Some(archive) = unpack::open(&selected.root.origin)
+            && let Some(archive) = unpack::open(&selected.root.origin)?
         {
             let directory = self.root.canonical(destination)?;
             let made = Attributes { mode: Some(0o755), ..self.made() };
@@ -147,6 +147,10 @@ impl<'a> Copier<'a> {
         let mut directories = Vec::new();
         for node in &selected.below {
             let path = join(target, &node.path);
+            if selected.passed.contains(&node.path) {
+                self.pass(node, &path)?;
+                continue;
+            }
             self.copy_node(node, &path, &mut links)?;
             if node.kind == NodeKind::Directory {
                 directories.push((path, node));
@@ -160,6 +164,16 @@ impl<'a> Copier<'a> {
             self.set_times(target, &selected.root)?;
         }
         Ok(())
+    }
+
+    /// A directory on the way to what is copied: one that is there takes the mode of the source,
+    /// whatever `--chmod` says, and nothing else; a new one is dated by what comes into it.
+    fn pass(&self, node: &Node, path: &[u8]) -> Result<(), CopyError> {
+        if self.root.stat(path)?.is_some_and(|stat| is_directory(&stat)) {
+            let attributes = Attributes { mode: Some(node.mode), ..Attributes::default() };
+            return Ok(self.root.set_attributes(path, &attributes)?);
+        }
+        self.copy_node(node, path, &mut HashMap::new())
     }
 
     fn set_times(&self, path: &[u8], node: &Node) -> Result<(), CopyError> {
@@ -199,10 +213,12 @@ impl<'a> Copier<'a> {
                     .map_err(|error| io("link", path, error))?;
             }
             NodeKind::Device { character, major, minor } => {
-                let file_type = if *character {
-                    rustix::fs::FileType::CharacterDevice
-                } else {
-                    rustix::fs::FileType::BlockDevice
+                let file_type = match self.devices {
+                    // Sic: BuildKit takes the bits of a socket's type away, and what is left of a
+                    // block device's is a character device's.
+                    Devices::Make => rustix::fs::FileType::CharacterDevice,
+                    Devices::MakeIfAllowed if *character => rustix::fs::FileType::CharacterDevice,
+                    Devices::MakeIfAllowed => rustix::fs::FileType::BlockDevice,
                 };
                 let device = rustix::fs::makedev(*major, *minor);
                 match self.make_special(path, file_type, device) {

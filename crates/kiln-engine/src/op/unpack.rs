@@ -38,11 +38,19 @@ pub(crate) enum UnpackError {
 type Archive = TarReader<Box<dyn Read>>;
 
 /// Opens a file as an archive, at its first member; `None` if it is not one.
-pub(crate) fn open(path: &Path) -> Option<(Archive, Member)> {
-    let file = File::open(path).ok()?;
-    let mut archive = TarReader::new(decompress(file)?);
-    let first = archive.next_member().ok()??;
-    Some((archive, first))
+///
+/// # Errors
+/// When the first member is of a type that cannot be unpacked.
+pub(crate) fn open(path: &Path) -> Result<Option<(Archive, Member)>, UnpackError> {
+    let Some(input) = File::open(path).ok().and_then(decompress) else { return Ok(None) };
+    let mut archive = TarReader::new(input);
+    match archive.next_member() {
+        Ok(first) => Ok(first.map(|first| (archive, first))),
+        Err(source @ LayerError::UnknownType { .. }) => {
+            Err(UnpackError::Archive { archive: path.display().to_string(), source })
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// The content of a file, decompressed as its first bytes tell.
@@ -79,14 +87,12 @@ pub(crate) fn extract(
     let mut next = Some(first);
     while let Some(member) = next {
         let name = clean(&member.path);
-        if name.is_empty() && member.kind == MemberKind::Directory {
-            // The archive's own root: the destination keeps what it is.
+        if is_own_root(&member.path) {
+            // The destination keeps what it is.
             next = archive.next_member().map_err(broken)?;
             continue;
         }
-        let above = root.canonical_below(directory, parent(&name))?;
-        let made = Attributes { mode: Some(0o755), owner: Some((0, 0)), mtime: None };
-        root.make_directories(&above, &made)?;
+        let above = make_above(root, directory, parent(&name))?;
         let base = name.rsplit(|byte| *byte == b'/').next().unwrap_or(&name);
         let target = join(&above, base);
         make_room(root, &target, member.kind)?;
@@ -98,14 +104,14 @@ pub(crate) fn extract(
         )?;
         set_attributes(root, &target, &member, owner)?;
         if member.kind == MemberKind::Directory {
-            directories.push((target, member.mtime));
+            directories.push((target, time(&member)));
         }
         next = archive.next_member().map_err(broken)?;
     }
     for (directory, mtime) in directories.iter().rev() {
         // A later member may have replaced it.
         if root.stat(directory)?.is_some_and(|stat| is_directory(&stat)) {
-            root.set_time(directory, mtime.seconds, mtime.nanoseconds)?;
+            root.set_time(directory, mtime.0, mtime.1)?;
         }
     }
     Ok(())
@@ -135,6 +141,45 @@ fn clean(path: &[u8]) -> Vec<u8> {
         }
     }
     parts.join(&b'/')
+}
+
+/// Whether a name is the archive's own root: `.` and the like. `/` and `..` are the destination,
+/// too, but those give it their attributes (sic).
+fn is_own_root(name: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    for part in name.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return false,
+            },
+            _ => depth += 1,
+        }
+    }
+    depth == 0 && name.first() != Some(&b'/')
+}
+
+/// The directory that holds a member, made with all that is missing above it. A link that leads
+/// nowhere is none of it.
+fn make_above(root: &Root, directory: &[u8], above: &[u8]) -> Result<Vec<u8>, RootError> {
+    let found = root.canonical_below(directory, above)?;
+    if root.stat(&found)?.is_some() {
+        return Ok(found);
+    }
+    let made = Attributes { mode: Some(0o755), owner: Some((0, 0)), mtime: None };
+    let mut at = directory.to_vec();
+    for part in above.split(|byte| *byte == b'/') {
+        let named = join(&at, part);
+        at = root.canonical_below(directory, &[&at[directory.len()..], b"/", part].concat())?;
+        if root.stat(&at)?.is_none() {
+            if root.stat(&named)?.is_some() {
+                return Err(io("open", &named, rustix::io::Errno::NOENT));
+            }
+            root.make_directories(&at, &made)?;
+        }
+    }
+    Ok(at)
 }
 
 /// Takes away what stands where a member goes, unless both are directories.
@@ -218,13 +263,21 @@ fn set_attributes(
     member: &Member,
     owner: Option<(u32, u32)>,
 ) -> Result<(), RootError> {
-    let is_link = member.kind == MemberKind::Symlink;
+    let is_link = match member.kind {
+        MemberKind::Symlink => true,
+        // It may be another name of a symbolic link.
+        MemberKind::HardLink => root
+            .stat(target)?
+            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink),
+        _ => false,
+    };
+    let is_linked_link = is_link && member.kind == MemberKind::HardLink;
     root.set_attributes(
         target,
         &Attributes {
             mode: (!is_link).then_some(member.mode),
             owner: Some(owner.unwrap_or((member.uid, member.gid))),
-            mtime: Some((member.mtime.seconds, member.mtime.nanoseconds)),
+            mtime: (!is_linked_link).then_some(time(member)),
         },
     )?;
     match member.xattrs.get(b"security.capability".as_slice()) {
@@ -232,6 +285,14 @@ fn set_attributes(
             root.set_capability(target, capability)
         }
         _ => Ok(()),
+    }
+}
+
+/// When a member was changed; times before 1970 become that.
+fn time(member: &Member) -> (i64, u32) {
+    match member.mtime.seconds {
+        ..0 => (0, 0),
+        seconds => (seconds, member.mtime.nanoseconds),
     }
 }
 
@@ -244,5 +305,15 @@ mod tests {
         assert_eq!(clean(b"./a/../b"), b"b");
         assert_eq!(clean(b"/../../etc/x"), b"etc/x");
         assert_eq!(clean(b"./"), b"");
+    }
+
+    #[test]
+    fn only_some_names_are_the_archives_root() {
+        for name in ["", ".", "./", "a/..", "./a/../."] {
+            assert!(is_own_root(name.as_bytes()), "{name}");
+        }
+        for name in ["/", "..", "../", "a/../..", "a", "/."] {
+            assert!(!is_own_root(name.as_bytes()), "{name}");
+        }
     }
 }

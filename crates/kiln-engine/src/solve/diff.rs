@@ -1,6 +1,6 @@
 //! What a step changed: an overlay's upper directory without the files that are as they were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kiln_store::layer::{Entry, EntryKind, LayerIndex};
 use kiln_store::layer_error::LayerError;
@@ -8,42 +8,36 @@ use kiln_store::layer_error::LayerError;
 use crate::source_tree::{Node, NodeKind, SourceTree};
 
 /// Takes out regular files that are equal to those below, times included; gives their paths too.
-/// Another name of such a file that is new becomes a file of its own, as the link to the file
-/// below cannot be expressed in a layer.
+/// Where such a file has a new name as well, it stays, marked as unchanged: later steps see the
+/// link, which an archive cannot express.
 pub(super) fn without_unchanged(
     index: LayerIndex,
     below: &SourceTree,
 ) -> Result<(LayerIndex, Vec<Vec<u8>>), LayerError> {
     let mut unchanged = BTreeSet::new();
+    // First names of files that have a new one.
+    let mut renamed: BTreeSet<&[u8]> = BTreeSet::new();
     for entry in index.entries() {
         let file = index.follow_link(entry);
-        let is_equal = matches!(file.kind, EntryKind::File { .. })
-            && below.node(&entry.path).is_some_and(|node| is_same(file, &node));
-        if is_equal {
+        if !matches!(file.kind, EntryKind::File { .. }) {
+            continue;
+        }
+        if below.node(&entry.path).is_some_and(|node| is_same(file, &node)) {
             unchanged.insert(entry.path.clone());
+        } else {
+            renamed.insert(&file.path);
         }
     }
     if unchanged.is_empty() {
         return Ok((index, Vec::new()));
     }
-    // Names of a file that goes, with the first of them that stays.
-    let mut heirs: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    let mut kept = Vec::new();
-    for entry in index.entries().iter().filter(|entry| !unchanged.contains(&entry.path)) {
-        let mut entry = entry.clone();
-        if let EntryKind::HardLink { target } = &entry.kind
-            && unchanged.contains(target)
-        {
-            entry.kind = if let Some(heir) = heirs.get(target) {
-                EntryKind::HardLink { target: heir.clone() }
-            } else {
-                heirs.insert(target.clone(), entry.path.clone());
-                index.follow_link(&entry).kind.clone()
-            };
-        }
-        kept.push(entry);
-    }
-    Ok((LayerIndex::from_entries(kept)?, unchanged.into_iter().collect()))
+    let has_new_name = |entry: &Entry| renamed.contains(&index.follow_link(entry).path[..]);
+    let is_dropped = |entry: &&Entry| unchanged.contains(&entry.path) && !has_new_name(entry);
+    let dropped: Vec<Vec<u8>> =
+        index.entries().iter().filter(is_dropped).map(|entry| entry.path.clone()).collect();
+    let kept = index.entries().iter().filter(|entry| !is_dropped(entry)).cloned().collect();
+    let kept = LayerIndex::from_entries(kept)?;
+    Ok((kept.with_unchanged(unchanged.iter().map(Vec::as_slice)), dropped))
 }
 
 fn is_same(file: &Entry, node: &Node) -> bool {

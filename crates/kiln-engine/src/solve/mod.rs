@@ -44,6 +44,7 @@ use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::{SourceTree, as_path};
 use crate::ssh::SshAgents;
+use crate::wanted::WantedFiles;
 
 /// Host name that commands see (BuildKit's).
 pub(crate) const HOST_NAME: &str = "buildkitsandbox";
@@ -272,7 +273,8 @@ impl<'a> Solver<'a> {
             }
         };
         let activity = self.activities.start_step(&step.name, Some(step.id), (None, Vec::new()));
-        let result = Context::load(&self.engine.store, root, ignore_file).map(Arc::new);
+        let result = Context::load(&self.engine.store, root, ignore_file)
+            .map(|context| Arc::new(context.with_wanted(WantedFiles::of(self.plan, step))));
         activity.finish(&result);
         let context = result?;
         lock(&self.contexts).insert(name.map(str::to_owned), Arc::clone(&context));
@@ -413,7 +415,10 @@ impl<'a> Solver<'a> {
             }
             Op::Source(_) => unreachable!("sources make no layers"),
         }
-        let index = self.drop_unchanged(scan(&working.upper)?, inputs, &working.upper)?;
+        let mut index = scan(&working.upper)?;
+        if !independent {
+            index = self.drop_unchanged(index, inputs, &working.upper)?;
+        }
         // Times that a command set on purpose are part of what it made; those of now are not.
         let window = matches!(step.op, Op::Exec(_)).then(|| (window_start, now(ClockId::Realtime)));
         let content = index.content_id();

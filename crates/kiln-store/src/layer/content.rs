@@ -66,6 +66,7 @@ impl ContentHasher {
                 hasher.field("block").number((*major).into()).number((*minor).into())
             }
             EntryKind::Fifo => hasher.field("fifo"),
+            EntryKind::Socket => hasher.field("socket"),
             EntryKind::Whiteout => hasher.field("whiteout"),
         };
     }

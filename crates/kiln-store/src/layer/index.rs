@@ -5,6 +5,9 @@
 //! link's target is a regular file that comes before it. Whiteouts have neither owner, mode,
 //! attributes nor time (on disk they all share one inode); symbolic links have the mode 0777.
 //!
+//! An entry may be *unchanged*: the file is as in the layers below, and here only because another
+//! name of it is new. Later steps of a build see the link; archives leave the entry out.
+//!
 //! A directory may be *implied*: an archive named something in it, but not the directory itself.
 //! Its metadata is then made up (0755, root, time 0) and hides that of the layer below, until
 //! [`adopt`](super::adopt) gives it the right ones.
@@ -86,6 +89,8 @@ pub enum EntryKind {
     },
     /// A named pipe.
     Fifo,
+    /// A socket; archives cannot hold one.
+    Socket,
     /// The mark that lower layers' file or directory of this path is deleted.
     Whiteout,
 }
@@ -103,6 +108,8 @@ pub struct LayerIndex {
     pub(super) entries: Vec<Entry>,
     /// Positions in `entries`, ascending.
     pub(super) implied: Vec<usize>,
+    /// Positions in `entries`, ascending.
+    pub(super) unchanged: Vec<usize>,
 }
 
 impl LayerIndex {
@@ -122,11 +129,20 @@ impl LayerIndex {
     ) -> Result<Self, LayerError> {
         entries.sort_by(|left, right| path_order(&left.path, &right.path));
         entries.iter_mut().for_each(normalize);
-        let mut index = Self { entries, implied: Vec::new() };
+        let mut index = Self { entries, implied: Vec::new(), unchanged: Vec::new() };
         index.check()?;
         implied.sort_by(|left, right| path_order(left, right));
         index.implied = implied.iter().filter_map(|path| index.position(path)).collect();
         Ok(index)
+    }
+
+    /// The same index with the entries of `paths` marked as unchanged; paths that it does not have
+    /// are passed over.
+    #[must_use]
+    pub fn with_unchanged<'a>(mut self, paths: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        self.unchanged = paths.into_iter().filter_map(|path| self.position(path)).collect();
+        self.unchanged.sort_unstable();
+        self
     }
 
     /// Checks what the module's head promises.
@@ -195,6 +211,12 @@ impl LayerIndex {
             EntryKind::HardLink { target } => self.find(target).unwrap_or(entry),
             _ => entry,
         }
+    }
+
+    /// Whether the entry of `path` is unchanged; see the module's head.
+    pub fn is_unchanged(&self, path: &[u8]) -> bool {
+        !self.unchanged.is_empty()
+            && self.position(path).is_some_and(|at| self.unchanged.binary_search(&at).is_ok())
     }
 
     /// Sum of the sizes of all regular files, each inode once.

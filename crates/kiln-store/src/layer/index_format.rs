@@ -5,6 +5,7 @@
 //!
 //! entry = shared:varint  suffix:bytes            the path, after the previous one's first bytes
 //!         tag:u8                                 kind | 0x10 opaque | 0x20 implied | 0x40 xattrs
+//!                                                | 0x80 unchanged
 //!         mode:varint uid:varint gid:varint
 //!         seconds:zigzag nanoseconds:varint      (left out in the form that content ids hash)
 //!         kind's own fields
@@ -28,6 +29,7 @@ const CHECKSUM_BYTES: usize = 16;
 const OPAQUE: u8 = 0x10;
 const IMPLIED: u8 = 0x20;
 const XATTRS: u8 = 0x40;
+const UNCHANGED: u8 = 0x80;
 const KIND: u8 = 0x0f;
 
 const DIRECTORY: u8 = 0;
@@ -38,6 +40,7 @@ const CHAR_DEVICE: u8 = 4;
 const BLOCK_DEVICE: u8 = 5;
 const FIFO: u8 = 6;
 const WHITEOUT: u8 = 7;
+const SOCKET: u8 = 8;
 
 /// Whether times and other things that are no content are written.
 #[derive(Clone, Copy, PartialEq)]
@@ -67,6 +70,7 @@ impl LayerIndex {
 
     fn write(&self, bytes: &mut Vec<u8>, form: Form) {
         let mut implied = self.implied.iter().copied().peekable();
+        let mut unchanged = self.unchanged.iter().copied().peekable();
         let mut previous: &[u8] = b"";
         put_number(bytes, self.entries.len() as u64);
         for (position, entry) in self.entries.iter().enumerate() {
@@ -74,7 +78,11 @@ impl LayerIndex {
             put_number(bytes, shared as u64);
             put_bytes(bytes, &entry.path[shared..]);
             let is_implied = implied.next_if_eq(&position).is_some() && form == Form::Whole;
-            put_entry(bytes, entry, form, if is_implied { IMPLIED } else { 0 });
+            let mut tag = if is_implied { IMPLIED } else { 0 };
+            if unchanged.next_if_eq(&position).is_some() {
+                tag |= UNCHANGED;
+            }
+            put_entry(bytes, entry, form, tag);
             previous = &entry.path;
         }
     }
@@ -100,13 +108,20 @@ impl LayerIndex {
         if count > (rest.len() / 8) as u64 {
             return Err(damaged("it counts more entries than it has"));
         }
-        let mut index = Self { entries: Vec::with_capacity(count as usize), implied: Vec::new() };
+        let mut index = Self {
+            entries: Vec::with_capacity(count as usize),
+            implied: Vec::new(),
+            unchanged: Vec::new(),
+        };
         for position in 0..count as usize {
             let previous = index.entries.last().map_or(&b""[..], |entry| &entry.path);
-            let (entry, implied) = input.entry(previous)?;
+            let (entry, tag) = input.entry(previous)?;
             index.entries.push(entry);
-            if implied {
+            if tag & IMPLIED != 0 {
                 index.implied.push(position);
+            }
+            if tag & UNCHANGED != 0 {
+                index.unchanged.push(position);
             }
         }
         if !input.0.is_empty() {
@@ -145,6 +160,7 @@ fn put_entry(bytes: &mut Vec<u8>, entry: &Entry, form: Form, mut tag: u8) {
         EntryKind::BlockDevice { .. } => BLOCK_DEVICE,
         EntryKind::Fifo => FIFO,
         EntryKind::Whiteout => WHITEOUT,
+        EntryKind::Socket => SOCKET,
     };
     if !entry.xattrs.is_empty() {
         tag |= XATTRS;
@@ -168,7 +184,8 @@ fn put_entry(bytes: &mut Vec<u8>, entry: &Entry, form: Form, mut tag: u8) {
             put_number(bytes, (*major).into());
             put_number(bytes, (*minor).into());
         }
-        EntryKind::Directory { .. } | EntryKind::Fifo | EntryKind::Whiteout => {}
+        EntryKind::Directory { .. } | EntryKind::Fifo | EntryKind::Socket | EntryKind::Whiteout => {
+        }
     }
     if !entry.xattrs.is_empty() {
         put_number(bytes, entry.xattrs.len() as u64);
@@ -223,7 +240,8 @@ impl<'a> Input<'a> {
         self.take(length)
     }
 
-    fn entry(&mut self, previous: &[u8]) -> Result<(Entry, bool), LayerError> {
+    /// An entry and its tag.
+    fn entry(&mut self, previous: &[u8]) -> Result<(Entry, u8), LayerError> {
         let shared = usize::try_from(self.number()?).ok();
         let shared = shared
             .and_then(|shared| previous.get(..shared))
@@ -249,7 +267,7 @@ impl<'a> Input<'a> {
                 entry.xattrs.insert(name, self.bytes()?.to_vec());
             }
         }
-        Ok((entry, tag & IMPLIED != 0))
+        Ok((entry, tag))
     }
 
     fn time(&mut self) -> Result<Timestamp, LayerError> {
@@ -272,6 +290,7 @@ impl<'a> Input<'a> {
             BLOCK_DEVICE => EntryKind::BlockDevice { major: self.small()?, minor: self.small()? },
             FIFO => EntryKind::Fifo,
             WHITEOUT => EntryKind::Whiteout,
+            SOCKET => EntryKind::Socket,
             _ => return Err(damaged("an entry's kind is unknown")),
         })
     }

@@ -27,6 +27,7 @@ mod pack;
 mod path;
 mod pipe;
 mod scan;
+mod sparse;
 mod tar_apply;
 mod tar_header;
 mod tar_read;

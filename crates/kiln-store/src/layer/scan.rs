@@ -2,7 +2,7 @@
 //!
 //! One thread walks with `getdents64` and `statx`, directory by directory in the index's order;
 //! then the regular files are read and hashed, by several threads when there is enough to do.
-//! The directory must not change meanwhile. Sockets are skipped, as in every OCI layer.
+//! The directory must not change meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::MaybeUninit;
@@ -46,7 +46,7 @@ pub fn scan(dir: &Path) -> Result<LayerIndex, LayerError> {
         }
     }
     share_xattrs(&mut entries);
-    Ok(LayerIndex { entries, implied: Vec::new() })
+    Ok(LayerIndex { entries, implied: Vec::new(), unchanged: Vec::new() })
 }
 
 /// Gives the other names of a file its attributes.
@@ -164,7 +164,8 @@ impl<'a> Walk<'a> {
             FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
             FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
             FileType::Fifo => EntryKind::Fifo,
-            FileType::Socket | FileType::Unknown => return Ok(None),
+            FileType::Socket => EntryKind::Socket,
+            FileType::Unknown => return Ok(None),
         }))
     }
 

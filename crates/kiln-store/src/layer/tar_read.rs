@@ -2,13 +2,15 @@
 //!
 //! A reader of its own, because layers hold what general ones stumble over: attribute values
 //! and names with newlines inside pax records, and sizes that only a pax record tells.
-//! Sparse members are refused: no builder writes them into layers. Global pax headers are
-//! skipped, as containerd does. The archive ends at a zero block or at the end of the stream.
+//! Sparse members are understood in pax's form; GNU's older one (type `S`) is refused, as by
+//! BuildKit. Global pax headers are skipped, as containerd does. The archive ends at a zero block
+//! or at the end of the stream, which may lack the padding of the last member.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 
 use super::index::Timestamp;
+use super::sparse::{self, Run, Sparse};
 use super::tar_header::{
     BLOCK_BYTES, Block, Field, GID, LINK, MAGIC, MAJOR, MINOR, MODE, MTIME, NAME, PREFIX, SIZE,
     TYPE, UID, XATTR_PREFIX, take_record,
@@ -79,12 +81,14 @@ pub struct TarReader<R> {
     /// What is left of the current member.
     remaining: u64,
     padding: u64,
+    /// Where the bytes of the current member belong, if it is sparse.
+    sparse: Option<Sparse>,
 }
 
 impl<R: Read> TarReader<R> {
     /// A reader of an archive that is not compressed.
     pub fn new(input: R) -> Self {
-        Self { input, offset: 0, remaining: 0, padding: 0 }
+        Self { input, offset: 0, remaining: 0, padding: 0, sparse: None }
     }
 
     fn malformed(&self, reason: &'static str) -> LayerError {
@@ -122,6 +126,28 @@ impl<R: Read> TarReader<R> {
 
     /// Reads bytes of the current member; 0 at its end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
+        let Some(mut sparse) = self.sparse.take() else { return self.read_stored(buffer) };
+        let read = match sparse.next() {
+            Run::Hole(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+                buffer[..length].fill(0);
+                Ok(length)
+            }
+            Run::Data(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+                match self.read_stored(&mut buffer[..length])? {
+                    0 if length > 0 => Err(self.malformed("a sparse file has too few bytes")),
+                    length => Ok(length),
+                }
+            }
+        };
+        sparse.advance(*read.as_ref().unwrap_or(&0) as u64);
+        self.sparse = Some(sparse);
+        read
+    }
+
+    /// Reads bytes as they are in the archive.
+    fn read_stored(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
             return Ok(0);
@@ -152,11 +178,15 @@ impl<R: Read> TarReader<R> {
     /// Skips what is left of the current member.
     fn skip(&mut self) -> Result<(), LayerError> {
         let mut buffer = [0; 8 << 10];
-        let mut left = self.remaining + self.padding;
-        (self.remaining, self.padding) = (0, 0);
+        let padding = self.padding;
+        let mut left = self.remaining + padding;
+        (self.remaining, self.padding, self.sparse) = (0, 0, None);
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let length = self.read_some(&mut buffer[..most])?;
+            if length == 0 && left <= padding {
+                break;
+            }
             if length == 0 {
                 return Err(self.malformed("it ends in a member"));
             }
@@ -204,7 +234,7 @@ impl<R: Read> TarReader<R> {
         let mut bytes = vec![0; size as usize];
         let mut done = 0;
         while done < bytes.len() {
-            done += self.read(&mut bytes[done..])?;
+            done += self.read_stored(&mut bytes[done..])?;
         }
         Ok(bytes)
     }
@@ -224,10 +254,19 @@ impl<R: Read> TarReader<R> {
         while !rest.is_empty() {
             let (key, value) =
                 take_record(&mut rest).ok_or_else(|| self.malformed("a pax record is invalid"))?;
-            if key.starts_with(b"GNU.sparse.") {
-                return Err(self.malformed("it holds a sparse file, which kiln does not unpack"));
+            match key {
+                // The oldest form repeats two records instead of one with all of their values.
+                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                    let map: &mut Vec<u8> = records.entry(sparse::MAP.to_vec()).or_default();
+                    if !map.is_empty() {
+                        map.push(b',');
+                    }
+                    map.extend_from_slice(value);
+                }
+                _ => {
+                    records.insert(key.to_vec(), value.to_vec());
+                }
             }
-            records.insert(key.to_vec(), value.to_vec());
         }
         Ok(records)
     }
@@ -280,13 +319,75 @@ impl<R: Read> TarReader<R> {
         if member.uid == u32::MAX || member.gid == u32::MAX {
             return Err(self.malformed("an owner is out of range"));
         }
-        member.kind = self.kind(block.0[TYPE], &member.path)?;
+        member.kind = kind(block.0[TYPE], &member.path)?;
         if member.kind != MemberKind::File {
             member.size_bytes = 0;
         }
         self.remaining = member.size_bytes;
         self.padding = padding(member.size_bytes);
+        if member.kind == MemberKind::File {
+            self.begin_sparse(&mut member, &extensions.records)?;
+        }
         Ok(member)
+    }
+
+    /// Finds out whether a member is sparse, and gives it its real name and length.
+    fn begin_sparse(
+        &mut self,
+        member: &mut Member,
+        records: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), LayerError> {
+        let record =
+            |name: &str| records.get([b"GNU.sparse.", name.as_bytes()].concat().as_slice());
+        let runs = match (record("major").map(Vec::as_slice), record("map")) {
+            (Some(b"1"), _) => self.sparse_map()?,
+            (None | Some(b"0"), Some(map)) => sparse::numbers(map)
+                .ok_or_else(|| self.malformed("the map of a sparse file is invalid"))?,
+            _ => return Ok(()),
+        };
+        let size = record("realsize").or(record("size")).and_then(|size| parse(size));
+        let sparse = size.and_then(|size| Sparse::new(&runs, size));
+        let sparse = sparse.ok_or_else(|| self.malformed("the map of a sparse file is invalid"))?;
+        if let Some(name) = record("name") {
+            member.path.clone_from(name);
+        }
+        member.size_bytes = sparse.size_bytes();
+        self.sparse = Some(sparse);
+        Ok(())
+    }
+
+    /// The map at the beginning of a member's bytes: how many runs, then two numbers for each, one
+    /// on a line, in whole blocks.
+    fn sparse_map(&mut self) -> Result<Vec<u64>, LayerError> {
+        let mut numbers: Vec<u64> = Vec::new();
+        let mut digits = Vec::new();
+        loop {
+            let mut block = [0; BLOCK_BYTES];
+            let mut done = 0;
+            while done < BLOCK_BYTES {
+                match self.read_stored(&mut block[done..])? {
+                    0 => return Err(self.malformed("the map of a sparse file is cut off")),
+                    length => done += length,
+                }
+            }
+            for byte in block {
+                if byte != b'\n' {
+                    digits.push(byte);
+                    continue;
+                }
+                let number = parse(&std::mem::take(&mut digits));
+                numbers.push(
+                    number.ok_or_else(|| self.malformed("the map of a sparse file is invalid"))?,
+                );
+                if numbers.len() as u64 > numbers[0].saturating_mul(2) {
+                    numbers.remove(0);
+                    return Ok(numbers);
+                }
+            }
+            if digits.len() > BLOCK_BYTES || numbers.len() > sparse::RUNS_MAX {
+                return Err(self.malformed("the map of a sparse file is too large"));
+            }
+        }
     }
 
     /// An empty value only takes back an earlier one (POSIX, pax), and those are gone already.
@@ -324,24 +425,26 @@ impl<R: Read> TarReader<R> {
         }
         Ok(())
     }
+}
 
-    fn kind(&self, type_flag: u8, path: &[u8]) -> Result<MemberKind, LayerError> {
-        Ok(match type_flag {
-            // Archives from before POSIX mark directories by the slash only.
-            0 if path.ends_with(b"/") => MemberKind::Directory,
-            b'0' | 0 | b'7' => MemberKind::File,
-            b'1' => MemberKind::HardLink,
-            b'2' => MemberKind::Symlink,
-            b'3' => MemberKind::CharDevice,
-            b'4' => MemberKind::BlockDevice,
-            b'5' => MemberKind::Directory,
-            b'6' => MemberKind::Fifo,
-            b'S' => {
-                return Err(self.malformed("it holds a sparse file, which kiln does not unpack"));
-            }
-            _ => return Err(LayerError::member(path, "its type is unknown")),
-        })
-    }
+fn kind(type_flag: u8, path: &[u8]) -> Result<MemberKind, LayerError> {
+    Ok(match type_flag {
+        // Archives from before POSIX mark directories by the slash only.
+        0 if path.ends_with(b"/") => MemberKind::Directory,
+        b'0' | 0 => MemberKind::File,
+        b'1' => MemberKind::HardLink,
+        b'2' => MemberKind::Symlink,
+        b'3' => MemberKind::CharDevice,
+        b'4' => MemberKind::BlockDevice,
+        b'5' => MemberKind::Directory,
+        b'6' => MemberKind::Fifo,
+        _ => {
+            return Err(LayerError::UnknownType {
+                path: String::from_utf8_lossy(path).into_owned(),
+                type_flag,
+            });
+        }
+    })
 }
 
 fn padding(size: u64) -> u64 {
@@ -355,7 +458,8 @@ fn header_path(block: &Block) -> Vec<u8> {
     if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
 }
 
-fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
+/// A number of decimal digits.
+pub(super) fn parse<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
     let digits = value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }

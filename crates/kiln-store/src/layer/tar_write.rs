@@ -5,7 +5,11 @@
 //! pax records only where ustar has no room, the root directory left out, whiteouts as empty
 //! files `.wh.NAME` of time 0, and of the extended attributes only `security.capability`. An
 //! opaque directory has `.wh..wh..opq` as its first child. Whoever unpacks needs no look-ahead:
-//! a directory comes before what it holds, a hard link after its target.
+//! a directory comes before what it holds, a hard link after its target. Sockets and unchanged
+//! entries are left out; the first new name of an unchanged file is a file of its own.
+//!
+//! A file that is itself called `.wh.x` is written as it is, and so deletes `x` for whoever reads
+//! the archive: what `BuildKit` does.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -64,8 +68,8 @@ pub enum TarXattrs {
 /// directories are left out, as in the archive they come from.
 ///
 /// # Errors
-/// [`LayerError::Changed`] for a file whose size is not the index's, [`LayerError::ReservedName`]
-/// for one that layers cannot hold, [`LayerError::Io`] and [`LayerError::Stream`].
+/// [`LayerError::Changed`] for a file whose size is not the index's, [`LayerError::Io`] and
+/// [`LayerError::Stream`].
 pub fn write_tar(
     index: &LayerIndex,
     fs: &Path,
@@ -74,11 +78,27 @@ pub fn write_tar(
 ) -> Result<(), LayerError> {
     let mut writer =
         TarWriter { beneath: Beneath::open(fs)?, options, out, buffer: vec![0; READ_BYTES] };
-    let mut implied = index.implied.iter().copied().peekable();
+    let mut left_out = [&index.implied[..], &index.unchanged].concat();
+    left_out.sort_unstable();
+    let mut left_out = left_out.into_iter().peekable();
+    // The first new name of each unchanged file.
+    let mut heirs: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
     for (position, entry) in index.entries.iter().enumerate() {
-        let implied = implied.next_if_eq(&position).is_some();
-        if !entry.path.is_empty() && !implied {
-            writer.entry(entry)?;
+        let is_left_out =
+            left_out.next_if_eq(&position).is_some() || entry.kind == EntryKind::Socket;
+        if !entry.path.is_empty() && !is_left_out {
+            match &entry.kind {
+                EntryKind::HardLink { target } if index.is_unchanged(target) => {
+                    let heir = *heirs.entry(target).or_insert(&entry.path);
+                    let kind = if heir == entry.path {
+                        index.follow_link(entry).kind.clone()
+                    } else {
+                        EntryKind::HardLink { target: heir.to_vec() }
+                    };
+                    writer.entry(&Entry { kind, ..entry.clone() })?;
+                }
+                _ => writer.entry(entry)?,
+            }
         }
         if entry.kind == (EntryKind::Directory { opaque: true }) {
             writer.mark(&join(&entry.path, OPAQUE_MARKER))?;
@@ -110,11 +130,6 @@ impl<W: Write> TarWriter<'_, W> {
 
     fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let (dir, name) = split(&entry.path);
-        if name.starts_with(WHITEOUT_PREFIX) {
-            return Err(LayerError::ReservedName {
-                path: String::from_utf8_lossy(&entry.path).into_owned(),
-            });
-        }
         let mut header =
             Header { type_flag: b'0', path: &entry.path, link: b"", size_bytes: 0, device: (0, 0) };
         let mut with_slash = Vec::new();
@@ -138,6 +153,8 @@ impl<W: Write> TarWriter<'_, W> {
                 (header.type_flag, header.device) = (b'4', (*major, *minor));
             }
             EntryKind::Fifo => header.type_flag = b'6',
+            // There is no type for it; it was left out above.
+            EntryKind::Socket => return Ok(()),
         }
         if !with_slash.is_empty() {
             header.path = &with_slash;
