@@ -1,11 +1,13 @@
-//! From a target and its layers to an image: config and manifest as bytes.
-
-use std::collections::BTreeMap;
+//! From a target and its layers to an image: its config as bytes.
 
 use jiff::Timestamp;
 
 use crate::digest::{BlobDigest, DiffId};
-use crate::oci::{Descriptor, HistoryEntry, ImageConfig, Manifest, media_type};
+use crate::oci::{HistoryEntry, to_json};
+use crate::plan::Target;
+
+/// What BuildKit writes beside entries that no instruction made.
+const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
 
 /// A layer of the image, as the config needs it.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct ImageLayer {
     /// When it was made, seconds since 1970; `None` for layers of the base image, whose history
     /// has its own times.
     pub created: Option<i64>,
+    /// What it is, for a history that does not speak of it.
+    pub description: String,
 }
 
 /// A config as bytes: immutable from here on.
@@ -24,6 +28,8 @@ pub struct ConfigBlob {
     pub bytes: Vec<u8>,
     /// Its digest, which Docker calls the image ID.
     pub digest: BlobDigest,
+    /// When the image was made, seconds since 1970, as far as it is known.
+    pub created: Option<i64>,
 }
 
 /// Seconds since 1970 as an RFC 3339 time in UTC; `None` outside the years that can be written.
@@ -34,17 +40,38 @@ pub fn rfc3339(seconds: i64) -> Option<String> {
 /// Completes a target's config with the layers that were made, lowest first.
 ///
 /// Times follow BuildKit, so that an image whose layers all come from the cache is the same image
-/// again; see [`history`].
-pub fn assemble(draft: &ImageConfig, layers: &[ImageLayer]) -> ConfigBlob {
-    let mut config = draft.clone();
-    config.rootfs.diff_ids = Some(layers.iter().map(|layer| layer.diff_id).collect());
+/// again; see [`history`]. With an epoch, entries of the base keep their times and all others are
+/// not younger than it.
+pub fn assemble(target: &Target, layers: &[ImageLayer]) -> ConfigBlob {
+    let mut config = target.image.clone();
+    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
+    config.rootfs.diff_ids = (!diff_ids.is_empty()).then_some(diff_ids);
     config.history = history(&config.history, layers);
-    if config.created.is_none() {
-        config.created = config.history.iter().rev().find_map(|entry| entry.created.clone());
+    if let Some(epoch) = target.epoch {
+        clamp(&mut config.history, &target.base_history, epoch);
     }
-    let bytes = serde_json::to_vec(&config).expect("an image config is plain data");
+    config.created = config.history.iter().rev().find_map(|entry| entry.created.clone());
+    let bytes = to_json(&config);
     let digest = BlobDigest::of(&bytes);
-    ConfigBlob { bytes, digest }
+    let created = config.created.as_deref().and_then(time).map(Timestamp::as_second);
+    ConfigBlob { bytes, digest, created }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// Sets times after `epoch`, and missing ones, to it; the entries that the image shares with its
+/// base stay as they are.
+fn clamp(entries: &mut [HistoryEntry], base: &[HistoryEntry], epoch: i64) {
+    let shared = entries.iter().zip(base).take_while(|(entry, base)| entry == base).count();
+    let limit = Timestamp::from_second(epoch).ok();
+    for entry in &mut entries[shared..] {
+        let own = entry.created.as_deref().and_then(time);
+        if own.is_none() || own > limit {
+            entry.created = rfc3339(epoch);
+        }
+    }
 }
 
 /// The history with a time for every entry, as far as any is known.
@@ -55,7 +82,7 @@ pub fn assemble(draft: &ImageConfig, layers: &[ImageLayer]) -> ConfigBlob {
 ///    so that an ENV before the first new layer is not as old as the base image; where none
 ///    follows, of the entry before them. All others take that of the entry before them.
 fn history(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<HistoryEntry> {
-    let mut entries = match_layers(entries, layers.len());
+    let mut entries = match_layers(entries, layers);
     let with_layer = entries.iter_mut().filter(|entry| !entry.empty_layer);
     for (entry, layer) in with_layer.zip(layers) {
         if entry.created.is_none() {
@@ -78,46 +105,28 @@ fn history(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<HistoryEntry>
 }
 
 /// A base image's history may speak of more or fewer layers than it has; the lists must agree.
-fn match_layers(entries: &[HistoryEntry], layers: usize) -> Vec<HistoryEntry> {
+/// As with BuildKit, the first entries and the first layers belong together: layers without an
+/// entry get one at the end, and entries without a layer are the last ones.
+fn match_layers(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<HistoryEntry> {
     let mut entries = entries.to_vec();
-    let described = entries.iter().filter(|entry| !entry.empty_layer).count();
-    if described < layers {
-        let missing = HistoryEntry {
-            comment: Some("layer of an image without history".to_owned()),
-            ..HistoryEntry::default()
-        };
-        entries.splice(0..0, std::iter::repeat_n(missing, layers - described));
-    }
-    let mut surplus = described.saturating_sub(layers);
+    let mut described = 0;
     for entry in entries.iter_mut().filter(|entry| !entry.empty_layer) {
-        if surplus == 0 {
-            break;
-        }
-        entry.empty_layer = true;
-        surplus -= 1;
+        entry.empty_layer = described == layers.len();
+        described += usize::from(!entry.empty_layer);
     }
+    entries.extend(layers[described..].iter().map(|layer| HistoryEntry {
+        created: layer.created.and_then(rfc3339),
+        created_by: Some(layer.description.clone()),
+        comment: Some(EXPORTER_COMMENT.to_owned()),
+        ..HistoryEntry::default()
+    }));
     entries
-}
-
-/// The manifest of an image: bytes and descriptor.
-pub fn manifest(config: &Descriptor, layers: Vec<Descriptor>) -> (Vec<u8>, Descriptor) {
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        config: config.clone(),
-        layers,
-        annotations: BTreeMap::new(),
-        other: serde_json::Map::new(),
-    };
-    let bytes = serde_json::to_vec(&manifest).expect("a manifest is plain data");
-    let descriptor =
-        Descriptor::new(media_type::OCI_MANIFEST, BlobDigest::of(&bytes), bytes.len() as u64);
-    (bytes, descriptor)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::ImageConfig;
 
     fn entry(text: &str, empty_layer: bool, created: Option<&str>) -> HistoryEntry {
         HistoryEntry {
@@ -129,7 +138,8 @@ mod tests {
     }
 
     fn layer(created: Option<i64>) -> ImageLayer {
-        ImageLayer { diff_id: DiffId::from_bytes([7; 32]), created }
+        let description = "a layer".to_owned();
+        ImageLayer { diff_id: DiffId::from_bytes([7; 32]), created, description }
     }
 
     fn times(entries: &[HistoryEntry], layers: &[ImageLayer]) -> Vec<String> {
@@ -165,19 +175,46 @@ mod tests {
         assert_eq!(times(&entries, &layers), [at(1), at(2), at(2), at(2), at(3), at(3)]);
     }
 
+    fn target(history: Vec<HistoryEntry>, base: usize, epoch: Option<i64>) -> Target {
+        Target {
+            name: "app".to_owned(),
+            platform: crate::oci::Platform::new("linux", "amd64", None),
+            root: crate::plan::Input::Scratch,
+            base_history: history[..base].to_vec(),
+            image: ImageConfig { history, ..ImageConfig::default() },
+            epoch,
+        }
+    }
+
+    fn assembled(target: &Target, layers: &[ImageLayer]) -> (ImageConfig, Option<i64>) {
+        let blob = assemble(target, layers);
+        (serde_json::from_slice(&blob.bytes).expect("a config"), blob.created)
+    }
+
     #[test]
-    fn an_image_is_as_old_as_its_last_entry_unless_it_says_so_itself() {
-        let created = |draft: &ImageConfig, layers: &[ImageLayer]| {
-            let bytes = assemble(draft, layers).bytes;
-            serde_json::from_slice::<ImageConfig>(&bytes).expect("a config").created
+    fn an_image_is_as_old_as_its_last_entry() {
+        let (config, created) = assembled(&target(Vec::new(), 0, None), &[]);
+        assert_eq!((config.created, created, config.rootfs.diff_ids), (None, None, None));
+        let history = vec![entry("RUN", false, None), entry("CMD", true, None)];
+        let (config, created) = assembled(&target(history, 0, None), &[layer(Some(1000))]);
+        assert_eq!(config.created.as_deref(), Some("1970-01-01T00:16:40Z"));
+        assert_eq!(created, Some(1000));
+    }
+
+    #[test]
+    fn an_epoch_leaves_the_times_of_the_base() {
+        let (old, new) = ("1970-01-01T00:00:01Z", "2030-01-01T00:00:00.5Z");
+        let base = [entry("a", false, Some(new)), entry("b", true, Some(old))];
+        let own = [entry("RUN", false, None), entry("CMD", true, Some(new))];
+        let history = || base.iter().chain(&own).cloned().collect::<Vec<_>>();
+        let epoch = "1970-01-01T00:01:00Z";
+        let layers = [layer(None), layer(Some(7000))];
+        let times = |base: usize| -> Vec<String> {
+            let (config, _) = assembled(&target(history(), base, Some(60)), &layers);
+            config.history.into_iter().map(|entry| entry.created.unwrap_or_default()).collect()
         };
-        let mut draft = ImageConfig::default();
-        assert_eq!(created(&draft, &[]), None);
-        draft.history = vec![entry("RUN", false, None), entry("CMD", true, None)];
-        let new = Some("1970-01-01T00:16:40Z".to_owned());
-        assert_eq!(created(&draft, &[layer(Some(1000))]), new);
-        draft.created = Some("2020-01-01T00:00:00Z".to_owned());
-        assert_eq!(created(&draft, &[layer(Some(1000))]), draft.created);
+        assert_eq!(times(2), [new, old, epoch, epoch]);
+        assert_eq!(times(0), [epoch, old, epoch, epoch]);
     }
 
     #[test]
@@ -189,9 +226,13 @@ mod tests {
 
     #[test]
     fn history_and_layers_agree() {
-        let none = history(&[], &[layer(None), layer(None)]);
+        let two = [layer(None), layer(Some(1000))];
+        let none = history(&[], &two);
         assert_eq!(none.len(), 2);
-        let surplus = history(&[entry("a", false, None), entry("b", false, None)], &[layer(None)]);
-        assert_eq!(surplus.iter().filter(|entry| !entry.empty_layer).count(), 1);
+        assert_eq!(none[1].created_by.as_deref(), Some("a layer"));
+        let entries = [entry("a", false, None), entry("e", true, None), entry("b", false, None)];
+        let surplus: Vec<bool> =
+            history(&entries, &two[..1]).iter().map(|entry| entry.empty_layer).collect();
+        assert_eq!(surplus, [false, true, true]);
     }
 }

@@ -26,13 +26,14 @@ pub fn apply(text: &str, mode: u32, file_type: FileType) -> Option<u32> {
     let mut change = Change { mode: mode & 0o7777, executable, assigned: false };
     for clause in text.split(',') {
         let who_end = clause.find(|c| !"ugoa".contains(c))?;
-        let (who, mut actions) = clause.split_at(who_end);
+        let (who, actions) = clause.split_at(who_end);
         let who = who.chars().fold(0, |who, class| who | class_bits(class));
-        while let Some(operator) = actions.chars().next() {
-            let rest = &actions[1..];
+        let mut operators = actions.chars();
+        while let Some(operator) = operators.next() {
+            let rest = operators.as_str();
             let end = rest.find(|c| !"rwxXstugo".contains(c)).unwrap_or(rest.len());
             change.act(Action { operator, who }, &rest[..end])?;
-            actions = &rest[end..];
+            operators = rest[end..].chars();
         }
     }
     Some(change.mode)

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::event::Outcome;
-use kiln_core::oci::{Descriptor, Index, Reference};
+use kiln_core::oci::{Descriptor, Index, Reference, media_type, to_indented_json};
 use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
-use crate::export::image::{PackedImage, pack_image};
+use crate::export::image::{PackedImage, annotations, pack_image};
 use crate::export::oci::{self, Bundle};
-use crate::request::{LayerCompression, Output};
+use crate::request::{AnnotationPlace, ImageOptions, MediaTypes, Output};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
+
+/// Annotation of a descriptor: when the image was made.
+const CREATED: &str = "org.opencontainers.image.created";
 
 /// Results of the steps.
 type Results = BTreeMap<StepId, Done>;
@@ -57,22 +60,23 @@ fn export_target(
     let mut bundle = None;
     for output in &solver.request.outputs {
         match output {
-            Output::Oci { dest, compression } => {
+            Output::Oci { dest, options } => {
                 let activity = solver.activities.start("exporting to oci image format");
-                let result = bundle_of(solver, &targets, *compression)
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                let result = bundle_of(solver, &targets, options)
                     .and_then(|bundle| oci::export(solver, &bundle, &names, dest).map(|()| bundle));
                 activity.finish(&result);
                 bundle = Some(result?);
             }
-            Output::Local(path) => {
+            Output::Local { dest, split } => {
                 let activity = solver.activities.start("exporting to client directory");
-                let result = files::to_directory(solver, &targets, path);
+                let result = files::to_directory(solver, &targets, (dest, *split));
                 activity.finish(&result);
                 result?;
             }
-            Output::Tar(dest) => {
+            Output::Tar { dest, split } => {
                 let activity = solver.activities.start("exporting to client tarball");
-                let result = files::to_tar(solver, &targets, dest);
+                let result = files::to_tar(solver, &targets, (dest, *split));
                 activity.finish(&result);
                 result?;
             }
@@ -81,7 +85,8 @@ fn export_target(
     let mut tagged = Vec::new();
     if solver.request.outputs.is_empty() {
         let activity = solver.activities.start("exporting to image");
-        let result = bundle_of(solver, &targets, LayerCompression::Uncompressed)
+        let options = ImageOptions::of_store();
+        let result = bundle_of(solver, &targets, &options)
             .and_then(|bundle| tag(solver, &bundle, &names).map(|()| bundle));
         activity.finish(&result);
         bundle = Some(result?);
@@ -130,20 +135,59 @@ fn names(tags: &[Reference], target: &str, several: bool) -> Result<Vec<Referenc
 fn bundle_of(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    compression: LayerCompression,
+    options: &ImageOptions,
 ) -> Result<Bundle, BuildError> {
+    check_annotations(options, solver.request.plan.layout)?;
     let images = targets
         .iter()
-        .map(|(target, snapshot)| pack_image(solver, target, snapshot, compression))
+        .map(|(target, snapshot)| pack_image(solver, target, snapshot, options))
         .collect::<Result<Vec<PackedImage>, _>>()?;
+    let created = images.iter().filter_map(|image| image.created).max();
+    let dated = |mut descriptor: Descriptor| {
+        let created = created.and_then(kiln_core::image::rfc3339);
+        let pair = created.map(|time| (CREATED.to_owned(), time));
+        descriptor.annotations.extend(pair);
+        descriptor
+    };
     if let ([only], ResultLayout::Plain) = (images.as_slice(), solver.request.plan.layout) {
-        return Ok(Bundle { descriptor: only.descriptor.clone(), index: None, images });
+        return Ok(Bundle { descriptor: dated(only.descriptor.clone()), index: None, images });
     }
-    let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
-    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
-    let media_type = kiln_core::oci::media_type::OCI_INDEX;
-    let descriptor = Descriptor::new(media_type, BlobDigest::of(&bytes), bytes.len() as u64);
-    Ok(Bundle { descriptor, index: Some(bytes), images })
+    let media_type = match options.media_types {
+        MediaTypes::Oci => media_type::OCI_INDEX,
+        MediaTypes::Docker => media_type::DOCKER_INDEX,
+    };
+    let index = Index {
+        media_type: Some(media_type.to_owned()),
+        annotations: annotations(options, AnnotationPlace::Index),
+        ..Index::new(images.iter().map(|image| image.descriptor.clone()).collect())
+    };
+    let bytes = to_indented_json(&index);
+    let descriptor = Descriptor {
+        annotations: annotations(options, AnnotationPlace::IndexDescriptor),
+        ..Descriptor::new(media_type, BlobDigest::of(&bytes), bytes.len() as u64)
+    };
+    Ok(Bundle { descriptor: dated(descriptor), index: Some(bytes), images })
+}
+
+/// Annotations need a document that can hold them.
+fn check_annotations(options: &ImageOptions, layout: ResultLayout) -> Result<(), BuildError> {
+    let has = |wanted: &[AnnotationPlace]| {
+        options.annotations.iter().any(|annotation| wanted.contains(&annotation.place))
+    };
+    let of_index = [AnnotationPlace::Index, AnnotationPlace::IndexDescriptor];
+    let beside_manifests = [
+        AnnotationPlace::Index,
+        AnnotationPlace::IndexDescriptor,
+        AnnotationPlace::ManifestDescriptor,
+    ];
+    let message = if options.media_types == MediaTypes::Docker && has(&beside_manifests) {
+        "cannot export annotations with \"oci-mediatypes=false\""
+    } else if layout == ResultLayout::Plain && has(&of_index) {
+        "index annotations not supported for single platform export"
+    } else {
+        return Ok(());
+    };
+    Err(BuildError::Usage(message.to_owned()))
 }
 
 fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {

@@ -118,13 +118,105 @@ pub enum Output {
     Oci {
         /// Where to.
         dest: Destination,
-        /// Layer compression.
-        compression: LayerCompression,
+        /// What the image looks like.
+        options: ImageOptions,
     },
     /// `type=local`: the file system, as files in a directory.
-    Local(PathBuf),
+    Local {
+        /// The directory.
+        dest: PathBuf,
+        /// Whether each platform has a directory of its own.
+        split: PlatformSplit,
+    },
     /// `type=tar`: the file system, as one tar.
-    Tar(Destination),
+    Tar {
+        /// Where to.
+        dest: Destination,
+        /// Whether each platform has a directory of its own.
+        split: PlatformSplit,
+    },
+}
+
+/// `platform-split`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlatformSplit {
+    /// When there are several platforms.
+    #[default]
+    Several,
+    /// `true`: also for one.
+    Always,
+    /// `false`: all platforms into one directory; no two may have the same file.
+    Never,
+}
+
+/// What an image in a file looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// Layer compression.
+    pub compression: LayerCompression,
+    /// Its level, when it is not the usual one.
+    pub level: Option<u8>,
+    /// Names in `index.json`, beside those of the request.
+    pub names: Vec<Reference>,
+    /// Annotations.
+    pub annotations: Vec<Annotation>,
+    /// Whose media types.
+    pub media_types: MediaTypes,
+    /// What an epoch does to the times of files.
+    pub times: LayerTimes,
+}
+
+impl ImageOptions {
+    /// Those of images in kiln's own store, whose layers nothing but kiln reads.
+    pub(crate) fn of_store() -> Self {
+        Self { compression: LayerCompression::Uncompressed, ..Self::default() }
+    }
+}
+
+/// `annotation.KEY=VALUE` and its like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// Which document has it.
+    pub place: AnnotationPlace,
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Where an annotation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnotationPlace {
+    /// In manifests.
+    Manifest,
+    /// In the descriptors of manifests.
+    ManifestDescriptor,
+    /// In the index of several platforms.
+    Index,
+    /// In the descriptor of that index.
+    IndexDescriptor,
+}
+
+/// `oci-mediatypes`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaTypes {
+    /// OCI's.
+    #[default]
+    Oci,
+    /// Docker's, for older tools.
+    Docker,
+}
+
+/// `rewrite-timestamp`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerTimes {
+    /// With an epoch, no file of a new layer is younger.
+    #[default]
+    NotAfterEpoch,
+    /// `true`: the same, and an annotation of each such layer says so.
+    Rewritten,
+    /// `false`: files keep their own times.
+    Kept,
 }
 
 /// Where an output is written.

@@ -400,7 +400,7 @@ impl Layers<'_> {
     }
 
     /// The diff ID of a layer whose later times are set back to `epoch`
-    /// ([`TarOptions::clamp_mtime`](crate::layer::TarOptions)), if it is known.
+    /// ([`TarTimes::NotAfter`](crate::layer::TarTimes)), if it is known.
     pub fn clamped_diff_id(self, id: &LayerId, epoch: i64) -> Result<Option<DiffId>, Error> {
         self.store.database().query("find a diff ID", |connection| {
             connection

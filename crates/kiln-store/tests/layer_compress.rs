@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 
 use kiln_core::digest::BlobDigest;
 use kiln_store::layer::{
-    Compression, Compressor, DigestWriter, OldFrames, Packing, TarOptions, TarXattrs, decompressor,
-    pack, scan,
+    Compression, Compressor, DigestWriter, OldFrames, Packing, TarOptions, TarTimes, TarXattrs,
+    decompressor, pack, scan,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ fn compressed(bytes: &[u8], compression: Compression, threads: usize, piece: usi
 }
 
 fn packing(compression: Compression) -> Packing<'static> {
-    static OPTIONS: TarOptions = TarOptions { clamp_mtime: None, xattrs: TarXattrs::Capability };
+    static OPTIONS: TarOptions = TarOptions { times: TarTimes::Own, xattrs: TarXattrs::Capability };
     Packing { compression, options: &OPTIONS, old: None }
 }
 

@@ -241,17 +241,20 @@ fn broken_archives() {
     malformed(&archive(&[file("a", b"").pax("uid", "4294967295")]));
     malformed(&archive(&[file("a", b"").pax("path", "a\0b")]));
     malformed(&archive(&[file("a", b"").pax("GNU.sparse.major", "1")]));
-    malformed(&archive(&[raw(b'S', "sparse")]));
     malformed(&archive(&[raw(b'x', "nothing follows")]));
     malformed(&archive(&[Raw { device: (1 << 12, 0), ..raw(b'3', "major") }]));
     malformed(&archive(&[Raw { device: (0, 1 << 20), ..raw(b'4', "minor") }]));
     // A size that would overflow, and one that is never there.
     malformed(&archive(&[file("a", b"").pax("size", "18446744073709551615")]));
     malformed(&archive(&[file("a", b"").pax("size", "9000000000")]));
-    let unknown = archive(&[raw(b'Z', "z")]);
-    let dest = tempfile::tempdir().unwrap();
-    let result = apply_tar(Cursor::new(unknown), dest.path());
-    assert!(matches!(result, Err(LayerError::InvalidMember { .. })));
+    for type_flag in [b'Z', b'S', b'7'] {
+        let unknown = archive(&[raw(type_flag, "z")]);
+        let dest = tempfile::tempdir().unwrap();
+        let result = apply_tar(Cursor::new(unknown), dest.path());
+        assert!(
+            matches!(result, Err(LayerError::UnknownType { type_flag: t, .. }) if t == type_flag)
+        );
+    }
 }
 
 #[test]

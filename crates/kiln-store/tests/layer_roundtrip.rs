@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use kiln_core::digest::{DiffId, FileDigest};
 use kiln_store::layer::{
-    Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, Timestamp, Unpack,
-    apply_tar, pack, scan, unpack, write_tar,
+    Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, TarTimes, Timestamp,
+    Unpack, apply_tar, pack, scan, unpack, write_tar,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -192,7 +192,7 @@ fn times_are_clamped_and_truncated() {
         file(".wh.gone", b""),
     ];
     let index = apply(&members, dest.path()).unwrap();
-    let options = TarOptions { clamp_mtime: Some(200), ..TarOptions::default() };
+    let options = TarOptions { times: TarTimes::NotAfter(200), ..TarOptions::default() };
     let mut tar = Vec::new();
     write_tar(&index, dest.path(), &options, &mut tar).unwrap();
     let times: Vec<_> = tar::Archive::new(&tar[..])

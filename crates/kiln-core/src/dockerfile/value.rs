@@ -4,6 +4,7 @@
 //! `1.5GiB`, powers of 1024); ports as in `EXPOSE 80 8000-8010/udp`.
 
 use std::net::IpAddr;
+use std::num::IntErrorKind;
 
 use thiserror::Error;
 
@@ -121,7 +122,13 @@ pub fn parse_retries(text: &str) -> Result<u32, ValueError> {
             Err(ValueError::new(format!("--retries cannot be negative ({retries})")))
         }
         Ok(retries) => Ok(retries as u32),
-        Err(_) => Err(ValueError::new(format!("--retries must be a number, not \"{text}\""))),
+        Err(error) => {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Err(ValueError::new(format!("--retries: parsing \"{text}\": {why}")))
+        }
     }
 }
 
@@ -165,12 +172,12 @@ pub fn parse_ports(word: &str) -> Result<Vec<String>, ValueError> {
     };
     let (ports, protocol) = ports.split_once('/').unwrap_or((ports, "tcp"));
     if ports.is_empty() {
-        return Err(ValueError::new(format!("invalid port \"{word}\": no port specified")));
+        return Err(ValueError::new(format!("invalid port: \"{word}\": no port specified")));
     }
     let protocol = if protocol.is_empty() { "tcp" } else { protocol };
     let protocol = protocol.to_ascii_lowercase();
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        let error = ValueError::new(format!("invalid port \"{word}\": invalid proto: {protocol}"));
+        let error = ValueError::new(format!("invalid port: \"{word}\": invalid proto: {protocol}"));
         return Err(error.suggest(did_you_mean(&protocol, ["tcp", "udp", "sctp"])));
     }
     let (first, last) = port_range(ports)
@@ -196,7 +203,7 @@ fn check_host(address: &str, ports: &str, length: u16) -> Result<(), ValueError>
     match port_range(host) {
         None => Err(ValueError::new(format!("invalid hostPort: {host}"))),
         Some((first, last)) if length != 0 && last - first != length => Err(ValueError::new(
-            format!("invalid ranges specified for container and host ports: {ports} and {host}"),
+            format!("invalid ranges specified for container and host Ports: {ports} and {host}"),
         )),
         Some(_) => Ok(()),
     }

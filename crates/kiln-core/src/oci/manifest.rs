@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Platform;
+use super::config::{empty_is_null, null_is_default};
 use crate::digest::BlobDigest;
 
 /// Media types that kiln reads or writes.
@@ -31,6 +32,8 @@ pub mod media_type {
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Docker layer, gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker layer, zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// Docker layer, uncompressed.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
@@ -55,12 +58,12 @@ pub struct Descriptor {
     pub digest: BlobDigest,
     /// Size of the blob in bytes.
     pub size: u64,
-    /// Which platform an image is for (in an index).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Which platform an image is for (in an index).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// Fields that kiln does not know, kept as they are.
     #[serde(flatten)]
     pub other: serde_json::Map<String, Value>,
@@ -92,7 +95,7 @@ pub struct Manifest {
     /// The image config.
     pub config: Descriptor,
     /// Layers, lowest first. BuildKit writes `null` for an image without layers.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
     pub layers: Vec<Descriptor>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,6 +103,20 @@ pub struct Manifest {
     /// Fields that kiln does not know.
     #[serde(flatten)]
     pub other: serde_json::Map<String, Value>,
+}
+
+impl Manifest {
+    /// An OCI manifest.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            config,
+            layers,
+            annotations: BTreeMap::new(),
+            other: serde_json::Map::new(),
+        }
+    }
 }
 
 /// An index of manifests.
@@ -112,7 +129,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests (or further indexes).
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub manifests: Vec<Descriptor>,
     /// Free key-value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -154,12 +171,4 @@ impl Index {
             .min_by_key(|(rank, position, _)| (*rank, *position))
             .map(|(_, _, descriptor)| descriptor)
     }
-}
-
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -7,6 +7,7 @@
 //! Source: OCI image-spec 1.1; Docker image spec 1.2/1.3 for the fields OCI does not have.
 
 mod config;
+mod json;
 mod manifest;
 mod platform;
 mod reference;
@@ -14,6 +15,7 @@ mod reference;
 pub use config::{
     ContainerConfig, EmptyObject, HealthcheckConfig, HistoryEntry, ImageConfig, RootFs,
 };
+pub use json::{to_indented_json, to_json};
 pub use manifest::{Descriptor, Index, Manifest, media_type};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

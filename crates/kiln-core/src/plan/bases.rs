@@ -239,7 +239,8 @@ impl Planner<'_> {
         // A stage runs as what its image is, when that is the requested system.
         let actual = image.platform();
         let platform = if platform.accepts(&actual).is_some() { platform } else { actual };
-        StageState::new(root, image, platform)
+        let base_history = image.history.clone();
+        StageState { base_history, ..StageState::new(root, image, platform) }
     }
 }
 

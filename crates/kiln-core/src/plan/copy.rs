@@ -68,14 +68,14 @@ pub(super) fn apply(
     let name = step_name(planner, state, instruction, place);
     let op = CopyOp {
         sources,
-        destination: clean_destination(state.cwd(), &destination),
+        destination: clean_destination(&state.cwd(), &destination),
         owner: flags.owner,
         mode,
         excludes: flags.excludes,
         parents: flags.parents,
         link,
         unpack: flags.unpack.unwrap_or(unpack),
-        epoch: planner.epoch,
+        epoch: planner.epoch(),
     };
     state.root = planner.add(Op::File(FileOp::Copy(op)), inputs, instruction.span, name);
     state.record(&line, Layered::Marked);

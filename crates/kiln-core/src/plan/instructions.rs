@@ -5,7 +5,7 @@
 use super::history::{Layered, duration, quoted_list};
 use super::planner::{Planner, Stuck};
 use super::scope::DeclaredArg;
-use super::stage::{StageState, add_all, clean_path};
+use super::stage::{StageState, add_all};
 use super::{FileOp, Op, copy, run};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::dockerfile::{
@@ -186,9 +186,10 @@ fn label(
 fn expose(planner: &mut Planner<'_>, state: &mut StageState, words: &[Word]) -> Result<(), Stuck> {
     let escape = planner.dockerfile.directives.escape;
     let mut ports = Vec::new();
-    let mut words: Vec<&Word> = words.iter().collect();
-    words.sort_by(|a, b| a.text.cmp(&b.text));
-    for word in words {
+    // As with BuildKit, in the order of what is written, not of what it stands for.
+    let mut sorted: Vec<&Word> = words.iter().collect();
+    sorted.sort_by(|a, b| a.text.cmp(&b.text));
+    for word in sorted {
         let expanded = match expand_words(&word.text, escape, &|name| state.env.value(name)) {
             Ok(expanded) => expanded.words,
             Err(error) => {
@@ -317,16 +318,18 @@ const SIGNALS: &str = " ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL 
     PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU \
     XFSZ RTMIN RTMAX ";
 
-/// Linux's signals: by number, or by name with or without `SIG`.
+/// Linux's signals by name, with or without `SIG`; as with BuildKit, any number but 0.
 fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u8>() {
-        return (1..=64).contains(&number);
+    if let Ok(number) = text.parse::<i64>() {
+        return number != 0;
     }
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = ["RTMIN+", "RTMAX-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let real_time = [("RTMIN+", 15), ("RTMAX-", 14)];
+    let real_time =
+        real_time.iter().find_map(|(prefix, last)| Some((name.strip_prefix(prefix)?, *last)));
     match real_time {
-        Some(offset) => offset.parse::<u8>().is_ok_and(|offset| offset <= 15),
+        Some((offset, last)) => (1..=last).any(|number| number.to_string() == offset),
         None => !name.contains(' ') && SIGNALS.contains(&format!(" {name} ")),
     }
 }
@@ -353,18 +356,18 @@ fn workdir(
     (span, name): (Span, String),
 ) -> Result<(), Stuck> {
     let path = planner.expand(word, &state.env)?;
-    let path = clean_path(state.cwd(), &path);
-    state.config().working_dir.clone_from(&path);
-    let layered = if path == "/" { Layered::No } else { Layered::Plain };
+    state.enter_directory(&path);
+    let written = state.config().working_dir.clone();
+    let layered = if written == "/" { Layered::No } else { Layered::Plain };
     if layered == Layered::Plain {
         let op = FileOp::MakeDirectory {
-            path: path.clone(),
+            path: state.cwd(),
             owner: state.image.config.user.clone(),
-            epoch: planner.epoch,
+            epoch: planner.epoch(),
         };
         state.root = planner.add(Op::File(op), vec![state.root], span, name);
     }
-    state.record(&format!("WORKDIR {path}"), layered);
+    state.record(&format!("WORKDIR {written}"), layered);
     Ok(())
 }
 
@@ -374,10 +377,10 @@ mod tests {
 
     #[test]
     fn signals_are_known() {
-        for good in ["SIGKILL", "kill", "9", "SIGRTMIN+3", "USR2"] {
+        for good in ["SIGKILL", "kill", "9", "65", "-1", "+9", "SIGRTMIN+3", "RTMAX-14", "USR2"] {
             assert!(is_signal(good), "{good}");
         }
-        for bad in ["", "0", "SIGNOPE", "65", "ABRT ALRM"] {
+        for bad in ["", "0", "SIGNOPE", "ABRT ALRM", "RTMAX-15", "RTMIN+0", "RTMIN+01", "SIG9"] {
             assert!(!is_signal(bad), "{bad}");
         }
     }

@@ -7,6 +7,7 @@
 mod bases;
 mod check;
 mod copy;
+mod epoch;
 mod frontend;
 mod history;
 mod instructions;
@@ -28,7 +29,7 @@ pub(crate) use stage::clean_path;
 use crate::diagnostic::Diagnostic;
 use crate::digest::StepId;
 use crate::dockerfile::Dockerfile;
-use crate::oci::{ImageConfig, Platform};
+use crate::oci::{HistoryEntry, ImageConfig, Platform};
 
 /// What planning came to.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Target {
     /// Its config. History and diff IDs of the base are in it; the layers made by the build are
     /// added by [`crate::image::assemble`].
     pub image: ImageConfig,
+    /// The history of the image that it stands on.
+    pub base_history: Vec<HistoryEntry>,
     /// Seconds since 1970 that no file of its new layers is younger than
     /// (`SOURCE_DATE_EPOCH`).
     pub epoch: Option<i64>,
@@ -92,6 +95,7 @@ pub fn plan_of_context(files: &RemoteFiles) -> Plan {
         platform,
         root,
         epoch: None,
+        base_history: Vec::new(),
     };
     let steps = steps.into_iter().map(|step| (step.id, step)).collect();
     Plan { steps, targets: vec![target], ..Plan::default() }

@@ -1,9 +1,11 @@
 //! The walk over stages: which ones are needed, and in which order.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::bases::Named;
+use super::epoch::{self, SOURCE_DATE_EPOCH};
 use super::request::{
     Facts, ImageNeed, PlanRequest, PlatformChoice, ResultLayout, normalize_context_name,
 };
@@ -31,7 +33,7 @@ pub(super) struct Planner<'a> {
     pub(super) request: &'a PlanRequest,
     pub(super) facts: &'a Facts,
     /// `SOURCE_DATE_EPOCH` of the request or of a global ARG.
-    pub(super) epoch: Option<i64>,
+    epoch: Epoch,
     pub(super) steps: BTreeMap<StepId, Step>,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// Global arguments and platform arguments of the target at hand.
@@ -56,6 +58,8 @@ pub(super) fn plan(
     facts: &Facts,
 ) -> Result<Planning, Vec<Diagnostic>> {
     super::frontend::check(dockerfile, request).map_err(|error| vec![error])?;
+    let (request, epoch) = settle_epoch(dockerfile, request)?;
+    let request = request.as_ref();
     let mut steps = BTreeMap::new();
     let mut refreshed = BTreeSet::new();
     let mut needs = BTreeSet::new();
@@ -64,7 +68,7 @@ pub(super) fn plan(
     let mut warnings = Vec::new();
     for (index, asked) in target_indexes(dockerfile, request)? {
         for platform in &request.platforms {
-            let mut planner = Planner::new(dockerfile, request, facts, platform.clone());
+            let mut planner = Planner::new(dockerfile, request, facts, (platform.clone(), epoch));
             let result = planner.target(index, &asked);
             let (errors, found): (Vec<_>, Vec<_>) =
                 planner.diagnostics.into_iter().partition(Diagnostic::is_error);
@@ -93,6 +97,36 @@ pub(super) fn plan(
     }
     warnings.dedup();
     Ok(Planning::Ready(Plan { steps, refreshed, targets, warnings }))
+}
+
+/// What `SOURCE_DATE_EPOCH` is.
+#[derive(Clone, Copy, Debug)]
+enum Epoch {
+    /// The request does not speak of it: a global ARG may.
+    Open,
+    /// Seconds since 1970, or none.
+    Settled(Option<i64>),
+}
+
+/// The epoch of the request. A build argument that sets none is as if it were not there.
+fn settle_epoch<'a>(
+    dockerfile: &Dockerfile,
+    request: &'a PlanRequest,
+) -> Result<(Cow<'a, PlanRequest>, Epoch), Vec<Diagnostic>> {
+    let value = match (request.epoch, request.build_args.get(SOURCE_DATE_EPOCH)) {
+        (Some(seconds), _) => return Ok((Cow::Borrowed(request), Epoch::Settled(Some(seconds)))),
+        (None, None) => return Ok((Cow::Borrowed(request), Epoch::Open)),
+        (None, Some(value)) => value,
+    };
+    let seconds = epoch::meaning(value, dockerfile, request).map_err(|message| {
+        let diagnostic = Diagnostic::error("invalid-epoch", Span::default(), message);
+        vec![Diagnostic { span: None, ..diagnostic }]
+    })?;
+    let mut request = Cow::Borrowed(request);
+    if seconds.is_none() {
+        request.to_mut().build_args.remove(SOURCE_DATE_EPOCH);
+    }
+    Ok((request, Epoch::Settled(seconds)))
 }
 
 /// The stages that are targets, each with the name that `TARGETSTAGE` has.
@@ -159,13 +193,13 @@ impl<'a> Planner<'a> {
         dockerfile: &'a Dockerfile,
         request: &'a PlanRequest,
         facts: &'a Facts,
-        platform: Platform,
+        (platform, epoch): (Platform, Epoch),
     ) -> Self {
         Self {
             dockerfile,
             request,
             facts,
-            epoch: request.epoch,
+            epoch,
             steps: BTreeMap::new(),
             diagnostics: Vec::new(),
             globals: Environment::default(),
@@ -180,21 +214,26 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn target(&mut self, index: usize, asked: &str) -> Option<Target> {
-        self.set_globals(asked).ok()?;
-        super::check::check(self).ok()?;
-        let state = self.stage(index).ok()?;
+    fn target(&mut self, index: usize, asked: &str) -> Result<Target, Stuck> {
+        self.set_globals(asked)?;
+        super::check::check(self)?;
+        let state = self.stage(index)?;
         let mut image = state.image.clone();
         if !self.request.labels.is_empty() {
             image.config.labels.get_or_insert_default().extend(self.request.labels.clone());
         }
         self.set_platform(&mut image, &state.platform);
-        if let Some(created) = &state.created {
-            image.created = Some(created.clone());
+        if image.architecture.is_empty() && self.needs.is_empty() {
+            let message = "invalid image config for export: missing architecture";
+            return self.fail(Diagnostic {
+                span: None,
+                ..Diagnostic::error("invalid-config", Span::default(), message)
+            });
         }
         let name = stage_name(self.dockerfile, index).unwrap_or_else(|| index.to_string());
-        let (platform, epoch) = (self.platform.clone(), self.epoch);
-        Some(Target { name, platform, root: state.root, image, epoch })
+        let (platform, epoch) = (self.platform.clone(), self.epoch());
+        let base_history = state.base_history.clone();
+        Ok(Target { name, platform, root: state.root, image, base_history, epoch })
     }
 
     /// An image is for the platform that was asked for; when none was, for what its base is for.
@@ -253,28 +292,35 @@ impl<'a> Planner<'a> {
         self.set_epoch()
     }
 
-    /// Takes `SOURCE_DATE_EPOCH` from a global ARG if the request has none.
+    /// Takes `SOURCE_DATE_EPOCH` from a global ARG if the request does not speak of it.
     fn set_epoch(&mut self) -> Result<(), Stuck> {
-        let value = self.globals.value("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
-        let Some(value) = value.filter(|_| self.epoch.is_none()) else {
-            return Ok(());
+        let value = match self.epoch {
+            Epoch::Settled(None) => {
+                self.globals.remove(SOURCE_DATE_EPOCH);
+                None
+            }
+            Epoch::Settled(Some(_)) => None,
+            Epoch::Open => self.globals.value(SOURCE_DATE_EPOCH).filter(|value| !value.is_empty()),
         };
-        if let Ok(seconds) = value.parse() {
-            self.epoch = Some(seconds);
-            return Ok(());
+        let Some(value) = value else { return Ok(()) };
+        match epoch::meaning(&value, self.dockerfile, self.request) {
+            Ok(Some(seconds)) => {
+                self.epoch = Epoch::Settled(Some(seconds));
+                Ok(())
+            }
+            Ok(None) => {
+                self.globals.remove(SOURCE_DATE_EPOCH);
+                Ok(())
+            }
+            Err(message) => {
+                let declared = self.dockerfile.global_args.iter().rev().find(|arg| {
+                    matches!(&arg.kind, InstructionKind::Arg(declarations)
+                        if declarations.iter().any(|it| it.name.text == SOURCE_DATE_EPOCH))
+                });
+                let span = declared.map_or(Span::default(), |arg| arg.span);
+                self.fail(Diagnostic::error("invalid-epoch", span, message))
+            }
         }
-        // A context of local files has no time of its own: nothing is set (BuildKit).
-        if value == "context" {
-            self.globals.remove("SOURCE_DATE_EPOCH");
-            return Ok(());
-        }
-        let declared = self.dockerfile.global_args.iter().rev().find(|arg| {
-            matches!(&arg.kind, InstructionKind::Arg(declarations)
-                if declarations.iter().any(|it| it.name.text == "SOURCE_DATE_EPOCH"))
-        });
-        let message = format!("invalid SOURCE_DATE_EPOCH: `{value}` is not a number of seconds");
-        let span = declared.map_or(Span::default(), |arg| arg.span);
-        self.fail(Diagnostic::error("invalid-epoch", span, message))
     }
 
     /// The final state of a stage; computed once.
@@ -419,9 +465,17 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// `SOURCE_DATE_EPOCH` of the request or of a global ARG, seconds since 1970.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        match self.epoch {
+            Epoch::Open => None,
+            Epoch::Settled(epoch) => epoch,
+        }
+    }
+
     /// `SOURCE_DATE_EPOCH` as a time.
     pub(super) fn created(&self) -> Option<String> {
-        self.epoch.and_then(crate::image::rfc3339)
+        self.epoch().and_then(crate::image::rfc3339)
     }
 
     /// Remembers that some ARG asks for a build argument.

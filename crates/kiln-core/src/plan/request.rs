@@ -34,7 +34,8 @@ pub struct PlanRequest {
     pub no_cache_stages: BTreeSet<String>,
     /// `--allow security.insecure` and the like.
     pub entitlements: BTreeSet<Entitlement>,
-    /// `SOURCE_DATE_EPOCH`, seconds.
+    /// `SOURCE_DATE_EPOCH` in seconds; else the build argument of that name counts, then a
+    /// global ARG.
     pub epoch: Option<i64>,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn apply(
         args: Vec::new(),
         env: state.env.variables().to_vec(),
         proxy_env: proxy_environment(&planner.request.build_args),
-        cwd: state.cwd().to_owned(),
+        cwd: state.cwd(),
         user: state.image.config.user.clone(),
         mounts: Vec::new(),
         scripts: Vec::new(),
@@ -195,8 +195,8 @@ fn mount(
     // Without a target, files are mounted on the working directory; that may not be the root.
     let is_file_mount = matches!(parsed.kind, Kind::Bind | Kind::Cache | Kind::Tmpfs);
     let target = match &parsed.target {
-        Some(target) => Some(clean_path(state.cwd(), target)),
-        None => is_file_mount.then(|| state.cwd().to_owned()),
+        Some(target) => Some(clean_path(&state.cwd(), target)),
+        None => is_file_mount.then(|| state.cwd()),
     };
     if target.as_deref() == Some("/") {
         let message = "invalid mount target \"/\": say where with target=";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::history::{self, Layered};
 use super::op::Input;
 use super::scope::{DeclaredArg, Environment};
-use crate::oci::{ContainerConfig, ImageConfig, Platform};
+use crate::oci::{ContainerConfig, HistoryEntry, ImageConfig, Platform};
 
 /// `PATH` of an image that sets none (BuildKit's default for Linux).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,6 +17,8 @@ pub(super) struct StageState {
     pub(super) root: Input,
     /// The image so far; history entries of layers have no time yet.
     pub(super) image: ImageConfig,
+    /// The history of the image that it stands on.
+    pub(super) base_history: Vec<HistoryEntry>,
     /// What RUN sees and words expand to: ENV and ARG together.
     pub(super) env: Environment,
     /// ARGs of this stage and of those below it.
@@ -37,6 +39,7 @@ impl StageState {
         let mut state = Self {
             root,
             image,
+            base_history: Vec::new(),
             env: Environment::default(),
             args: Vec::new(),
             platform,
@@ -53,7 +56,7 @@ impl StageState {
         self.has_cmd = false;
         let env = self.image.config.env.get_or_insert_default();
         // Windows has one of its own.
-        let has_path = env.iter().any(|variable| variable.starts_with("PATH="));
+        let has_path = env.iter().any(|variable| variable.split('=').next() == Some("PATH"));
         if !has_path && self.platform.os != "windows" {
             env.push(format!("PATH={DEFAULT_PATH}"));
         }
@@ -64,17 +67,26 @@ impl StageState {
             let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
             self.env.set(name, value);
         }
-        if !self.image.config.working_dir.is_empty() {
-            self.image.config.working_dir = clean_path("/", &self.image.config.working_dir);
+        let directory = self.image.config.working_dir.clone();
+        if !directory.is_empty() {
+            self.enter_directory(&directory);
         }
     }
 
-    /// The working directory, absolute.
-    pub(super) fn cwd(&self) -> &str {
-        match self.image.config.working_dir.as_str() {
-            "" => "/",
-            directory => directory,
-        }
+    /// The working directory, absolute and clean.
+    pub(super) fn cwd(&self) -> String {
+        clean_path("/", &self.image.config.working_dir)
+    }
+
+    /// Makes `directory` the working directory of the image. As with BuildKit, an absolute one
+    /// stays as it is written, `//` and `..` included.
+    pub(super) fn enter_directory(&mut self, directory: &str) {
+        let is_absolute = directory.starts_with('/');
+        self.image.config.working_dir = match (is_absolute, &self.image.config.working_dir) {
+            (true, _) => directory.to_owned(),
+            (false, current) if directory.is_empty() && current.starts_with('/') => current.clone(),
+            (false, current) => clean_path(&clean_path("/", current), directory),
+        };
     }
 
     /// The config that instructions change.

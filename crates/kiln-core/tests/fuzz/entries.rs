@@ -11,7 +11,10 @@ use kiln_core::dockerfile::{
 };
 use kiln_core::oci::{ImageConfig, Platform};
 use kiln_core::pattern::{IgnoreFile, MatchState};
-use kiln_core::plan::{Facts, ImageFact, Network, PlanRequest, Planning, plan as plan_dockerfile};
+use kiln_core::plan::{
+    Facts, ImageFact, PlanRequest, Planning, PlatformChoice, ResultLayout, RunOptions,
+    plan as plan_dockerfile,
+};
 use kiln_core::source::{SourceFile, Span};
 
 /// What variables may add to one text, with room for what is between them.
@@ -116,7 +119,11 @@ fn plan_until_ready(source: &SourceFile, file: &Dockerfile, trigger: Option<&str
         build_args: BTreeMap::from([("V".to_owned(), "value".to_owned())]),
         labels: BTreeMap::new(),
         named_contexts: BTreeMap::new(),
-        network: Network::Default,
+        context: None,
+        platform_choice: PlatformChoice::default(),
+        layout: ResultLayout::default(),
+        run: RunOptions::default(),
+        no_cache_stages: BTreeSet::new(),
         entitlements: BTreeSet::default(),
         epoch: None,
     };

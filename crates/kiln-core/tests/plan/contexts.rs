@@ -60,7 +60,7 @@ fn a_context_stands_in_for_a_stage_and_all_that_it_does() {
         #2 on #1: copy #0:/a -> /b
         1 linux/amd64 = #2
         "#);
-    assert_snapshot!(config(file, &context("deps", image("rich"))), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=base","B=base"],"Entrypoint":["/entry"],"Cmd":["base"],"Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Shell":["/bin/bash","-c"]}"#);
+    assert_snapshot!(config(file, &context("deps", image("rich"))), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=base","B=base"],"Entrypoint":["/entry"],"Cmd":["base"],"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Shell":["/bin/bash","-c"]}"#);
 }
 
 #[test]

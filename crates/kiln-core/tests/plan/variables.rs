@@ -215,7 +215,7 @@ fn keys_of_env_and_label_are_expanded_and_those_of_arg_are_not() {
 #[test]
 fn env_redefines_in_place_and_run_sees_the_order_of_definition() {
     let file = "FROM rich\nENV A=new Z=1\nENV B=new\nRUN one\n";
-    assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=new","B=new","Z=1"],"Entrypoint":["/entry"],"Cmd":["base"],"Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Shell":["/bin/bash","-c"]}"#);
+    assert_snapshot!(config(file, &request()), @r#"linux/amd64 {"User":"web","ExposedPorts":{"80/tcp":{}},"Env":["A=new","B=new","Z=1"],"Entrypoint":["/entry"],"Cmd":["base"],"Volumes":{"/v":{}},"WorkingDir":"/srv","Labels":{"from":"base"},"StopSignal":"SIGINT","Healthcheck":{"Test":["CMD","ok"],"Interval":1000000000},"Shell":["/bin/bash","-c"]}"#);
     assert_snapshot!(steps(file, &request()), @r#"
         #0 image rich:latest
         #1 on #0: run ["/bin/bash", "-c", "one"] A=new Z=1 B=new in /srv as web
@@ -267,5 +267,5 @@ fn the_epoch_comes_from_the_request_or_from_a_global_arg() {
         0 linux/amd64 = #1
         "#);
     let wrong = "ARG SOURCE_DATE_EPOCH=yesterday\nFROM base\nWORKDIR /w\n";
-    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: invalid SOURCE_DATE_EPOCH: `yesterday` is not a number of seconds");
+    assert_snapshot!(steps(wrong, &request()), @"invalid-epoch 1:1 `ARG SOURCE_DATE_EPOCH=yesterday`: invalid SOURCE_DATE_EPOCH: yesterday");
 }

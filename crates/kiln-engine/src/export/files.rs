@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use kiln_core::plan::{CopyOp, ResultLayout, Target};
 use kiln_sandbox::mount_detached;
-use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, scan, write_tar};
+use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, TarTimes, scan, write_tar};
 
 use crate::error::{BuildError, FileContext};
 use crate::op::copy::{Copier, CopyError, Devices};
+use crate::op::destination::Destination as _;
 use crate::op::root::{Root, RootError};
-use crate::request::Destination;
+use crate::request::{Destination, PlatformSplit};
 use crate::selection::select;
 use crate::snapshot::Snapshot;
 use crate::solve::Solver;
@@ -58,16 +59,85 @@ pub(crate) fn put_in_place(
 pub(crate) fn to_directory(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    path: &Path,
+    (path, split): (&Path, PlatformSplit),
 ) -> Result<(), BuildError> {
+    let is_split = is_split(split, solver.request.plan.layout);
+    check_overlap(solver, targets, split)?;
     for (target, snapshot) in targets {
-        let directory = match solver.request.plan.layout {
-            ResultLayout::Plain => path.to_owned(),
-            ResultLayout::ByPlatform => path.join(target.platform.to_string().replace('/', "_")),
+        let directory = if is_split {
+            path.join(target.platform.to_string().replace('/', "_"))
+        } else {
+            path.to_owned()
         };
         std::fs::create_dir_all(&directory).at("create", &directory)?;
         let root = detached(&directory)?;
         copy_all(solver, snapshot, &root)?;
+        if let Some(epoch) = target.epoch {
+            date_all(solver, snapshot, (&root, epoch))?;
+            if is_split {
+                root.set_time(b"", epoch, 0).map_err(|error| failed(&error.to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_split(split: PlatformSplit, layout: ResultLayout) -> bool {
+    match split {
+        PlatformSplit::Several => layout == ResultLayout::ByPlatform,
+        PlatformSplit::Always => true,
+        PlatformSplit::Never => false,
+    }
+}
+
+/// Several platforms in one directory may share directories only.
+fn check_overlap(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    split: PlatformSplit,
+) -> Result<(), BuildError> {
+    if split != PlatformSplit::Never || targets.len() < 2 {
+        return Ok(());
+    }
+    let mut seen: BTreeMap<Vec<u8>, &Target> = BTreeMap::new();
+    for (target, snapshot) in targets {
+        let SourceTree::Snapshot { tree, .. } = solver.tree(snapshot)? else { continue };
+        for (path, entry, _) in tree.walk(b"") {
+            if matches!(entry.kind, EntryKind::Directory { .. }) {
+                continue;
+            }
+            if let Some(first) = seen.insert(path.to_vec(), target) {
+                return Err(BuildError::Usage(format!(
+                    "cannot overwrite {} from {} with {} when split option is disabled",
+                    String::from_utf8_lossy(path),
+                    first.platform,
+                    target.platform
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(message: &str) -> BuildError {
+    BuildError::Usage(format!("cannot write the output: {message}"))
+}
+
+/// With an epoch, all that was written has its time (BuildKit).
+fn date_all(
+    solver: &Solver<'_>,
+    snapshot: &Snapshot,
+    (root, epoch): (&Root, i64),
+) -> Result<(), BuildError> {
+    let SourceTree::Snapshot { tree, .. } = solver.tree(snapshot)? else { return Ok(()) };
+    for (path, ..) in tree.walk(b"").filter(|(path, ..)| !path.is_empty()) {
+        let dated = match root.stat(path) {
+            // A device node that only real root may make.
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => root.set_time(path, epoch, 0),
+            Err(error) => Err(error),
+        };
+        dated.map_err(|error| failed(&error.to_string()))?;
     }
     Ok(())
 }
@@ -82,8 +152,7 @@ fn detached(directory: &Path) -> Result<Root, BuildError> {
 fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(), BuildError> {
     let tree = solver.tree_with_files(snapshot)?;
     let copy: CopyOp = CopyOp::plain(Vec::new());
-    let failed = |message: String| BuildError::Usage(format!("cannot write the output: {message}"));
-    let selected = select(&tree, "/", &copy).map_err(|error| failed(error.to_string()))?;
+    let selected = select(&tree, "/", &copy).map_err(|error| failed(&error.to_string()))?;
     let copier = Copier::new(root, &copy, Some((0, 0))).with_devices(Devices::MakeIfAllowed);
     for one in &selected {
         copier.copy(one).map_err(|error| match error {
@@ -93,7 +162,7 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
             CopyError::Root(RootError::Read { path, source }) => {
                 BuildError::File { action: "read", path: path.into(), source: source.into() }
             }
-            error => failed(error.to_string()),
+            error => failed(&error.to_string()),
         })?;
     }
     Ok(())
@@ -103,20 +172,20 @@ fn copy_all(solver: &Solver<'_>, snapshot: &Snapshot, root: &Root) -> Result<(),
 pub(crate) fn to_tar(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    destination: &Destination,
+    (destination, split): (&Destination, PlatformSplit),
 ) -> Result<(), BuildError> {
     match destination {
         Destination::File(path) | Destination::Directory(path) => {
             let temporary = beside(path);
             let file = File::create(&temporary).at("create", &temporary)?;
             let mut out = BufWriter::with_capacity(1 << 20, file);
-            let written = archive(solver, targets, &mut out)
+            let written = archive(solver, targets, split, &mut out)
                 .and_then(|()| out.flush().at("write", &temporary));
             put_in_place(written, &temporary, path)
         }
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            archive(solver, targets, &mut out)?;
+            archive(solver, targets, split, &mut out)?;
             out.flush().at("write", Path::new("-"))
         }
     }
@@ -125,10 +194,12 @@ pub(crate) fn to_tar(
 fn archive(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
+    split: PlatformSplit,
     mut out: &mut dyn Write,
 ) -> Result<(), BuildError> {
-    let clamp_mtime = targets.first().and_then(|(target, _)| target.epoch);
-    let options = TarOptions { clamp_mtime, ..TarOptions::default() };
+    let epoch = targets.first().and_then(|(target, _)| target.epoch);
+    let times = epoch.map_or(TarTimes::Own, TarTimes::All);
+    let options = TarOptions { times, ..TarOptions::default() };
     if let ([(_, snapshot)], ResultLayout::Plain) = (targets, solver.request.plan.layout)
         && !snapshot.layers().is_empty()
     {
@@ -137,7 +208,7 @@ fn archive(
     }
     // Several platforms: side by side in one directory first.
     let working = solver.engine.store.layers().begin()?;
-    to_directory(solver, targets, &working.upper)?;
+    to_directory(solver, targets, (&working.upper, split))?;
     let index = scan(&working.upper)?;
     Ok(write_tar(&index, &working.upper, &options, &mut out)?)
 }

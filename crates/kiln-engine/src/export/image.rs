@@ -3,19 +3,23 @@
 //! A layer is packed once for a codec, and the result remembered: an image that is built again
 //! costs only look-ups. Layers of the base image stay the blobs that they were.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_core::digest::DiffId;
-use kiln_core::image::{ConfigBlob, ImageLayer, assemble, manifest};
-use kiln_core::oci::{Descriptor, media_type};
-use kiln_core::plan::Target;
+use kiln_core::digest::{BlobDigest, DiffId};
+use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
+use kiln_core::oci::{Descriptor, Manifest, Reference, media_type, to_indented_json};
+use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
 use kiln_store::Layer;
-use kiln_store::layer::{Compression, Packing, TarOptions, pack};
+use kiln_store::layer::{Compression, Packing, TarOptions, TarTimes, pack};
 
 use crate::error::{BuildError, FileContext};
-use crate::request::LayerCompression;
+use crate::request::{AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
+
+/// Annotation of layers whose times follow an epoch.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// An image of one platform whose blobs are all in the store.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub(crate) struct PackedImage {
     pub(crate) config: Descriptor,
     /// The layers, lowest first.
     pub(crate) layers: Vec<Descriptor>,
+    /// When it was made, seconds since 1970, as far as it is known.
+    pub(crate) created: Option<i64>,
 }
 
 /// Packs a target.
@@ -33,37 +39,102 @@ pub(crate) fn pack_image(
     solver: &Solver<'_>,
     target: &Target,
     snapshot: &Snapshot,
-    compression: LayerCompression,
+    options: &ImageOptions,
 ) -> Result<PackedImage, BuildError> {
     let mut descriptors = Vec::new();
     let mut layers = Vec::new();
+    let epoch = target.epoch.filter(|_| options.times != LayerTimes::Kept);
+    let mut descriptions = descriptions(solver.plan, target.root).into_iter();
+    let base = descriptions.next().unwrap_or_default();
     for layer in snapshot.layers() {
         let (diff_id, descriptor) = match layer {
             SnapshotLayer::Base { image, position } => {
                 image.ensure_blob(solver.engine, *position)?;
                 let mut descriptor = image.layers[*position].clone();
-                descriptor.media_type = oci_media_type(&descriptor.media_type).to_owned();
+                descriptor.media_type =
+                    layer_media_type(&descriptor.media_type, options.media_types).to_owned();
                 (image.diff_ids[*position], descriptor)
             }
             SnapshotLayer::Built { layer, .. } => {
-                pack_layer(solver, layer, (compression, target.epoch))?
+                let (diff_id, mut descriptor) = pack_layer(solver, layer, (options, epoch))?;
+                if let Some(epoch) = epoch
+                    && options.times == LayerTimes::Rewritten
+                {
+                    descriptor.annotations.insert(REWRITTEN.to_owned(), epoch.to_string());
+                }
+                (diff_id, descriptor)
             }
         };
         descriptors.push(descriptor);
-        let created = match layer {
-            SnapshotLayer::Base { .. } => None,
-            SnapshotLayer::Built { created, .. } => Some(*created),
+        let (created, description) = match layer {
+            SnapshotLayer::Base { .. } => (None, base.clone()),
+            SnapshotLayer::Built { created, .. } => {
+                (Some(*created), descriptions.next().unwrap_or_default())
+            }
         };
-        layers.push(ImageLayer { diff_id, created });
+        layers.push(ImageLayer { diff_id, created, description });
     }
-    let ConfigBlob { bytes, digest } = assemble(&target.image, &layers);
+    let ConfigBlob { bytes, digest, created } = assemble(target, &layers);
     let content = solver.engine.store.content();
     content.put(&bytes)?;
-    let config = Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64);
-    let (bytes, mut descriptor) = manifest(&config, descriptors.clone());
+    let (config_type, manifest_type) = match options.media_types {
+        MediaTypes::Oci => (media_type::OCI_CONFIG, media_type::OCI_MANIFEST),
+        MediaTypes::Docker => (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST),
+    };
+    let config = Descriptor::new(config_type, digest, bytes.len() as u64);
+    let manifest = Manifest {
+        media_type: Some(manifest_type.to_owned()),
+        annotations: annotations(options, AnnotationPlace::Manifest),
+        ..Manifest::new(config.clone(), descriptors.clone())
+    };
+    let bytes = to_indented_json(&manifest);
+    let mut descriptor = Descriptor::new(manifest_type, BlobDigest::of(&bytes), bytes.len() as u64);
     content.put(&bytes)?;
+    descriptor.annotations = annotations(options, AnnotationPlace::ManifestDescriptor);
     descriptor.platform = Some(target.platform.clone());
-    Ok(PackedImage { descriptor, config, layers: descriptors })
+    Ok(PackedImage { descriptor, config, layers: descriptors, created })
+}
+
+/// The annotations of one kind of document.
+pub(crate) fn annotations(
+    options: &ImageOptions,
+    place: AnnotationPlace,
+) -> BTreeMap<String, String> {
+    let here = options.annotations.iter().filter(|annotation| annotation.place == place);
+    here.map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
+}
+
+/// What BuildKit writes into a history that does not speak of a layer: of the base's layers,
+/// then of those of each step.
+fn descriptions(plan: &Plan, root: Input) -> Vec<String> {
+    let mut steps = Vec::new();
+    let mut base = String::new();
+    let mut at = root;
+    while let Input::Step(id) = at {
+        let step = &plan.steps[&id];
+        match &step.op {
+            Op::Source(SourceOp::Image { source, manifest, .. }) => {
+                let name = match source {
+                    ImageSource::Reference(reference) => reference.to_string(),
+                    ImageSource::Layout { context } => match context.parse::<Reference>() {
+                        Ok(reference) => {
+                            format!("{}/{}", reference.registry, reference.repository)
+                        }
+                        Err(_) => context.clone(),
+                    },
+                };
+                base = format!("pulled from {name}@{manifest}");
+                break;
+            }
+            Op::Source(_) => break,
+            Op::Exec(exec) => steps.push(format!("mount / from exec {}", exec.args.join(" "))),
+            Op::File(_) => steps.push(step.name.clone()),
+        }
+        at = step.inputs.first().copied().unwrap_or(Input::Scratch);
+    }
+    steps.push(base);
+    steps.reverse();
+    steps
 }
 
 /// The blob of a layer that the build made. With an epoch its files are not younger than that, so
@@ -71,9 +142,9 @@ pub(crate) fn pack_image(
 fn pack_layer(
     solver: &Solver<'_>,
     layer: &Arc<Layer>,
-    (compression, epoch): (LayerCompression, Option<i64>),
+    (options, epoch): (&ImageOptions, Option<i64>),
 ) -> Result<(DiffId, Descriptor), BuildError> {
-    let (compression, codec, media_type) = codec(compression);
+    let (compression, codec, media_type) = codec(options);
     let store = &solver.engine.store;
     // Two targets that share a layer pack it once.
     let _lock = store.lock_unless(&format!("pack-{}-{codec}", layer.id), &solver.cancelled)?;
@@ -90,7 +161,8 @@ fn pack_layer(
     }
     let index = solver.index(layer)?;
     let layer = store.layers().unpack(layer)?;
-    let options = TarOptions { clamp_mtime: epoch, ..TarOptions::default() };
+    let times = epoch.map_or(TarTimes::Own, TarTimes::NotAfter);
+    let options = TarOptions { times, ..TarOptions::default() };
     let old = match store.layers().recipe_of(&layer.id)? {
         Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
         None => None,
@@ -112,32 +184,34 @@ fn pack_layer(
 }
 
 /// How layers are compressed, what the store calls it, and the media type of the result.
-pub(crate) fn codec(compression: LayerCompression) -> (Compression, String, &'static str) {
-    match compression {
-        LayerCompression::Uncompressed => codec_of(Compression::Uncompressed),
-        LayerCompression::Gzip => codec_of(Compression::GZIP),
-        LayerCompression::Zstd => codec_of(Compression::ZSTD),
-    }
+pub(crate) fn codec(options: &ImageOptions) -> (Compression, String, &'static str) {
+    let compression = match (options.compression, options.level) {
+        (LayerCompression::Uncompressed, _) => Compression::Uncompressed,
+        (LayerCompression::Gzip, None) => Compression::GZIP,
+        (LayerCompression::Gzip, Some(level)) => Compression::Gzip { level: level.into() },
+        (LayerCompression::Zstd, None) => Compression::ZSTD,
+        (LayerCompression::Zstd, Some(level)) => Compression::Zstd { level: level.into() },
+    };
+    let (name, media_type) = match compression {
+        Compression::Uncompressed => ("none".to_owned(), media_type::OCI_LAYER),
+        Compression::Gzip { level } => (format!("gzip-{level}"), media_type::OCI_LAYER_GZIP),
+        Compression::Zstd { level } => (format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD),
+    };
+    (compression, name, layer_media_type(media_type, options.media_types))
 }
 
-fn codec_of(compression: Compression) -> (Compression, String, &'static str) {
-    match compression {
-        Compression::Uncompressed => (compression, "none".to_owned(), media_type::OCI_LAYER),
-        Compression::Gzip { level } => {
-            (compression, format!("gzip-{level}"), media_type::OCI_LAYER_GZIP)
-        }
-        Compression::Zstd { level } => {
-            (compression, format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD)
-        }
-    }
-}
-
-/// Docker's layer types in OCI's words.
-fn oci_media_type(media_type: &str) -> &str {
-    match media_type {
-        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
-        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
-        other => other,
+/// A layer's type in the words of OCI or of Docker.
+fn layer_media_type(media_type: &str, wanted: MediaTypes) -> &str {
+    const PAIRS: [(&str, &str); 3] = [
+        (media_type::OCI_LAYER, media_type::DOCKER_LAYER),
+        (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),
+        (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
+    ];
+    let pair = PAIRS.iter().find(|(oci, docker)| *oci == media_type || *docker == media_type);
+    match (pair, wanted) {
+        (Some((oci, _)), MediaTypes::Oci) => oci,
+        (Some((_, docker)), MediaTypes::Docker) => docker,
+        (None, _) => media_type,
     }
 }
 

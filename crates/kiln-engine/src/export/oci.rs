@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use kiln_core::digest::BlobDigest;
-use kiln_core::oci::{Descriptor, Index, Reference};
+use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
 use kiln_store::layer::plain_header;
 
@@ -57,7 +57,7 @@ impl Bundle {
             [] => vec![self.descriptor.clone()],
             names => names.iter().map(named).collect(),
         };
-        serde_json::to_vec(&Index::new(manifests)).expect("an index is plain data")
+        to_json(&Index::new(manifests))
     }
 }
 
@@ -69,7 +69,15 @@ pub(crate) fn export(
     destination: &Destination,
 ) -> Result<(), BuildError> {
     match destination {
-        Destination::Directory(path) => to_directory(solver, bundle, names, path),
+        Destination::Directory(path) => {
+            let mut bundle = bundle.clone();
+            if names.is_empty() {
+                // As BuildKit's client names what has no name.
+                let latest = ("org.opencontainers.image.ref.name".to_owned(), "latest".to_owned());
+                bundle.descriptor.annotations.extend([latest]);
+            }
+            to_directory(solver, &bundle, names, path)
+        }
         Destination::File(path) => {
             let temporary = super::files::beside(path);
             let file = File::create(&temporary).at("create", &temporary)?;

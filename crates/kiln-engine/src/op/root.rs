@@ -41,6 +41,9 @@ pub(crate) enum RootError {
         /// Why.
         source: Errno,
     },
+    /// Links that lead nowhere.
+    #[error("/{0}: too many links")]
+    TooManyLinks(String),
     /// A path needs a directory where there is something else.
     #[error("/{0} is not a directory")]
     NotDirectory(String),
@@ -79,7 +82,7 @@ impl Root {
                 Ok(target) => {
                     links += 1;
                     if links > LINK_LIMIT {
-                        return Err(io("follow", &next, Errno::LOOP));
+                        return Err(RootError::TooManyLinks(lossy(&next)));
                     }
                     let target = target.as_bytes();
                     if target.first() == Some(&b'/') {

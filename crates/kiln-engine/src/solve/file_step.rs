@@ -23,7 +23,7 @@ use crate::error::{BuildError, StepError};
 use crate::export::image::codec;
 use crate::op::destination::Listed;
 use crate::op::file;
-use crate::request::{LayerCompression, Output};
+use crate::request::{ImageOptions, Output};
 use crate::source_tree::SourceTree;
 
 /// The steps whose results some step or output wants to look at as files.
@@ -38,7 +38,7 @@ pub(super) fn directories(plan: &Plan, outputs: &[Output]) -> BTreeSet<StepId> {
             add_chain(plan, *input, &mut found);
         }
     }
-    let as_files = |output: &Output| matches!(output, Output::Local(_) | Output::Tar(_));
+    let as_files = |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
     let is_dated = plan.targets.iter().any(|target| target.epoch.is_some());
     // With an epoch the blob has other times than the files: it is not all that there is.
     if is_dated || outputs.iter().any(as_files) {
@@ -112,8 +112,8 @@ impl Solver<'_> {
         inputs.unpack_sources(self)?;
         let mut working = self.engine.store.layers().begin()?;
         working.size_bytes = Some(listing.index().size_bytes());
-        let layer = if let Some(compression) = self.archive_form(step, listing.index()) {
-            self.archive(&listing, working, (recipe, compression))?
+        let layer = if let Some(options) = self.archive_form(step, listing.index()) {
+            self.archive(&listing, working, (recipe, &options))?
         } else {
             write_files(&listing, &working.upper).map_err(BuildError::from)?;
             let index = listing.index().encode();
@@ -126,14 +126,14 @@ impl Solver<'_> {
     }
 
     /// What a step's result is packed with at once; `None` if it is needed as a directory.
-    fn archive_form(&self, step: &Step, index: &LayerIndex) -> Option<LayerCompression> {
+    fn archive_form(&self, step: &Step, index: &LayerIndex) -> Option<ImageOptions> {
         if self.directories.contains(&step.id) || !fits_archive(index) {
             return None;
         }
         match self.request.outputs.first() {
-            None => Some(LayerCompression::Uncompressed),
-            Some(Output::Oci { compression, .. }) => Some(*compression),
-            Some(Output::Local(_) | Output::Tar(_)) => None,
+            None => Some(ImageOptions::of_store()),
+            Some(Output::Oci { options, .. }) => Some(options.clone()),
+            Some(Output::Local { .. } | Output::Tar { .. }) => None,
         }
     }
 
@@ -142,10 +142,10 @@ impl Solver<'_> {
         &self,
         listing: &Listing,
         working: WorkingLayer,
-        (recipe, compression): ([u8; 32], LayerCompression),
+        (recipe, options): ([u8; 32], &ImageOptions),
     ) -> Result<Layer, BuildError> {
         let store = &self.engine.store;
-        let (compression, codec, _) = codec(compression);
+        let (compression, codec, _) = codec(options);
         let options = TarOptions::default();
         let old = store.layers().old_frames(&recipe, &codec)?;
         let mut writer = store.content().unhashed_writer()?;

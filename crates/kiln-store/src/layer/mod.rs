@@ -51,5 +51,5 @@ pub use scan::scan;
 pub use tar_apply::apply_tar;
 pub use tar_header::plain_header;
 pub use tar_read::{Member, MemberKind, TarReader};
-pub use tar_write::{TarOptions, TarXattrs, write_tar};
+pub use tar_write::{TarOptions, TarTimes, TarXattrs, write_tar};
 pub use tree::{LastSymlink, ResolveError, Tree, Walk};

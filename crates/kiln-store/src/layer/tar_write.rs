@@ -37,10 +37,22 @@ const READ_BYTES: usize = 256 << 10;
 /// How a layer is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TarOptions {
-    /// Later times are set back to this one, in seconds since 1970 (`rewrite-timestamp`).
-    pub clamp_mtime: Option<i64>,
+    /// Which times files have.
+    pub times: TarTimes,
     /// Which extended attributes are written.
     pub xattrs: TarXattrs,
+}
+
+/// Which times files have in an archive, in seconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TarTimes {
+    /// Their own.
+    #[default]
+    Own,
+    /// Their own, but none after this one (`rewrite-timestamp`).
+    NotAfter(i64),
+    /// All this one.
+    All(i64),
 }
 
 /// Which extended attributes go into an archive.
@@ -238,7 +250,11 @@ fn encode_header(header: &Header<'_>, entry: Option<&Entry>, options: &TarOption
     number(GID, b"gid", gid.into());
     number(SIZE, b"size", header.size_bytes);
     let mtime = entry.map_or(0, |entry| entry.mtime.seconds);
-    let mtime = options.clamp_mtime.map_or(mtime, |latest| mtime.min(latest));
+    let mtime = match options.times {
+        TarTimes::Own => mtime,
+        TarTimes::NotAfter(latest) => mtime.min(latest),
+        TarTimes::All(time) => time,
+    };
     if !block.put_number(MTIME, u64::try_from(mtime).unwrap_or(u64::MAX)) {
         records.insert(b"mtime".to_vec(), mtime.to_string().into_bytes());
     }

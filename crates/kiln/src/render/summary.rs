@@ -114,8 +114,8 @@ fn destination(output: &Output) -> String {
     };
     match output {
         Output::Oci { dest, .. } => format!("OCI image {}", place(dest)),
-        Output::Local(path) => format!("files {}", path.display()),
-        Output::Tar(dest) => format!("tar {}", place(dest)),
+        Output::Local { dest, .. } => format!("files {}", dest.display()),
+        Output::Tar { dest, .. } => format!("tar {}", place(dest)),
     }
 }
 

@@ -7,7 +7,11 @@ use crate::commands::build::samples::result;
 
 #[test]
 fn one_target_is_two_sentences() {
-    let outputs = [Output::Local("out".into()), Output::Tar(Destination::Stdout)];
+    let split = kiln_engine::PlatformSplit::Several;
+    let outputs = [
+        Output::Local { dest: "out".into(), split },
+        Output::Tar { dest: Destination::Stdout, split },
+    ];
     assert_snapshot!(summary(&result(&["app"]), &outputs).join("\n"), @r"
     20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.31s
     image ares:app sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910

@@ -6,6 +6,7 @@ mod csv;
 pub(crate) mod dockerfile;
 mod metadata;
 pub(crate) mod options;
+mod output_option;
 mod request;
 mod run_options;
 #[cfg(test)]
@@ -27,9 +28,8 @@ use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
 use call::{Call, CallOption};
-use options::{
-    Assignment, ContextOption, OutputOption, SecretOption, TagOption, entitlement, network,
-};
+use options::{Assignment, ContextOption, SecretOption, TagOption, entitlement, network};
+use output_option::OutputOption;
 pub(crate) use request::{context_kind, named_contexts};
 use run_options::{SshOption, extra_host, shm_size, ulimit};
 
@@ -225,7 +225,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn is_stdout(output: &Output) -> bool {
-    let (Output::Oci { dest, .. } | Output::Tar(dest)) = output else {
+    let (Output::Oci { dest, .. } | Output::Tar { dest, .. }) = output else {
         return false;
     };
     *dest == Destination::Stdout

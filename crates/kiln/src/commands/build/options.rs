@@ -8,10 +8,10 @@ use kiln_core::diagnostic::did_you_mean;
 use kiln_core::git_source::GitAddress;
 use kiln_core::oci::Reference;
 use kiln_core::plan::{Entitlement, GitSource, Network, RemoteFiles};
-use kiln_engine::{Destination, LayerCompression, NamedContext, Output};
+use kiln_engine::NamedContext;
 
 use super::context::is_url;
-use super::csv::{CsvError, fields, pairs};
+use super::csv::{CsvError, pairs};
 
 /// Why a value is not what its option takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ pub(crate) enum OptionError {
     Wrong(String),
 }
 
-fn unknown_key(key: &str, known: &[&str]) -> OptionError {
+pub(super) fn unknown_key(key: &str, known: &[&str]) -> OptionError {
     let hint = did_you_mean(key, known.iter().copied());
     OptionError::Key {
         key: key.to_owned(),
@@ -61,7 +61,7 @@ fn unknown_key(key: &str, known: &[&str]) -> OptionError {
     }
 }
 
-fn wrong(text: impl Into<String>) -> OptionError {
+pub(super) fn wrong(text: impl Into<String>) -> OptionError {
     OptionError::Wrong(text.into())
 }
 
@@ -243,114 +243,6 @@ impl FromStr for SecretOption {
             Some(id) => Ok(Self { id, place }),
             None => Err(wrong("`id` is missing")),
         }
-    }
-}
-
-/// `--output`, with paths as they were written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OutputOption(pub(crate) Output);
-
-impl FromStr for OutputOption {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        if let [single] = fields(text)?.as_slice()
-            && !single.contains('=')
-        {
-            return match single.as_str() {
-                "" => Err(wrong("it is empty")),
-                "-" => Ok(Self(Output::Tar(Destination::Stdout))),
-                directory => Ok(Self(Output::Local(PathBuf::from(directory)))),
-            };
-        }
-        let mut options = pairs(text)?;
-        let Some(kind) = options.iter().position(|(key, _)| key == "type") else {
-            return Err(wrong("`type` is missing; kiln knows oci, local and tar"));
-        };
-        let (_, kind) = options.remove(kind);
-        let output = match kind.as_str() {
-            "oci" => oci_output(options)?,
-            "local" => Output::Local(local_destination(options)?),
-            "tar" => {
-                let dest = only_dest("tar", options)?;
-                Output::Tar(file_or_stdout(dest.as_deref()))
-            }
-            _ => {
-                return Err(OptionError::Type {
-                    kind,
-                    known: "oci, local and tar; without `--output` the image goes into kiln's \
-                            store",
-                });
-            }
-        };
-        Ok(Self(output))
-    }
-}
-
-fn only_dest(kind: &str, options: Vec<(String, String)>) -> Result<Option<String>, OptionError> {
-    let mut dest = None;
-    for (key, value) in options {
-        match key.as_str() {
-            "dest" => dest = Some(value),
-            "type" => return Err(wrong(format!("`type` is given twice, first as {kind}"))),
-            _ => return Err(unknown_key(&key, &["type", "dest"])),
-        }
-    }
-    Ok(dest)
-}
-
-fn local_destination(options: Vec<(String, String)>) -> Result<PathBuf, OptionError> {
-    match only_dest("local", options)? {
-        Some(dest) if dest == "-" => Err(wrong("type=local cannot be written to standard output")),
-        Some(dest) if !dest.is_empty() => Ok(PathBuf::from(dest)),
-        _ => Err(wrong("type=local needs `dest=DIR`")),
-    }
-}
-
-fn file_or_stdout(dest: Option<&str>) -> Destination {
-    match dest {
-        None | Some("" | "-") => Destination::Stdout,
-        Some(path) => Destination::File(PathBuf::from(path)),
-    }
-}
-
-fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
-    const KEYS: [&str; 4] = ["type", "dest", "tar", "compression"];
-    let (mut dest, mut compression, mut as_tar) = (None, LayerCompression::default(), true);
-    for (key, value) in options {
-        match key.as_str() {
-            "dest" => dest = Some(value),
-            "tar" => as_tar = boolean("tar", &value)?,
-            "compression" => {
-                compression = match value.as_str() {
-                    "gzip" => LayerCompression::Gzip,
-                    "zstd" => LayerCompression::Zstd,
-                    "uncompressed" => LayerCompression::Uncompressed,
-                    _ => {
-                        return Err(OptionError::Value {
-                            key: "compression",
-                            value,
-                            known: "gzip, zstd or uncompressed",
-                        });
-                    }
-                };
-            }
-            _ => return Err(unknown_key(&key, &KEYS)),
-        }
-    }
-    let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
-        (true, dest) => dest,
-        (false, Destination::File(path)) => Destination::Directory(path),
-        (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
-    };
-    Ok(Output::Oci { dest, compression })
-}
-
-fn boolean(key: &'static str, value: &str) -> Result<bool, OptionError> {
-    match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(OptionError::Value { key, value: value.to_owned(), known: "true or false" }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the options take, and what they say to what they do not take.
 
-use insta::{assert_debug_snapshot, assert_snapshot};
+use insta::assert_snapshot;
 
 use super::*;
 
@@ -33,40 +33,6 @@ fn secrets() {
     id=a,src=f,env=V: `src` and `env` exclude each other
     id=a,"src: the quotes in `id=a,"src` do not match
     "#);
-}
-
-#[test]
-fn outputs() {
-    let output = |text: &str| text.parse::<OutputOption>().unwrap().0;
-    assert_eq!(output("out"), Output::Local("out".into()));
-    assert_eq!(output("-"), Output::Tar(Destination::Stdout));
-    assert_eq!(output("type=tar"), Output::Tar(Destination::Stdout));
-    assert_eq!(output("type=tar,dest=a.tar"), Output::Tar(Destination::File("a.tar".into())));
-    assert_debug_snapshot!(output("type=oci,dest=d,tar=false,compression=zstd"), @r#"
-    Oci {
-        dest: Directory(
-            "d",
-        ),
-        compression: Zstd,
-    }
-    "#);
-    assert_snapshot!(errors::<OutputOption>(&[
-        "type=registry", "type=image,push=true", "type=docker,dest=x", "dest=x", "type=local", "type=local,dest=-",
-        "type=oci,dets=x", "type=oci,tar=false", "type=oci,tar=maybe", "type=oci,compression=estargz", "type=tar,compression=zstd", "",
-    ]), @r"
-    type=registry: type `registry` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    type=image,push=true: type `image` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    type=docker,dest=x: type `docker` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    dest=x: `type` is missing; kiln knows oci, local and tar
-    type=local: type=local needs `dest=DIR`
-    type=local,dest=-: type=local cannot be written to standard output
-    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, dest, tar, compression
-    type=oci,tar=false: `tar=false` needs `dest=DIR`
-    type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
-    type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
-    type=tar,compression=zstd: unknown key `compression`; known are type, dest
-    : it is empty
-    ");
 }
 
 #[test]

@@ -84,19 +84,7 @@ impl Build {
         config: &Config,
         named_contexts: BTreeMap<String, ContextKind>,
     ) -> Result<PlanRequest, Failure> {
-        let mut build_args = self.build_args(config);
-        // A context of local files has no time of its own: nothing is set (BuildKit).
-        if build_args.get("SOURCE_DATE_EPOCH").is_some_and(|value| value == "context") {
-            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), String::new());
-        }
-        let epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
-            None | Some("") => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                Failure::usage(format!(
-                    "invalid SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"
-                ))
-            })?),
-        };
+        let build_args = self.build_args(config);
         let mut entitlements: BTreeSet<Entitlement> = self.allow.iter().copied().collect();
         if self.network == Network::Host {
             entitlements.insert(Entitlement::NetworkHost);
@@ -136,7 +124,8 @@ impl Build {
             },
             no_cache_stages: self.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
             entitlements,
-            epoch,
+            // Its build argument says more than a number.
+            epoch: None,
         })
     }
 
@@ -322,12 +311,12 @@ fn layout(several: bool, build_args: &BTreeMap<String, String>) -> Result<Result
 
 fn check_destination(output: &Output) -> Result<(), Failure> {
     let (path, is_directory) = match output {
-        Output::Oci { dest, .. } | Output::Tar(dest) => match dest {
+        Output::Oci { dest, .. } | Output::Tar { dest, .. } => match dest {
             Destination::File(path) => (path, false),
             Destination::Directory(path) => (path, true),
             Destination::Stdout => return Ok(()),
         },
-        Output::Local(path) => (path, true),
+        Output::Local { dest, .. } => (dest, true),
     };
     let shown = path.display();
     if !is_directory && path.is_dir() {

@@ -49,15 +49,13 @@ fn build_args_come_from_the_line_then_the_environment() {
         format!("{args:?}"),
         r#"[("A", "1"), ("B", "x=y"), ("SOURCE_DATE_EPOCH", "1600000000")]"#
     );
-    assert_eq!(request.plan.epoch, Some(1_600_000_000));
 }
 
 #[test]
 fn the_epoch_of_the_line_wins() {
     let variables = [("SOURCE_DATE_EPOCH", "5")];
     let (request, _) = request("--build-arg SOURCE_DATE_EPOCH=7", &variables).unwrap();
-    assert_eq!(request.plan.epoch, Some(7));
-    assert!(error("--build-arg SOURCE_DATE_EPOCH=x").contains("is not a number of seconds"));
+    assert_eq!(request.plan.build_args["SOURCE_DATE_EPOCH"], "7");
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What `--output` takes, and what it says to what it does not take.
+
+use insta::{assert_debug_snapshot, assert_snapshot};
+
+use super::*;
+
+fn output(text: &str) -> Output {
+    text.parse::<OutputOption>().unwrap().0
+}
+
+fn image(text: &str) -> ImageOptions {
+    match output(&format!("type=oci,dest=x,{text}")) {
+        Output::Oci { options, .. } => options,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn places() {
+    let split = PlatformSplit::Several;
+    assert_eq!(output("out"), Output::Local { dest: "out".into(), split });
+    let stdout = Output::Tar { dest: Destination::Stdout, split };
+    assert_eq!((output("-"), output("type=tar")), (stdout.clone(), stdout));
+    let file = Destination::File("a.tar".into());
+    assert_eq!(output("type=tar,dest=a.tar"), Output::Tar { dest: file, split });
+    assert_eq!(
+        output("type=local,dest=d,platform-split=false"),
+        Output::Local { dest: "d".into(), split: PlatformSplit::Never }
+    );
+}
+
+#[test]
+fn images() {
+    assert_debug_snapshot!(output("type=oci,dest=d,tar=false,compression=zstd,compression-level=9"), @r#"
+    Oci {
+        dest: Directory(
+            "d",
+        ),
+        options: ImageOptions {
+            compression: Zstd,
+            level: Some(
+                9,
+            ),
+            names: [],
+            annotations: [],
+            media_types: Oci,
+            times: NotAfterEpoch,
+        },
+    }
+    "#);
+    let named = image("\"name=a,b/c:1\",rewrite-timestamp=true,oci-mediatypes=false");
+    let names: Vec<String> = named.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["docker.io/library/a:latest", "docker.io/b/c:1"]);
+    assert_eq!((named.times, named.media_types), (LayerTimes::Rewritten, MediaTypes::Docker));
+    let annotation = image("annotation-index-descriptor.a.b=c").annotations.remove(0);
+    assert_eq!(annotation.place, AnnotationPlace::IndexDescriptor);
+    assert_eq!((annotation.key.as_str(), annotation.value.as_str()), ("a.b", "c"));
+}
+
+#[test]
+fn mistakes() {
+    let errors: Vec<String> = [
+        "type=registry",
+        "type=image,push=true",
+        "type=docker,dest=x",
+        "dest=x",
+        "type=local",
+        "type=local,dest=-",
+        "type=oci,dets=x",
+        "type=oci,tar=false",
+        "type=oci,tar=maybe",
+        "type=oci,compression=estargz",
+        "type=tar,compression=zstd",
+        "",
+        "type=oci,compression-level=10",
+    ]
+    .iter()
+    .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
+    .collect();
+    assert_snapshot!(errors.join("\n"), @r"
+    type=registry: type `registry` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    type=image,push=true: type `image` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    type=docker,dest=x: type `docker` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    dest=x: `type` is missing; kiln knows oci, local and tar
+    type=local: type=local needs `dest=DIR`
+    type=local,dest=-: type=local cannot be written to standard output
+    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=oci,tar=false: `tar=false` needs `dest=DIR`
+    type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
+    type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
+    type=tar,compression=zstd: unknown key `compression`; known are type, dest, platform-split
+    : it is empty
+    type=oci,compression-level=10: `compression-level=10` is not possible; compression-level is a number from 0 to 9
+    ");
+}
