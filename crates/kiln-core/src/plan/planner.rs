@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::bases::Named;
 use super::epoch::{self, SOURCE_DATE_EPOCH};
 use super::request::{
-    Facts, ImageNeed, PlanRequest, PlatformChoice, ResultLayout, normalize_context_name,
+    ALL_STAGES, Facts, ImageNeed, PlanRequest, PlatformChoice, ResultLayout, normalize_context_name,
 };
 use super::scope::{Environment, platform_args, unused_build_args};
 use super::stage::StageState;
@@ -147,6 +147,10 @@ fn target_indexes(
     if request.targets.is_empty() {
         let last = dockerfile.stages.len() - 1;
         return Ok(vec![(last, stage_name(dockerfile, last).unwrap_or_default())]);
+    }
+    if request.targets == [ALL_STAGES] {
+        let name = |index| stage_name(dockerfile, index).unwrap_or_default();
+        return Ok((0..dockerfile.stages.len()).map(|index| (index, name(index))).collect());
     }
     let names: Vec<&str> = dockerfile
         .stages

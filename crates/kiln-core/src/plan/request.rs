@@ -7,10 +7,15 @@ use super::op::GitSource;
 use crate::digest::{BlobDigest, DiffId};
 use crate::oci::{ImageConfig, Platform, Reference};
 
+/// A target that is all stages, those without a name too: no stage can have this name.
+pub const ALL_STAGES: &str = "*";
+
 /// The choices of a user that change the plan.
 #[derive(Clone, Debug)]
 pub struct PlanRequest {
     /// Stages to build; empty means the last one.
+    ///
+    /// [`ALL_STAGES`] is for judging a file.
     pub targets: Vec<String>,
     /// Platforms to build for; never empty.
     pub platforms: Vec<Platform>,

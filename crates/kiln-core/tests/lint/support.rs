@@ -9,8 +9,8 @@ use kiln_core::lint::{BaseFacts, CacheMountContent, LintReport, LintRequest, fix
 use kiln_core::oci::Platform;
 use kiln_core::pattern::{IgnoreFile, Patterns};
 use kiln_core::plan::{
-    Entitlement, Facts, ImageFact, PlanRequest, Planning, PlatformChoice, ResultLayout, RunOptions,
-    plan,
+    ALL_STAGES, Entitlement, Facts, ImageFact, PlanRequest, Planning, PlatformChoice, ResultLayout,
+    RunOptions, plan,
 };
 use kiln_core::source::SourceFile;
 
@@ -125,7 +125,7 @@ pub(crate) fn plan_of(text: &str) -> Result<String, Vec<String>> {
     let (file, mut diagnostics) = parse(&SourceFile::new("Dockerfile", text));
     diagnostics.retain(Diagnostic::is_error);
     let mut request = PlanRequest {
-        targets: (0..file.stages.len()).map(|index| index.to_string()).collect(),
+        targets: vec![ALL_STAGES.to_owned()],
         platforms: vec![Platform::new("linux", "amd64", None)],
         build_platform: Platform::new("linux", "amd64", None),
         build_args: BTreeMap::new(),

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
-use kiln_core::plan::{FileOp, Input, Link, Op, Plan, Step};
+use kiln_core::plan::{CopyOp, FileOp, Input, Link, Op, Plan, Step};
 use kiln_store::layer::{
     Entry, EntryKind, LayerIndex, Listing, Packing, TarOptions, Tree, pack, write_files,
 };
@@ -123,6 +123,31 @@ impl Solver<'_> {
         let (layer, created) = (Arc::new(layer), unix_seconds());
         let (outcome, duration) = (Outcome::Done, began.elapsed());
         Ok(Some(NewLayer { layer, created, outcome, duration }))
+    }
+
+    /// The owner that a copy gives to its files.
+    pub(super) fn copy_owner(
+        &self,
+        copy: &CopyOp,
+        inputs: &StepInputs,
+    ) -> Result<Option<(u32, u32)>, StepError> {
+        let is_empty = copy.link == Link::Yes || inputs.root().layers().is_empty();
+        file::owner(copy, is_empty, || file::accounts(&inputs.root_tree_with_files(self)?))
+    }
+
+    /// The owner of what WORKDIR makes.
+    fn directory_owner(
+        &self,
+        owner: &str,
+        inputs: &StepInputs,
+    ) -> Result<Option<(u32, u32)>, StepError> {
+        match owner {
+            "" => Ok(None),
+            owner => {
+                let accounts = file::accounts(&inputs.root_tree_with_files(self)?)?;
+                Ok(Some(accounts.owner(owner)))
+            }
+        }
     }
 
     /// What a step's result is packed with at once; `None` if it is needed as a directory.

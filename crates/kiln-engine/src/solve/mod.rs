@@ -14,6 +14,7 @@ mod diff;
 mod file_step;
 mod inputs;
 mod schedule;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,9 +25,9 @@ use std::time::{Duration, Instant, SystemTime};
 use kiln_core::cache_key::{self, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId, StepId};
 use kiln_core::event::{NEW_INSTRUCTION, Outcome};
-use kiln_core::plan::{CopyOp, ExtraHost, FileOp, Link, Op, Plan, SourceOp, Step};
+use kiln_core::plan::{ExtraHost, FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
-use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, Tree, scan};
+use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 use rustix::time::ClockId;
 
@@ -43,7 +44,7 @@ use crate::op::exec;
 use crate::op::file::{self, Target};
 use crate::op::git::check_out;
 use crate::request::{BuildRequest, CacheUse, NamedContext};
-use crate::snapshot::{Snapshot, SnapshotLayer};
+use crate::snapshot::Snapshot;
 use crate::source_tree::{SourceTree, as_path};
 use crate::ssh::SshAgents;
 use crate::wanted::WantedFiles;
@@ -456,31 +457,6 @@ impl<'a> Solver<'a> {
         Ok(NewLayer { layer, created: unix_seconds(), outcome, duration })
     }
 
-    /// The owner that a copy gives to its files.
-    fn copy_owner(
-        &self,
-        copy: &CopyOp,
-        inputs: &StepInputs,
-    ) -> Result<Option<(u32, u32)>, StepError> {
-        let is_empty = copy.link == Link::Yes || inputs.root().layers().is_empty();
-        file::owner(copy, is_empty, || file::accounts(&inputs.root_tree_with_files(self)?))
-    }
-
-    /// The owner of what WORKDIR makes.
-    fn directory_owner(
-        &self,
-        owner: &str,
-        inputs: &StepInputs,
-    ) -> Result<Option<(u32, u32)>, StepError> {
-        match owner {
-            "" => Ok(None),
-            owner => {
-                let accounts = file::accounts(&inputs.root_tree_with_files(self)?)?;
-                Ok(Some(accounts.owner(owner)))
-            }
-        }
-    }
-
     /// The older layer of the same instruction with the same content and times.
     fn earlier(
         &self,
@@ -521,66 +497,6 @@ impl<'a> Solver<'a> {
             let path = upper.join(as_path(&path));
             std::fs::remove_file(&path).at("remove", &path)?;
         }
-        Ok(index)
-    }
-
-    /// The layer of a snapshot's layer: its index, and perhaps no files yet.
-    fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
-        match layer {
-            SnapshotLayer::Built { layer, .. } => Ok(Arc::clone(layer)),
-            SnapshotLayer::Base { image, position } => {
-                image.unpacked(self.engine, *position, self.activities)
-            }
-        }
-    }
-
-    /// The same with its files.
-    pub(crate) fn files(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
-        let layer = self.layer(layer)?;
-        if layer.is_unpacked {
-            return Ok(layer);
-        }
-        Ok(Arc::new(self.engine.store.layers().unpack(&layer)?))
-    }
-
-    /// The directories of a snapshot's layers, lowest first.
-    pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
-        snapshot.layers().iter().map(|layer| Ok(self.files(layer)?.fs.clone())).collect()
-    }
-
-    /// The merged view of a snapshot whose files are all there to be read.
-    pub(crate) fn tree_with_files(&self, snapshot: &Snapshot) -> Result<SourceTree, BuildError> {
-        self.layer_dirs(snapshot)?;
-        self.tree(snapshot)
-    }
-
-    /// The merged view of a snapshot; its files need not be there.
-    pub(crate) fn tree(&self, snapshot: &Snapshot) -> Result<SourceTree, BuildError> {
-        if let Some(tree) = lock(&self.trees).get(&snapshot.content()) {
-            return Ok(tree.clone());
-        }
-        let tree = self.index_tree(snapshot)?;
-        let dirs = snapshot.layers().iter().map(|layer| Ok(self.layer(layer)?.fs.clone()));
-        let layers = Arc::new(dirs.collect::<Result<Vec<_>, BuildError>>()?);
-        let tree = SourceTree::Snapshot { tree, layers };
-        lock(&self.trees).insert(snapshot.content(), tree.clone());
-        Ok(tree)
-    }
-
-    /// The indexes of a snapshot's layers, merged.
-    fn index_tree(&self, snapshot: &Snapshot) -> Result<Arc<Tree>, BuildError> {
-        let indexes = snapshot.layers().iter().map(|layer| self.index(&*self.layer(layer)?));
-        Ok(Arc::new(Tree::new(indexes.collect::<Result<Vec<_>, BuildError>>()?)))
-    }
-
-    /// The index of a layer.
-    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, BuildError> {
-        if let Some(index) = lock(&self.indexes).get(&layer.fs) {
-            return Ok(Arc::clone(index));
-        }
-        let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
-        let index = Arc::new(LayerIndex::decode(&bytes)?);
-        lock(&self.indexes).insert(layer.fs.clone(), Arc::clone(&index));
         Ok(index)
     }
 }

@@ -117,7 +117,7 @@ fn named_contexts_are_fetched() {
     web.commit("x", &FILES);
     std::fs::write(web.at("file"), "of the web").unwrap();
     let project = Project::new(
-        "FROM base AS tools\nFROM base\nCOPY --from=tools /a /t/\nCOPY --from=web /context /w\n\
+        "FROM base AS tools\nFROM base AS main\nCOPY --from=tools /a /t/\nCOPY --from=web /context /w\n\
          RUN --mount=from=tools,target=/m cat /m/a /t/a /w\nFROM rooted AS root\n",
     );
     let contexts = [
@@ -128,7 +128,7 @@ fn named_contexts_are_fetched() {
     let mut extra: Vec<&str> =
         contexts.iter().flat_map(|context| ["--build-context", context.as_str()]).collect();
     let target = extra.len() + 1;
-    extra.extend(["--target", "1"]);
+    extra.extend(["--target", "main"]);
     let run = build(&project, "app", (&extra, None)).expect_code(0);
     assert!(run.stderr.contains("oneoneof the web"), "{}", run.stderr);
     extra[target] = "root";

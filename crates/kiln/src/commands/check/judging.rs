@@ -10,7 +10,7 @@ use kiln_core::lint::{BaseFacts, Fixed, LintReport, LintRequest, fix, lint};
 use kiln_core::oci::{ImageConfig, media_type};
 use kiln_core::pattern::{IgnoreFile, Patterns};
 use kiln_core::plan::{
-    Entitlement, Facts, ImageFact, PlanRequest, Planning, normalize_context_name, plan,
+    ALL_STAGES, Entitlement, Facts, ImageFact, PlanRequest, Planning, normalize_context_name, plan,
 };
 use kiln_core::source::SourceFile;
 use kiln_engine::{BuildRequest, NamedContext};
@@ -117,7 +117,7 @@ impl Judging {
             let (file, _) = parse(&self.source_file);
             let mut request = self.plan.clone();
             if request.targets.is_empty() {
-                request.targets = (0..file.stages.len()).map(|index| index.to_string()).collect();
+                request.targets = vec![ALL_STAGES.to_owned()];
             }
             // Whether they are allowed is a question of the build.
             request.entitlements =
