@@ -143,11 +143,10 @@ fn a_context_that_is_none() {
     error[context]: the context is not a directory: file
     ");
     check!(env.run(&["build", "-"]), @r"
-    exit 2
+    exit 1
     --- stdout
     --- stderr
-    error: a context from standard input is not supported
-     help: give a directory; `-f -` reads only the Dockerfile from there
+    error[context]: standard input is empty: there is neither an archive nor a Dockerfile
     ");
     check!(env.run(&["build", "https://example.org/repository.git"]), @r"
     exit 2

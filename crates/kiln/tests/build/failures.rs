@@ -111,6 +111,7 @@ fn a_file_that_is_not_there() {
       --> app/Dockerfile:2:1   step 2 of 2
      2 | COPY secret.txt /
        | ^^^^^^^^^^^^^^^^^
+     help: the ignore file leaves it out: `secret.*`
     ");
 }
 

@@ -39,11 +39,11 @@ fn directives() {
 #[test]
 fn lines() {
     assert_snapshot!(parsed("from a\n\trun one \\ \t\n  # comment\n\n  two\\\nthree \\\\\nUser me\n"), @r#"
-        FROM "a"
-          RUN shell "one   twothree \\\\"
-          USER "me"
-        warning[NoEmptyContinuation] 4:1 "": empty continuation line found in: run one   twothree \\
-        "#);
+    FROM "a"
+      RUN shell "one   twothree \\\\"
+      USER "me"
+    warning[NoEmptyContinuation] 4:1 "\n  two\\\nthree \\\\": empty continuation line found in: run one   twothree \\
+    "#);
     assert_snapshot!(parsed("FROM a\r\nENV A=1 \\\r\n  B=2\r\nCMD [\"x\"]\r\n"), @r#"
         FROM "a"
           ENV "A"="1" "B"="2"

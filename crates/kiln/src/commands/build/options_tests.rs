@@ -56,8 +56,8 @@ fn build_contexts() {
     a: expected NAME=VALUE
     =x: expected NAME=VALUE, and neither may be empty
     a=: expected NAME=VALUE, and neither may be empty
-    a=https://example.org/x.git: `https://` is not supported; kiln knows a directory, `oci-layout://DIR` and `docker-image://REF`
-    a=target:b: kiln knows a directory, `oci-layout://DIR` and `docker-image://REF`
+    a=https://example.org/x.git: no error
+    a=target:b: `target:` contexts are of bake files only
     a=docker-image://A B: invalid reference format: `A B`: repository name must be lowercase
     a=oci-layout://: there is no directory after `oci-layout://`
     ");

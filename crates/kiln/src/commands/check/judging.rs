@@ -7,7 +7,7 @@ use kiln_core::diagnostic::Diagnostic;
 use kiln_core::digest::BlobDigest;
 use kiln_core::dockerfile::{Dockerfile, parse};
 use kiln_core::lint::{BaseFacts, Fixed, LintReport, LintRequest, fix, lint};
-use kiln_core::oci::{ImageConfig, media_type};
+use kiln_core::oci::{ImageConfig, Platform, media_type};
 use kiln_core::pattern::{IgnoreFile, Patterns};
 use kiln_core::plan::{
     ALL_STAGES, Entitlement, Facts, ImageFact, PlanRequest, Planning, normalize_context_name, plan,
@@ -163,7 +163,9 @@ impl Judging {
 /// An image of which nothing is known.
 fn empty_image() -> ImageFact {
     let manifest = BlobDigest::of(b"");
-    ImageFact { manifest, config: ImageConfig::default(), diff_ids: Vec::new() }
+    let Platform { os, architecture, .. } = Platform::host();
+    let config = ImageConfig { os, architecture, ..ImageConfig::default() };
+    ImageFact { manifest, config, diff_ids: Vec::new() }
 }
 
 /// What the store knows of a base image.

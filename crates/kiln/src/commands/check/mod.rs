@@ -93,7 +93,8 @@ impl Check {
 
     /// What the Dockerfile that a path means is judged with.
     fn judging(&self, path: &Path, config: &Config) -> Result<Judging, Failure> {
-        if let Some(text) = path.to_str()
+        if !path.exists()
+            && let Some(text) = path.to_str()
             && !matches!(ContextPlace::parse(text)?, ContextPlace::Directory(_))
         {
             let message = format!("`kiln check` reads files and directories, and no {text}");
