@@ -148,13 +148,6 @@ fn a_context_that_is_none() {
     --- stderr
     error[context]: standard input is empty: there is neither an archive nor a Dockerfile
     ");
-    check!(env.run(&["build", "https://example.org/repository.git"]), @r"
-    exit 2
-    --- stdout
-    --- stderr
-    error: a context from a URL is not supported: https://example.org/repository.git
-     help: fetch it first and give the directory
-    ");
 }
 
 #[test]
