@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::format_collect, reason = "tests")]
 
+mod archives;
 mod cache;
 mod cache_mounts;
 mod container;
