@@ -177,12 +177,19 @@ impl FileDigest {
 /// Hashes a sequence of fields so that no two different sequences give the same bytes: every
 /// field is tagged with its length.
 #[derive(Clone, Debug)]
-pub struct FieldHasher(blake3::Hasher);
+pub struct FieldHasher {
+    hasher: blake3::Hasher,
+    /// What was not handed on yet: BLAKE3 is quick with much at a time only.
+    pending: Vec<u8>,
+}
+
+/// How much is handed on at once.
+const PENDING_BYTES: usize = 16 << 10;
 
 impl FieldHasher {
     /// A hasher for one purpose; `domain` keeps purposes apart and carries the format version.
     pub fn new(domain: &str) -> Self {
-        let mut hasher = Self(blake3::Hasher::new());
+        let mut hasher = Self { hasher: blake3::Hasher::new(), pending: Vec::new() };
         hasher.field(domain);
         hasher
     }
@@ -190,8 +197,17 @@ impl FieldHasher {
     /// Adds one field.
     pub fn field(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.pending.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        if bytes.len() < PENDING_BYTES {
+            self.pending.extend_from_slice(bytes);
+        }
+        if self.pending.len() >= PENDING_BYTES || bytes.len() >= PENDING_BYTES {
+            self.hasher.update(&self.pending);
+            self.pending.clear();
+        }
+        if bytes.len() >= PENDING_BYTES {
+            self.hasher.update(bytes);
+        }
         self
     }
 
@@ -220,7 +236,8 @@ impl FieldHasher {
 
     /// The 32 bytes.
     pub fn finish(&self) -> [u8; 32] {
-        *self.0.finalize().as_bytes()
+        let mut hasher = self.hasher.clone();
+        *hasher.update(&self.pending).finalize().as_bytes()
     }
 }
 
@@ -247,6 +264,21 @@ mod tests {
         assert_eq!(ChainId::of(&[a]).map(|c| *c.as_bytes()), Some([1; 32]));
         let expected = BlobDigest::of(format!("{a} {b}").as_bytes());
         assert_eq!(ChainId::of(&[a, b]).map(|c| *c.as_bytes()), Some(*expected.as_bytes()));
+    }
+
+    #[test]
+    fn the_size_of_fields_does_not_matter() {
+        let sizes =
+            [0, 1, 100, PENDING_BYTES - 1, PENDING_BYTES, 3 * PENDING_BYTES, 5, 16_000, 400];
+        let mut fields = FieldHasher::new("t");
+        let mut plain = blake3::Hasher::new();
+        plain.update(&1_u64.to_le_bytes()).update(b"t");
+        for (number, size) in sizes.into_iter().enumerate() {
+            let field = vec![number as u8; size];
+            fields.field(&field);
+            plain.update(&(size as u64).to_le_bytes()).update(&field);
+            assert_eq!(fields.finish(), *plain.finalize().as_bytes());
+        }
     }
 
     #[test]

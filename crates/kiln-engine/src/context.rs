@@ -197,11 +197,16 @@ impl Context {
             .filter(|(_, node)| matches!(node.kind, NodeKind::File { digest: None, .. }))
             .map(|(position, _)| position)
             .collect();
-        let entries: Vec<&ContextEntry> = files
-            .iter()
-            .filter_map(|position| self.position(&nodes[*position].path).ok())
-            .map(|position| &self.entries[position])
-            .collect();
+        // Nodes mostly come in the order of the entries: the next one is looked at before searching.
+        let mut next = 0;
+        let mut find = |path: &[u8]| {
+            let is_next = self.entries.get(next).is_some_and(|entry| entry.path == path);
+            let position = if is_next { next } else { self.position(path).ok()? };
+            next = position + 1;
+            Some(&self.entries[position])
+        };
+        let entries: Vec<&ContextEntry> =
+            files.iter().filter_map(|position| find(&nodes[*position].path)).collect();
         let digests = {
             let mut index = self.index.lock().expect("no thread panics with the index locked");
             index.digest_files(&self.root, &entries)?

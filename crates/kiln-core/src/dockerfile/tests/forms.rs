@@ -55,10 +55,10 @@ fn lines() {
         "#);
     assert_snapshot!(parsed("FROM \\\n# c\n a"), @r#"FROM "a""#);
     assert_snapshot!(parsed("FROM a\n   \n\\\n\nRUN x"), @r#"
-        FROM "a"
-          RUN shell "x"
-        warning[NoEmptyContinuation] 4:1 "": empty continuation line found in: RUN x
-        "#);
+    FROM "a"
+      RUN shell "x"
+    warning[NoEmptyContinuation] 4:1 "\nRUN x": empty continuation line found in: RUN x
+    "#);
     assert_snapshot!(parsed("FROM a\n\\"), @r#"
         FROM "a"
         error[unknown-instruction] 2:1 "": unknown instruction: a continuation without a line
