@@ -31,7 +31,7 @@ class Job:
     build_args: dict[str, str] = field(default_factory=dict)
     layouts: dict[str, Path] = field(default_factory=dict)  # images by name, each an OCI layout
     no_cache: bool = False
-    host_network: bool = False
+    host_network: bool = True
     output: bool = False
 
     def name(self) -> str:

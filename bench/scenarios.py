@@ -112,7 +112,7 @@ def make_all(work: Path, wanted: list[str]) -> list[Scenario]:
         # Docker's engine cannot fetch a front end here, and needs none.
         text = (project / "Dockerfile").read_text()
         (project / "Dockerfile").write_text(text.split("\n", 1)[1])
-        job = {"context": project, "target": "production", "layouts": layouts, "host_network": True,
+        job = {"context": project, "target": "production", "layouts": layouts,
                "build_args": {"PYTHON_IMAGE": "ares-python", "UV_IMAGE": "ares-uv"}}  # fmt: skip
         scenarios += [
             Scenario("app", "nine-stage app, nothing changed", Job(**job)),
