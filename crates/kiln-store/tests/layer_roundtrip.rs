@@ -207,6 +207,45 @@ fn times_are_clamped_and_truncated() {
 }
 
 #[test]
+fn compiled_python_counts_after_times_are_rewritten() {
+    if !is_root() {
+        return;
+    }
+    let bytecode = |time: u32| [&[0; 8][..], &time.to_le_bytes(), &[0; 8]].concat();
+    let members = [
+        Raw { mtime: 300, ..file("m.py", b"") },
+        file("__pycache__/m.cpython-312.pyc", bytecode(300)),
+        file("__pycache__/stale.cpython-312.pyc", bytecode(300)),
+    ];
+    let dest = tempfile::tempdir().unwrap();
+    let index = apply(&members, dest.path()).unwrap();
+    let times = |times| {
+        let options = TarOptions { times, ..TarOptions::default() };
+        let mut tar = Vec::new();
+        write_tar(&index, dest.path(), &options, &mut tar).unwrap();
+        let mut archive = tar::Archive::new(&tar[..]);
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            if bytes.len() == 20 {
+                found.push(u32::from_le_bytes(bytes[8..12].try_into().unwrap()));
+            }
+        }
+        found
+    };
+    assert_eq!(times(TarTimes::Own), [300, 300]);
+    assert_eq!(
+        times(TarTimes::NotAfter(200)),
+        [200, 300],
+        "a source that is elsewhere has its time"
+    );
+    assert_eq!(times(TarTimes::NotAfter(400)), [300, 300]);
+    assert_eq!(times(TarTimes::All(7)), [7, 300]);
+}
+
+#[test]
 fn times_outside_the_window_have_a_digest() {
     let at = |seconds| Timestamp { seconds, nanoseconds: 0 };
     let entry = |path: &str, kind, seconds| Entry {

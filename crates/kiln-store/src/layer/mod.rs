@@ -29,6 +29,7 @@ mod metadata;
 mod pack;
 mod path;
 mod pipe;
+mod pyc;
 mod scan;
 mod sparse;
 mod tar_apply;

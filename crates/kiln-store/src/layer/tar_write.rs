@@ -8,6 +8,8 @@
 //! a directory comes before what it holds, a hard link after its target. Sockets and unchanged
 //! entries are left out; the first new name of an unchanged file is a file of its own.
 //!
+//! Where times are rewritten, the time of its source in compiled Python is, too ([`pyc`]).
+//!
 //! A file that is itself called `.wh.x` is written as it is, and so deletes `x` for whoever reads
 //! the archive: what `BuildKit` does.
 
@@ -21,6 +23,7 @@ use super::beneath::Beneath;
 use super::index::{Entry, EntryKind, LayerIndex};
 use super::listing::{Bytes, Contents, Listing, Origin};
 use super::path::{join, split};
+use super::pyc;
 use super::tar_header::{
     BLOCK_BYTES, Block, GID, LINK, MAJOR, MINOR, MODE, MTIME, NAME, PREFIX, SIZE, UID,
     XATTR_PREFIX, put_record,
@@ -55,6 +58,18 @@ pub enum TarTimes {
     All(i64),
 }
 
+impl TarTimes {
+    /// The time that a file gets.
+    fn of(self, entry: &Entry) -> i64 {
+        let own = entry.mtime.seconds;
+        match self {
+            Self::Own => own,
+            Self::NotAfter(latest) => own.min(latest),
+            Self::All(time) => time,
+        }
+    }
+}
+
 /// Which extended attributes go into an archive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TarXattrs {
@@ -81,7 +96,7 @@ pub fn write_tar<'a>(
         Contents::Directory(path) => Files::Beneath(Beneath::open(path)?),
         Contents::Listed(listing) => Files::Listed(listing),
     };
-    let mut writer = TarWriter { files, options, out, buffer: vec![0; READ_BYTES] };
+    let mut writer = TarWriter { index, files, options, out, buffer: vec![0; READ_BYTES] };
     let mut left_out = [&index.implied[..], &index.unchanged].concat();
     left_out.sort_unstable();
     let mut left_out = left_out.into_iter().peekable();
@@ -127,6 +142,7 @@ enum Files<'a> {
 }
 
 struct TarWriter<'a, W> {
+    index: &'a LayerIndex,
     files: Files<'a>,
     options: &'a TarOptions,
     out: &'a mut W,
@@ -174,7 +190,15 @@ impl<W: Write> TarWriter<'_, W> {
         match entry.kind {
             EntryKind::File { size_bytes, digest } if size_bytes > 0 => {
                 match self.files {
-                    Files::Beneath(_) => self.contents(&entry.path, size_bytes)?,
+                    Files::Beneath(_) => {
+                        let source = pyc::source(&entry.path);
+                        let source = source.and_then(|source| self.index.find(&source));
+                        let bytecode = source.map(|source| {
+                            let times = [source.mtime.seconds, self.options.times.of(source)];
+                            times.map(|time| time as u32)
+                        });
+                        self.contents(&entry.path, (size_bytes, bytecode))?;
+                    }
                     Files::Listed(listing) => {
                         self.listed(listing.origin(position), (size_bytes, digest))?;
                     }
@@ -200,7 +224,12 @@ impl<W: Write> TarWriter<'_, W> {
         self.put(&header)
     }
 
-    fn contents(&mut self, path: &[u8], size_bytes: u64) -> Result<(), LayerError> {
+    /// Copies a file. `bytecode` are the times that the source of compiled Python has, and gets.
+    fn contents(
+        &mut self,
+        path: &[u8],
+        (size_bytes, bytecode): (u64, Option<[u32; 2]>),
+    ) -> Result<(), LayerError> {
         let Files::Beneath(beneath) = &self.files else { return Ok(()) };
         let fd = beneath.open_at(path, OFlags::RDONLY)?;
         let mut done = 0;
@@ -209,6 +238,9 @@ impl<W: Write> TarWriter<'_, W> {
         loop {
             let length = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut self.buffer[..]))
                 .map_err(beneath.failed("read", path))?;
+            if let (0, Some([own, new])) = (done, bytecode) {
+                pyc::set_time(&mut self.buffer[..length], own, new);
+            }
             done += length as u64;
             if done > size_bytes || (length == 0 && done < size_bytes) {
                 return Err(LayerError::Changed {
@@ -249,11 +281,11 @@ fn encode_header(header: &Header<'_>, entry: Option<&Entry>, options: &TarOption
     number(UID, b"uid", uid.into());
     number(GID, b"gid", gid.into());
     number(SIZE, b"size", header.size_bytes);
-    let mtime = entry.map_or(0, |entry| entry.mtime.seconds);
-    let mtime = match options.times {
-        TarTimes::Own => mtime,
-        TarTimes::NotAfter(latest) => mtime.min(latest),
-        TarTimes::All(time) => time,
+    let mtime = match (entry, options.times) {
+        (Some(entry), times) => times.of(entry),
+        (None, TarTimes::All(time)) => time,
+        (None, TarTimes::NotAfter(latest)) => latest.min(0),
+        (None, TarTimes::Own) => 0,
     };
     if !block.put_number(MTIME, u64::try_from(mtime).unwrap_or(u64::MAX)) {
         records.insert(b"mtime".to_vec(), mtime.to_string().into_bytes());
