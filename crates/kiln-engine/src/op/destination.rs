@@ -341,7 +341,7 @@ impl Destination for Listed {
 }
 
 /// The parts of a path, last first.
-fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn parts(path: &[u8]) -> Vec<Vec<u8>> {
     let parts = path.split(|byte| *byte == b'/');
     parts.filter(|part| !part.is_empty() && *part != b".").rev().map(<[u8]>::to_vec).collect()
 }

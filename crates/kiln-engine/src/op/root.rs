@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use kiln_store::layer::Origin;
 
-use super::destination::{Destination, Kind, NewFile};
+use super::destination::{Destination, Kind, NewFile, parts};
 use crate::source_tree::{as_path, join};
 
 /// Most links that a path may go through.
@@ -61,14 +61,7 @@ impl Root {
     /// Follows links of a path inside `start`, a canonical directory: neither links nor `..` lead
     /// out of it. Parts that do not exist are taken as they are. The result begins with `start`.
     pub(crate) fn canonical_below(&self, start: &[u8], path: &[u8]) -> Result<Vec<u8>, RootError> {
-        let split = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|byte| *byte == b'/')
-                .filter(|part| !part.is_empty() && *part != b".")
-                .rev()
-                .map(<[u8]>::to_vec)
-                .collect()
-        };
-        let mut pending = split(path);
+        let mut pending = parts(path);
         let mut resolved: Vec<u8> = start.to_vec();
         let mut links = 0;
         while let Some(part) = pending.pop() {
@@ -88,7 +81,7 @@ impl Root {
                     if target.first() == Some(&b'/') {
                         resolved.truncate(start.len());
                     }
-                    pending.extend(split(target));
+                    pending.extend(parts(target));
                 }
                 Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => resolved = next,
                 Err(error) => return Err(io("follow", &next, error)),

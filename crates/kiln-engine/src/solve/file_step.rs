@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_core::digest::StepId;
+use kiln_core::digest::{ContentId, StepId};
 use kiln_core::event::Outcome;
 use kiln_core::plan::{CopyOp, FileOp, Input, Link, Op, Plan, Step};
 use kiln_store::layer::{
@@ -113,7 +113,7 @@ impl Solver<'_> {
         let mut working = self.engine.store.layers().begin()?;
         working.size_bytes = Some(listing.index().size_bytes());
         let layer = if let Some(options) = self.archive_form(step, listing.index()) {
-            self.archive(&listing, working, (recipe, &options))?
+            self.archive((&listing, content), working, (recipe, &options))?
         } else {
             write_files(&listing, &working.upper).map_err(BuildError::from)?;
             let index = listing.index().encode();
@@ -165,7 +165,7 @@ impl Solver<'_> {
     /// Makes a layer that is there as a blob only.
     fn archive(
         &self,
-        listing: &Listing,
+        (listing, content): (&Listing, ContentId),
         working: WorkingLayer,
         (recipe, options): ([u8; 32], &ImageOptions),
     ) -> Result<Layer, BuildError> {
@@ -179,10 +179,8 @@ impl Solver<'_> {
         writer.commit_known(packed.digest, packed.size_bytes)?;
         store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
         store.layers().remember_frames(&packed.digest, &packed.frames)?;
-        let index = listing.index();
-        let content = index.content_id();
-        let identity = (content, content);
-        Ok(store.layers().commit_packed(working, &index.encode(), identity, packed.diff_id)?)
+        let index = listing.index().encode();
+        Ok(store.layers().commit_packed(working, &index, (content, content), packed.diff_id)?)
     }
 
     /// Leaves out files that are below already, times included.
