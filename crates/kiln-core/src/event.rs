@@ -7,6 +7,7 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use crate::cause::Cause;
 use crate::digest::StepId;
 
 /// Number of an activity within one build, from 1 in the order of their start.
@@ -57,9 +58,6 @@ pub enum EventKind {
     Warning(String),
 }
 
-/// The cause of a step whose instruction was never run: nothing that a person has to look at.
-pub const NEW_INSTRUCTION: &str = "this instruction has not run before";
-
 /// One line of work.
 #[derive(Clone, Debug)]
 pub struct Activity {
@@ -71,8 +69,8 @@ pub struct Activity {
     pub step: Option<StepId>,
     /// Line of the Dockerfile, from 1, if it is a step.
     pub line: Option<usize>,
-    /// Why it was not answered by the cache, one cause each: `file src/main.py changed`.
-    pub causes: Vec<String>,
+    /// Why it was not answered by the cache, one cause each.
+    pub causes: Vec<Cause>,
 }
 
 /// Standard output or error.

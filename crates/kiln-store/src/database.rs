@@ -118,6 +118,7 @@ impl Database {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(crate::history::SCHEMA)?;
             transaction.commit()
         };
         create().map_err(|source| Error::Database {
@@ -187,6 +188,22 @@ impl Database {
             Failure::Sql(source) => self.error(operation)(source),
             Failure::Store(error) => error,
         })
+    }
+
+    /// The same for what is not worth waiting for: an error when others write for longer than
+    /// `patience`.
+    pub(crate) fn write_soon<T>(
+        &self,
+        operation: &'static str,
+        patience: Duration,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let limit =
+            |timeout| self.connection().busy_timeout(timeout).map_err(self.error(operation));
+        limit(patience)?;
+        let result = self.write(operation, work);
+        limit(BUSY_TIMEOUT)?;
+        result
     }
 
     /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes. When

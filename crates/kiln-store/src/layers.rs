@@ -1,5 +1,5 @@
 //! Layers: `layers/ID/index`, the encoded index of what is in it, and `layers/ID/fs`, one diff in
-//! overlayfs's upper format. A layer that nothing has needed as a directory yet is only there as
+//! overlayfs's upper format; beside them perhaps `sources` (see `cache_index`). A layer that nothing has needed as a directory yet is only there as
 //! an archive, its packed blob; [`Layers::unpack`] makes the directory of it.
 //!
 //! A layer is made in `tmp/`, renamed as a whole and then entered in the database, within one

@@ -11,6 +11,7 @@ mod database;
 pub mod error;
 pub mod fsck;
 pub mod gc;
+pub mod history;
 pub mod images;
 pub mod layer;
 pub mod layer_error;
