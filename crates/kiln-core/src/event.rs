@@ -110,14 +110,23 @@ impl EventSink {
         Self { sender, start }
     }
 
-    /// Sends an event; when nobody listens any more it is dropped.
+    /// Time since the start of the build.
     #[expect(
         clippy::disallowed_methods,
         reason = "an event is dated where it is sent, by the clock that the caller started; the \
                   time decides nothing"
     )]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Sends an event; when nobody listens any more it is dropped.
     pub fn emit(&self, kind: EventKind) {
-        let event = Event { at: self.start.elapsed(), kind };
+        self.send(Event { at: self.elapsed(), kind });
+    }
+
+    /// The same with an event that is dated already.
+    pub fn send(&self, event: Event) {
         // A renderer that is gone must not fail the build.
         let _ = self.sender.send(event);
     }

@@ -129,7 +129,7 @@ fn changes_are_told_in_words() {
     ]);
     let found = differences(&list(&older), &list(&newer)).unwrap();
     let changes = crate::cause::FileChanges::new(None, found);
-    let lines: Vec<String> = changes.files.iter().map(|file| changes.text(file)).collect();
+    let lines: Vec<String> = changes.files.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     a changed
     b: mode 644 -> 755

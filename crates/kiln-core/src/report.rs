@@ -49,6 +49,9 @@ pub struct StepReport {
     pub name: String,
     /// Line of the Dockerfile, from 1; `None` for what no instruction names.
     pub line: Option<usize>,
+    /// Hash of the instruction as it is written, variables as they are: by it, it is found again in
+    /// another build. 0 if it is not written there.
+    pub written: u64,
     /// What it works on, as positions in [`BuildReport::steps`]; `None` is the empty file system.
     pub inputs: Vec<Option<u32>>,
     /// What image it is, if it is one.
@@ -106,6 +109,13 @@ impl StepReport {
     /// Its first word.
     pub fn keyword(&self) -> &str {
         self.text().split(' ').next().unwrap_or_default()
+    }
+
+    /// Whether it is the same instruction as one of another build, whatever its variables stand for.
+    pub fn is_same_instruction(&self, other: &Self) -> bool {
+        self.recipe == other.recipe
+            || self.text() == other.text()
+            || (self.written != 0 && self.written == other.written)
     }
 
     /// Whether it stands in the Dockerfile.
@@ -172,6 +182,7 @@ mod tests {
         StepReport {
             name: name.to_owned(),
             line: None,
+            written: 0,
             inputs: Vec::new(),
             base: None,
             recipe: [0; 32],

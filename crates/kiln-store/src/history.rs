@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS steps (
     number INTEGER NOT NULL,
     name TEXT NOT NULL,
     line INTEGER,
+    written INTEGER NOT NULL,
     inputs TEXT NOT NULL,
     reference TEXT,
     manifest BLOB,
@@ -71,7 +72,7 @@ CREATE TABLE IF NOT EXISTS steps (
 ";
 
 const BUILD_COLUMNS: &str = "id, started_ms, duration_ms, context, dockerfile, targets, platforms, outcome, error, steps_of";
-const STEP_COLUMNS: &str = "name, line, inputs, reference, manifest, recipe, key, content, outcome, error, duration_ms, causes, compared_with";
+const STEP_COLUMNS: &str = "name, line, inputs, reference, manifest, recipe, key, content, outcome, error, duration_ms, causes, compared_with, written";
 
 /// The builds of a store.
 #[derive(Clone, Copy, Debug)]
@@ -233,7 +234,7 @@ fn insert_steps(
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(&format!(
         "INSERT INTO steps (build, number, {STEP_COLUMNS})
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))?;
     for (number, step) in steps.iter().enumerate() {
         let outcome = step.outcome.as_ref().map(outcome_text);
@@ -253,6 +254,7 @@ fn insert_steps(
             millis(step.duration),
             (!step.causes.is_empty()).then(|| json(&step.causes)),
             step.compared_with,
+            step.written.cast_signed(),
         ))?;
     }
     Ok(())
@@ -323,6 +325,7 @@ fn step_from_row(row: &Row<'_>) -> rusqlite::Result<StepReport> {
             None => Vec::new(),
         },
         compared_with: row.get(12)?,
+        written: row.get::<_, i64>(13)?.cast_unsigned(),
     })
 }
 

@@ -43,7 +43,11 @@ impl Comparison<'_> {
             return self.only_one_like(step);
         }
         let pairs = self.align((&then, &now));
-        pairs.into_iter().find(|(_, now)| *now == Some(at)).and_then(|(then, _)| then)
+        let paired = pairs.iter().find(|(_, now)| *now == Some(at)).and_then(|(then, _)| *then);
+        // What was moved stands alone on both sides.
+        let alone = pairs.iter().filter(|(_, now)| now.is_none()).filter_map(|(then, _)| *then);
+        let mut moved = alone.filter(|then| self.then[*then].is_same_instruction(step));
+        paired.or_else(|| moved.next().filter(|_| moved.next().is_none()))
     }
 
     /// A stage may have got another name.
@@ -109,7 +113,7 @@ impl Comparison<'_> {
                         before: before.reference.clone(),
                         after: after.reference.clone(),
                     },
-                    _ if old.text() == new.text() => step(new, StepChange::OtherFiles),
+                    _ if old.is_same_instruction(new) => step(new, StepChange::OtherFiles),
                     _ => step(new, StepChange::Changed),
                 };
                 (Some(now), cause)
@@ -159,10 +163,7 @@ impl Comparison<'_> {
     /// Pairs of steps at the same place, in order, with those that have none.
     fn align(&self, (then, now): (&[usize], &[usize])) -> Vec<(Option<usize>, Option<usize>)> {
         let (old, new) = (|at: usize| &self.then[then[at]], |at: usize| &self.now[now[at]]);
-        let is_same = |a: usize, b: usize| {
-            let (old, new) = (old(a), new(b));
-            old.recipe == new.recipe || old.text() == new.text()
-        };
+        let is_same = |a: usize, b: usize| old(a).is_same_instruction(new(b));
         let mut pairs = Vec::new();
         let mut done = (0, 0);
         let ends = [(then.len(), now.len())];

@@ -13,9 +13,9 @@ const KEPT_FILES: usize = 2000;
 /// Files that differ from those of an earlier build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChanges {
-    /// The stage that has them; `None` for a context.
+    /// What has them: `stage build`, `image nginx`, `context assets`; `None` is the build context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
+    pub of: Option<String>,
     /// The files, by path.
     pub files: Vec<FileChange>,
     /// How many more there are that are not kept.
@@ -26,8 +26,8 @@ pub struct FileChanges {
 /// A file that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
-    /// Path in the context or the stage; that of a directory ends with a slash, that of the
-    /// context itself is empty.
+    /// Path in the context, or absolute in a stage; that of a directory ends with a slash, that of
+    /// the context itself is empty.
     pub path: String,
     /// In what.
     pub changes: Vec<Change>,
@@ -81,11 +81,11 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl FileChanges {
-    /// These files of a context (`None`) or a stage.
-    pub fn new(stage: Option<String>, mut files: Vec<FileChange>) -> Self {
+    /// These files of the build context (`None`), or of something else.
+    pub fn new(of: Option<String>, mut files: Vec<FileChange>) -> Self {
         let unlisted = files.len().saturating_sub(KEPT_FILES);
         files.truncate(KEPT_FILES);
-        Self { stage, files, unlisted }
+        Self { of, files, unlisted }
     }
 
     /// How many there are.
@@ -95,8 +95,8 @@ impl FileChanges {
 
     /// [`FileChanges::list`], and of what.
     pub fn summary(&self) -> String {
-        match &self.stage {
-            Some(stage) => format!("{} in stage {stage}", self.list()),
+        match &self.of {
+            Some(of) => format!("{} in {of}", self.list()),
             None => self.list(),
         }
     }
@@ -118,7 +118,7 @@ impl FileChanges {
         if left_out.len() == 1 && self.unlisted == 0 {
             told.append(&mut left_out);
         }
-        let texts: Vec<String> = told.iter().map(|file| self.text(file)).collect();
+        let texts: Vec<String> = told.iter().map(ToString::to_string).collect();
         match left_out.len() + self.unlisted {
             0 => texts.join(", "),
             more => format!("{} and {more} more", texts.join(", ")),
@@ -127,22 +127,10 @@ impl FileChanges {
 
     /// What stands above the list of all of them.
     pub(super) fn heading(&self) -> String {
-        let of = match &self.stage {
-            Some(stage) => format!("stage {stage}"),
-            None => "the context".to_owned(),
-        };
+        let of = self.of.as_deref().unwrap_or("the context");
         match self.count() {
             1 => format!("a file of {of} is not what it was"),
             count => format!("{count} files of {of} are not what they were"),
-        }
-    }
-
-    /// One of the files, with its path as it is written in the stage or the context.
-    pub fn text(&self, file: &FileChange) -> String {
-        match (&self.stage, file.path.as_str()) {
-            (None, "") => file.named("the context's directory"),
-            (None, path) => file.named(path),
-            (Some(_), path) => file.named(&format!("/{path}")),
         }
     }
 }
@@ -155,13 +143,16 @@ impl FileChange {
             && matches!(directory.changes.as_slice(), [Change::Added | Change::Removed])
             && self.changes == directory.changes
     }
+}
 
-    fn named(&self, path: &str) -> String {
+impl fmt::Display for FileChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() { "the context itself" } else { &self.path };
         let texts: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
         let is_verb =
             |change: &Change| matches!(change, Change::Added | Change::Removed | Change::Content);
         let colon = if self.changes.first().is_some_and(is_verb) { "" } else { ":" };
-        format!("{path}{colon} {}", texts.join(", "))
+        write!(f, "{path}{colon} {}", texts.join(", "))
     }
 }
 

@@ -108,9 +108,9 @@ pub enum StepChange {
     OtherFiles,
     /// The instruction is another one, and made other files.
     Changed,
-    /// It was not there.
+    /// It did not stand below.
     Added,
-    /// It is no longer there.
+    /// It no longer stands below.
     Removed,
     /// It stands somewhere else.
     Moved,
@@ -214,8 +214,8 @@ fn step_text(
     let what = match change {
         StepChange::OtherFiles => "made other files",
         StepChange::Changed => "was changed, and made other files",
-        StepChange::Added => "is new",
-        StepChange::Removed => "is gone",
+        StepChange::Added => "now comes before it",
+        StepChange::Removed => "no longer comes before it",
         StepChange::Moved => "was moved",
     };
     format!("{}{place} {what}", shown(instruction))

@@ -22,6 +22,7 @@ fn build(text: &str) -> Vec<StepReport> {
         let mut step = StepReport {
             name: name.to_owned(),
             line: Some(number + 1),
+            written: 0,
             inputs: Vec::new(),
             base: None,
             recipe: [0; 32],
@@ -81,11 +82,11 @@ fn steps_that_hold_something_else_are_named() {
     );
     insta::assert_snapshot!(
         differences(then, "[1/4] FROM a = x\n[2/4] RUN new = n\n[3/4] RUN one = 1\n[4/4] COPY two . = 2\n[5/4] RUN three = 3"),
-        @"RUN new (line 2) is new"
+        @"RUN new (line 2) now comes before it"
     );
     insta::assert_snapshot!(
         differences(then, "[1/4] FROM a = x\n[2/4] RUN one = 1\n[3/4] RUN three = 3"),
-        @"COPY two . is gone"
+        @"COPY two . no longer comes before it"
     );
     insta::assert_snapshot!(
         differences(then, "[1/4] FROM a = x\n[3/4] COPY two . = 2\n[2/4] RUN one = 1\n[4/4] RUN three = 3"),
@@ -128,6 +129,8 @@ fn what_stood_at_the_same_place() {
     assert_eq!(place("[a 1/2] RUN one! = 1\n[a 2/2] RUN two = 2", 0), Some(0));
     assert_eq!(place("[a 1/2] RUN new = 1\n[a 2/2] RUN one = 1\n[a 3/3] RUN two = 1", 0), None);
     assert_eq!(place("[a 1/2] RUN one = 1\n[a 2/2] COPY two = 2", 1), None, "another instruction");
+    let moved = "[a 1/2] RUN two = 2\n[a 2/2] RUN one = 1";
+    assert_eq!((place(moved, 0), place(moved, 1)), (Some(1), Some(0)));
     assert_eq!(place("[c 1/1] RUN two = 2", 0), Some(1), "a stage with another name");
     assert_eq!(place("[c 1/1] RUN one = 1", 0), None, "of which there are two");
 }
@@ -150,8 +153,8 @@ proptest! {
                     now += &step(1);
                     expected.push(format!("RUN step{number} (line {line}) made other files"));
                 }
-                2 => { then += &step(0); expected.push(format!("RUN step{number} is gone")) }
-                _ => { now += &step(0); expected.push(format!("RUN step{number} (line {line}) is new")) }
+                2 => { then += &step(0); expected.push(format!("RUN step{number} no longer comes before it")) }
+                _ => { now += &step(0); expected.push(format!("RUN step{number} (line {line}) now comes before it")) }
             }
         }
         // One that goes where another comes is the same one, changed: told apart by the tests above.
@@ -226,7 +229,8 @@ fn many_files_are_counted() {
     let many = changes(&files);
     assert_eq!((many.files.len(), many.count()), (2000, files.len()));
     insta::assert_snapshot!(many.summary(), @"new/ added, x changed, y changed and 5002 more");
-    let of_stage = FileChanges::new(Some("build".to_owned()), files[101..102].to_vec());
+    let of_stage =
+        FileChanges::new(Some("stage build".to_owned()), vec![file("/x", Change::Content)]);
     insta::assert_snapshot!(of_stage.summary(), @"/x changed in stage build");
     let step = Cause::Step {
         instruction: format!("RUN {}", "long ".repeat(30)),

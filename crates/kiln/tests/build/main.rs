@@ -10,6 +10,7 @@
 mod archives;
 mod cache;
 mod cache_mounts;
+mod causes;
 mod container;
 mod disk;
 mod download;
