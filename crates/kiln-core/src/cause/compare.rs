@@ -2,7 +2,8 @@
 //! systems part.
 //!
 //! Steps are at the same place when they stand in the same stage, and either say the same, in the
-//! same order, or are as many between two that do. What has no place is new or gone.
+//! same order, or are as many of a kind (RUN, COPY) between two that do. What has no place is new
+//! or gone.
 
 use super::{Cause, StepChange};
 use crate::report::StepReport;
@@ -168,22 +169,32 @@ impl Comparison<'_> {
         let mut done = (0, 0);
         let ends = [(then.len(), now.len())];
         for (a, b) in matches((then.len(), now.len()), is_same).into_iter().chain(ends) {
-            // Between two matches: as many as there were are the same ones, changed.
-            let gap = (&then[done.0..a], &now[done.1..b]);
-            let alike = gap.0.len() == gap.1.len()
-                && (done.0..a).zip(done.1..b).all(|(a, b)| old(a).keyword() == new(b).keyword());
-            if alike {
-                pairs.extend(gap.0.iter().zip(gap.1).map(|(a, b)| (Some(*a), Some(*b))));
-            } else {
-                pairs.extend(gap.0.iter().map(|a| (Some(*a), None)));
-                pairs.extend(gap.1.iter().map(|b| (None, Some(*b))));
-            }
+            pairs.extend(self.changed((&then[done.0..a], &now[done.1..b])));
             if (a, b) != (then.len(), now.len()) {
                 pairs.push((Some(then[a]), Some(now[b])));
             }
             done = (a + 1, b + 1);
         }
         pairs
+    }
+
+    /// Pairs of what stands between two matches: where there are as many of a kind as there were,
+    /// they are the same ones, changed.
+    fn changed(&self, (then, now): (&[usize], &[usize])) -> Vec<(Option<usize>, Option<usize>)> {
+        let of_kind = |steps: &[StepReport], numbers: &[usize], keyword: &str| -> Vec<usize> {
+            let same = |number: &&usize| steps[**number].keyword() == keyword;
+            numbers.iter().filter(same).copied().collect()
+        };
+        let partner = |number: usize| {
+            let keyword = self.now[number].keyword();
+            let (old, new) = (of_kind(self.then, then, keyword), of_kind(self.now, now, keyword));
+            let position = new.iter().position(|other| *other == number)?;
+            (old.len() == new.len()).then(|| old[position])
+        };
+        let found: Vec<_> = now.iter().map(|number| (partner(*number), Some(*number))).collect();
+        let is_paired = |number: &usize| found.iter().any(|(then, _)| *then == Some(*number));
+        let gone = then.iter().filter(|number| !is_paired(number));
+        gone.map(|number| (Some(*number), None)).chain(found.clone()).collect()
     }
 }
 

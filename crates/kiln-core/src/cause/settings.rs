@@ -74,12 +74,17 @@ fn cause(name: &str, (before, after): (Vec<&str>, Vec<&str>), naming: Naming<'_>
         (false, true) => SettingChange::Removed,
         _ => SettingChange::Changed,
     };
+    let part = name;
     let text = |values: &[&str]| match values {
-        [value] if shows_values(name) && !unset(&[value]) => value_text(name, value),
+        [value] if shows_values(part) && !unset(&[value]) => value_text(part, value),
         _ => None,
     };
+    let name = match after.first().or(before.first()) {
+        Some(value) if name == "mount" && before.len().max(after.len()) == 1 => mount(value),
+        _ => words(name, naming),
+    };
     let (before, after) = (text(&before), text(&after));
-    Cause::Setting { name: words(name, naming), before, after, change }
+    Cause::Setting { name, before, after, change }
 }
 
 /// Parts that are flags of an instruction; an empty value is a flag that is not there.
@@ -107,7 +112,8 @@ fn words(name: &str, naming: Naming<'_>) -> String {
         return format!("--ulimit {host}");
     }
     match name {
-        "mount" | "network" | "security" | "link" | "parents" => format!("--{name}"),
+        "mount" => "mounts".to_owned(),
+        "network" | "security" | "link" | "parents" => format!("--{name}"),
         "extra host" => "--add-host".to_owned(),
         "operation" => "kind of instruction".to_owned(),
         "unpack" => "ADD or COPY".to_owned(),
@@ -116,6 +122,14 @@ fn words(name: &str, naming: Naming<'_>) -> String {
             _ => other.to_owned(),
         },
     }
+}
+
+/// A mount by its target, which stands last in its part.
+fn mount(value: &str) -> String {
+    let fields = unframed(value).unwrap_or_default();
+    let target =
+        fields.last().and_then(|target| target.strip_prefix("Some(\"")?.strip_suffix("\")"));
+    target.map_or_else(|| "mounts".to_owned(), |target| format!("mount of {target}"))
 }
 
 /// Whether the values of a part may be shown and are worth it: not those of what looks like a

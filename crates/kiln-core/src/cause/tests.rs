@@ -209,7 +209,10 @@ fn settings_are_called_as_they_are_written() {
     ");
     insta::assert_snapshot!(told(&[("source", "1 /a"), ("source", "1 /b")], &[("source", "1 /a"), ("source", "1 /c")]), @"source changed: /b -> /c");
     insta::assert_snapshot!(told(&[("source", "1 /a"), ("source", "1 /b")], &[("source", "1 /a")]), @"source removed: /b");
-    insta::assert_snapshot!(told(&[("mount", "4:bind,")], &[("mount", "4:bind,"), ("mount", "5:tmpfs,")]), @"--mount added");
+    let bind = |target: &str| format!("4:bind,{}:Some({target:?}),", target.len() + 8);
+    let (one, two) = (bind("/one"), bind("/two"));
+    insta::assert_snapshot!(told(&[("mount", &one)], &[("mount", &one), ("mount", &two)]), @"mount of /two added");
+    insta::assert_snapshot!(told(&[("mount", &one), ("mount", &two)], &[]), @"mounts removed");
     insta::assert_snapshot!(told(&[("file EOF", "a")], &[("file EOF", "b")]), @"heredoc EOF changed");
     insta::assert_snapshot!(told(&[("user", "a"), ("x", "1")], &[("user", "a"), ("x", "1")]), @"");
 }

@@ -156,15 +156,16 @@ fn why_a_step_ran_is_said() {
     ");
     project.write("app/src/main.c", "2");
     insta::assert_snapshot!(build(run, &[]), @r"
-    `src` of the context changed
-    the file system so far changed
-    the file system so far changed
+    src/main.c changed
+    COPY src /src (line 3) made other files
+    COPY src /src (line 3) made other files
     ");
     insta::assert_snapshot!(build(run, &["--build-arg=VERSION=2"]), @r"
-    this instruction has not run before
-    this instruction has not run before
+    build-arg VERSION changed: 1 -> 2
+    build-arg VERSION changed: 1 -> 2
+    RUN echo 2 > /version (line 4) made other files
     ");
-    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @"this instruction has not run before");
+    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @r#"command changed: "date +%N > /date" -> "date +%S > /date""#);
     insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2", "--no-cache"]), @r"
     --no-cache
     --no-cache

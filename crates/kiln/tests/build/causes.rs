@@ -149,18 +149,21 @@ fn settings_are_named_with_their_values() {
     insta::assert_snapshot!(with(text, &["--build-arg=VERSION=2"]), @r"
     RUN echo 2a > /v: build-arg VERSION changed: 1 -> 2
     RUN true: build-arg VERSION changed: 1 -> 2
-    RUN true: RUN echo 2a > /v (line 4) was changed, and made other files
+    RUN true: RUN echo 2a > /v (line 4) made other files
     ");
     insta::assert_snapshot!(with("ARG VERSION=3\nENV A=a\nRUN echo $VERSION$A > /v\nRUN true", &[]), @r"
     RUN echo 3a > /v: ARG VERSION changed: 2 -> 3
     RUN true: ARG VERSION changed: 2 -> 3
-    RUN true: RUN echo 3a > /v (line 4) was changed, and made other files
+    RUN true: RUN echo 3a > /v (line 4) made other files
     ");
-    insta::assert_snapshot!(with("ARG VERSION=3\nENV A=b\nRUN echo $VERSION$A > /v", &[]), @"RUN echo 3b > /v: this instruction has not run before");
-    insta::assert_snapshot!(with("ARG VERSION=3\nENV A=b\nUSER alice\nWORKDIR /tmp\nRUN echo $VERSION$A > /tmp/v", &[]), @r"
+    insta::assert_snapshot!(with("ARG VERSION=3\nENV A=b\nRUN echo $VERSION$A > /v", &[]), @"RUN echo 3b > /v: ENV A changed: a -> b");
+    insta::assert_snapshot!(with("ARG VERSION=3\nENV A=b\nUSER alice\nWORKDIR /tmp\nRUN echo $VERSION$A > /tmp/v", &[]), @r#"
     WORKDIR /tmp: this instruction has not run before
-    RUN echo 3b > /tmp/v: this instruction has not run before
-    ");
+    RUN echo 3b > /tmp/v: command changed: "echo $VERSION$A > /v" -> "echo $VERSION$A > /tmp/v"
+    RUN echo 3b > /tmp/v: working directory changed: / -> /tmp
+    RUN echo 3b > /tmp/v: user changed: root -> alice
+    RUN echo 3b > /tmp/v: WORKDIR /tmp (line 5) now comes before it
+    "#);
     insta::assert_snapshot!(with("ARG VERSION=3\nENV A=b API_TOKEN=x\nUSER alice\nWORKDIR /tmp\nRUN --network=none echo $VERSION$A > /tmp/v", &[]), @r"
     RUN --network=none echo 3b > /tmp/v: ENV API_TOKEN added
     RUN --network=none echo 3b > /tmp/v: --network changed: host -> none
@@ -177,15 +180,15 @@ fn instructions_that_come_and_go_are_told_apart() {
     with("RUN echo 1 > /1\nRUN echo 3 > /3");
     insta::assert_snapshot!(with("RUN echo 1 > /1\nRUN echo 2 > /2\nRUN echo 3 > /3"), @r"
     RUN echo 2 > /2: this instruction has not run before
-    RUN echo 3 > /3: RUN echo 2 > /2 (line 3) is new
+    RUN echo 3 > /3: RUN echo 2 > /2 (line 3) now comes before it
     ");
     insta::assert_snapshot!(with("RUN echo 2 > /2\nRUN echo 3 > /3"), @r"
-    RUN echo 2 > /2: RUN echo 1 > /1 is gone
-    RUN echo 3 > /3: RUN echo 1 > /1 is gone
+    RUN echo 2 > /2: RUN echo 1 > /1 no longer comes before it
+    RUN echo 3 > /3: RUN echo 1 > /1 no longer comes before it
     ");
     insta::assert_snapshot!(with("RUN echo 3 > /3\nRUN echo 2 > /2"), @r"
-    RUN echo 3 > /3: RUN echo 2 > /2 is gone
-    RUN echo 2 > /2: the last build did not have this instruction
+    RUN echo 3 > /3: RUN echo 2 > /2 no longer comes before it
+    RUN echo 2 > /2: RUN echo 3 > /3 (line 2) now comes before it
     ");
     insta::assert_snapshot!(with("RUN echo 3 > /3\nCOPY Dockerfile /2"), @"COPY Dockerfile /2: this instruction has not run before");
     assert_eq!(with("RUN echo 3 > /3\nRUN echo 2 > /2"), "");
