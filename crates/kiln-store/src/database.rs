@@ -139,6 +139,8 @@ impl Database {
             let mut connection = connect(path, OpenFlags::empty())?;
             let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             if version < SCHEMA_VERSION {
+                // An empty file is no older database.
+                connection.prepare("SELECT 1 FROM meta")?;
                 add_tables(&mut connection)?;
             }
             Ok(connection)
@@ -266,8 +268,6 @@ pub(crate) fn is_damage(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

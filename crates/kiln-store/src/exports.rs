@@ -96,8 +96,6 @@ fn stamp_text(stamp: &Stamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

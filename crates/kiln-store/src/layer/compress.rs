@@ -1,7 +1,7 @@
 //! Compression of layers.
 //!
 //! The stream is cut into blocks ([`super::frames`] says where), and each is compressed on its
-//! own: a gzip member (RFC 1952, 2.2) or a zstd frame (RFC 8878, 3.1). A file of many of those is
+//! own: gzip members (RFC 1952, 2.2; one for each run of [`super::noise`]) or a zstd frame (RFC 8878, 3.1). A file of many of those is
 //! valid gzip or zstd, and readers see their concatenated contents. So the bytes depend on input
 //! and level only, never on the number of threads, and memory is bounded by a few blocks per
 //! thread. A block that an older blob holds is taken from there ([`Frames`]), compressed already.
@@ -17,6 +17,7 @@ use kiln_core::digest::BlobDigest;
 use sha2::{Digest as _, Sha256};
 
 use super::frames::{BLOCK_BYTES, BlockKey, Cutter, Frame, Frames, OldFrames};
+use super::noise::{Texture, runs};
 use super::resume::{DigestWriter, HashState};
 use crate::layer_error::LayerError;
 
@@ -69,7 +70,8 @@ impl Compression {
 
 /// Compresses single blocks.
 enum Encoder {
-    Gzip(libdeflater::Compressor),
+    /// For patterns and for noise.
+    Gzip(libdeflater::Compressor, libdeflater::Compressor),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -79,9 +81,12 @@ impl Encoder {
         Ok(match compression {
             Compression::Uncompressed => None,
             Compression::Gzip { level } => {
-                let level = libdeflater::CompressionLvl::new(level.cast_signed())
-                    .map_err(|_| io::Error::other("libdeflate has no such level"))?;
-                Some(Self::Gzip(libdeflater::Compressor::new(level)))
+                let encoder = |level: u32| {
+                    libdeflater::CompressionLvl::new(level.cast_signed())
+                        .map(libdeflater::Compressor::new)
+                        .map_err(|_| io::Error::other("libdeflate has no such level"))
+                };
+                Some(Self::Gzip(encoder(level)?, encoder(0)?))
             }
             Compression::Zstd { level } => Some(Self::Zstd(zstd::bulk::Compressor::new(level)?)),
         })
@@ -89,13 +94,21 @@ impl Encoder {
 
     fn encode(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
         match self {
-            Self::Gzip(encoder) => {
-                let mut member = vec![0; encoder.gzip_compress_bound(block.len())];
-                let length = encoder
-                    .gzip_compress(block, &mut member)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
-                member.truncate(length);
-                Ok(member)
+            Self::Gzip(pattern, noise) => {
+                let mut members = Vec::new();
+                for (texture, run) in runs(block) {
+                    let encoder = match texture {
+                        Texture::Pattern => &mut *pattern,
+                        Texture::Noise => &mut *noise,
+                    };
+                    let start = members.len();
+                    members.resize(start + encoder.gzip_compress_bound(run.len()), 0);
+                    let length = encoder
+                        .gzip_compress(run, &mut members[start..])
+                        .map_err(|error| io::Error::other(error.to_string()))?;
+                    members.truncate(start + length);
+                }
+                Ok(members)
             }
             Self::Zstd(encoder) => encoder.compress(block),
         }
@@ -196,8 +209,8 @@ pub struct Compressor<W: Write> {
     filled: usize,
     cutter: Cutter,
     pool: Option<Pool>,
-    /// Those of the blocks to come.
-    keys: std::vec::IntoIter<BlockKey>,
+    /// The blocks to come, if they are known; else the cutter says where they end.
+    keys: std::iter::Peekable<std::vec::IntoIter<BlockKey>>,
     old: Option<OldFrames>,
     frames: Frames,
 }
@@ -238,7 +251,7 @@ impl<W: Write> Compressor<W> {
             filled: 0,
             cutter: Cutter::default(),
             pool: None,
-            keys: Vec::new().into_iter(),
+            keys: Vec::new().into_iter().peekable(),
             old: None,
             frames: Frames::default(),
         })
@@ -263,10 +276,9 @@ impl<W: Write> Compressor<W> {
             self.out.resume((&last.blob_state, size_bytes), |out| old.copy(size_bytes, out))?;
             self.plain = self.plain.is_some().then_some(plain);
             self.plain_bytes = same.plain_bytes();
-            self.cutter = Cutter::within_file(last.key.until_header);
             self.frames = same;
         }
-        self.keys = blocks.into_iter();
+        self.keys = blocks.into_iter().peekable();
         self.keys.by_ref().take(self.frames.count()).for_each(drop);
         self.old = old;
         Ok(self)
@@ -319,7 +331,7 @@ impl<W: Write> Compressor<W> {
         (plain_bytes, compressed_bytes): (usize, usize),
     ) {
         let Some(key) = key else { return };
-        debug_assert_eq!(key.plain_bytes as usize, plain_bytes, "blocks are cut as was said");
+        debug_assert_eq!(key.plain_bytes as usize, plain_bytes, "an archive is as long as was said");
         let (compressed_bytes, blob_state) = (compressed_bytes as u32, self.out.state());
         self.frames.push(Frame { key, compressed_bytes, plain_state, blob_state });
     }
@@ -365,7 +377,10 @@ impl<W: Write> Compressor<W> {
 
 impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let cut = self.cutter.next_cut(self.filled, bytes);
+        let cut = match self.keys.peek() {
+            Some(key) => key.cut(self.filled, bytes),
+            None => self.cutter.next_cut(self.filled, bytes),
+        };
         let bytes = &bytes[..cut.length];
         if let Some(plain) = &mut self.plain {
             plain.update(bytes);
@@ -379,7 +394,9 @@ impl<W: Write> Write for Compressor<W> {
         }
         self.filled += cut.length;
         self.plain_bytes += cut.length as u64;
-        if cut.ends_block {
+        // One block alone needs no threads.
+        let is_alone = self.pool.is_none() && self.keys.len() == 1;
+        if cut.ends_block && !is_alone {
             self.submit()?;
         }
         Ok(cut.length)

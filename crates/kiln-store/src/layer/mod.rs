@@ -27,6 +27,7 @@ mod index;
 mod index_format;
 mod listing;
 mod metadata;
+mod noise;
 mod outline;
 mod pack;
 mod path;

@@ -46,12 +46,8 @@ impl Outline {
 
     fn end_block(&mut self) {
         let hasher = std::mem::replace(&mut self.hasher, FieldHasher::new(FORMAT));
-        self.blocks.push(BlockKey {
-            hash: hasher.finish(),
-            plain_bytes: self.filled as u32,
-            until_header: self.cutter.until_header(),
-        });
-        self.filled = 0;
+        let plain_bytes = std::mem::take(&mut self.filled) as u32;
+        self.blocks.push(BlockKey { hash: hasher.finish(), plain_bytes });
     }
 }
 

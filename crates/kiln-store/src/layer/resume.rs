@@ -89,8 +89,6 @@ impl<W: Write> Write for DigestWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]
