@@ -6,8 +6,7 @@
 //! JSON; digests are BLOBs; times are milliseconds.
 //!
 //! The history is an extra: without it builds are as right and as fast, they only know less of why.
-//! So whoever writes it does not wait for others, and a store of before there was one gets its
-//! tables with the first write.
+//! So whoever writes it does not wait for others.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use kiln_core::report::{BaseReport, BuildId, BuildReport, Place, StepReport};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use crate::database::{Database, Failure};
+use crate::database::Failure;
 use crate::error::Error;
 use crate::store::Store;
 
@@ -93,24 +92,15 @@ impl History<'_> {
     /// # Errors
     /// [`Error::Database`], also when another process has been writing for a while.
     pub fn record(self, report: &BuildReport) -> Result<BuildId, Error> {
-        let write = || {
-            self.store
-                .database()
-                .write_soon("record a build", PATIENCE, |transaction| insert(transaction, report))
-        };
-        match write() {
-            Err(error) if is_table_missing(&error) => {
-                create(self.store.database())?;
-                write()
-            }
-            result => result,
-        }
+        self.store
+            .database()
+            .write_soon("record a build", PATIENCE, |transaction| insert(transaction, report))
     }
 
     /// The builds to compare one of this place with, the best first: those of the same targets and
     /// platforms, then others of the same Dockerfile and context, each the newest first.
     pub fn comparable(self, place: &Place) -> Result<Vec<BuildId>, Error> {
-        let found = self.store.database().query("find builds", |connection| {
+        self.store.database().query("find builds", |connection| {
             connection
                 .prepare_cached(
                     "SELECT id FROM builds WHERE project = ?1
@@ -118,49 +108,29 @@ impl History<'_> {
                 )?
                 .query_map((project_id(place), place_id(place), COMPARED), |row| row.get(0))?
                 .collect()
-        });
-        empty_without_tables(found)
+        })
     }
 
     /// The build of this number, if it is kept.
     pub fn build(self, id: BuildId) -> Result<Option<BuildReport>, Error> {
-        let found = self.store.database().read("read a build", |connection| {
+        self.store.database().read("read a build", |connection| {
             connection
                 .prepare_cached(&format!("SELECT {BUILD_COLUMNS} FROM builds WHERE id = ?"))?
                 .query_row([id], |row| with_steps(connection, row))
                 .optional()
-        });
-        empty_without_tables(found)
+        })
     }
 
     /// The last builds, newest first, without their steps.
     pub fn last(self, count: usize) -> Result<Vec<BuildReport>, Error> {
-        let found = self.store.database().query("list builds", |connection| {
+        self.store.database().query("list builds", |connection| {
             connection
                 .prepare_cached(&format!(
                     "SELECT {BUILD_COLUMNS} FROM builds ORDER BY id DESC LIMIT ?"
                 ))?
                 .query_map([count], |row| Ok(from_row(row)?.0))?
                 .collect()
-        });
-        empty_without_tables(found)
-    }
-}
-
-/// Makes the tables where they are not.
-fn create(database: &Database) -> Result<(), Error> {
-    database.write("create tables", |transaction| Ok(transaction.execute_batch(SCHEMA)?))
-}
-
-fn is_table_missing(error: &Error) -> bool {
-    matches!(error, Error::Database { source, .. } if source.to_string().contains("no such table"))
-}
-
-/// A store of before there was a history has none.
-fn empty_without_tables<T: Default>(result: Result<T, Error>) -> Result<T, Error> {
-    match result {
-        Err(error) if is_table_missing(&error) => Ok(T::default()),
-        result => result,
+        })
     }
 }
 

@@ -136,19 +136,6 @@ fn old_builds_go_but_not_steps_that_younger_ones_have() {
 }
 
 #[test]
-fn a_store_of_before_gets_its_tables() {
-    let (_directory, store) = store();
-    let connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
-    connection.execute_batch("DROP TABLE builds; DROP TABLE steps").unwrap();
-    let history = store.history();
-    assert_eq!(history.last(1).unwrap(), []);
-    assert_eq!(history.build(1).unwrap(), None);
-    assert_eq!(history.comparable(&Place::default()).unwrap(), Vec::<u64>::new());
-    let id = history.record(&build("app", vec![step("a", Outcome::Done)])).unwrap();
-    assert!(history.build(id).unwrap().is_some());
-}
-
-#[test]
 fn nobody_waits_long_to_write_it() {
     let (_directory, store) = store();
     let mut connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
