@@ -110,7 +110,7 @@ impl Solver<'_> {
             let comparison = Comparison { then: &build.steps, now: &now };
             let Some(number) = comparison.counterpart(at) else {
                 let stage = now[at].stage();
-                has_builds |= build.steps.iter().any(|step| step.is_instruction());
+                has_builds |= build.steps.iter().any(StepReport::is_instruction);
                 if build.steps.iter().any(|step| step.is_instruction() && step.stage() == stage) {
                     // It was not part of the last build of its stage.
                     break;
@@ -316,6 +316,7 @@ impl Solver<'_> {
 }
 
 /// The files of one input, before and now, where they are known.
+#[derive(Clone, Copy, Debug)]
 struct Lists<'a> {
     then: Option<&'a [u8]>,
     now: Option<&'a [u8]>,
