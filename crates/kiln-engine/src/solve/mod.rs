@@ -10,6 +10,7 @@
 //! A result whose content is equal to that of an earlier run of the same instruction keeps the
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
+mod behind;
 mod diff;
 mod file_step;
 mod inputs;
@@ -76,6 +77,8 @@ pub(crate) struct Solver<'a> {
     trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
     indexes: Mutex<BTreeMap<PathBuf, Arc<LayerIndex>>>,
     killers: Mutex<BTreeMap<u64, Killer>>,
+    /// Set when a step had to run: not all comes from the cache.
+    has_run: AtomicBool,
     /// Cache mounts that were emptied by this build (`--no-cache`).
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
@@ -158,6 +161,7 @@ impl<'a> Solver<'a> {
             trees: Mutex::default(),
             indexes: Mutex::default(),
             killers: Mutex::default(),
+            has_run: AtomicBool::new(false),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
             directories: file_step::directories(plan, &request.outputs),
@@ -184,6 +188,11 @@ impl<'a> Solver<'a> {
     /// Whether nothing more is to run.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Whether some step had to run.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
     }
 
     /// Ends all commands, those that run now and those that are about to, and all waiting.
@@ -335,6 +344,7 @@ impl<'a> Solver<'a> {
         };
         let line = self.line(step);
         let activity = self.activities.start_step(&step.name, Some(step.id), (Some(line), causes));
+        self.has_run.store(true, Ordering::Relaxed);
         let result = self.make(step, inputs, (&activity, recipe));
         match &result {
             Ok(NewLayer { layer, created, outcome, duration }) => {
@@ -405,7 +415,7 @@ impl<'a> Solver<'a> {
     fn make(
         &self,
         step: &Step,
-        inputs: &StepInputs,
+        inputs: &mut StepInputs,
         (activity, recipe): (&Running<'_>, [u8; 32]),
     ) -> Result<NewLayer, StepError> {
         if let Op::File(op) = &step.op
