@@ -147,6 +147,17 @@ impl CacheIndex<'_> {
         self.store.layers().directory(layer).join("sources")
     }
 
+    /// How long the newest run of each recipe took, in milliseconds, in the order of `recipes`.
+    pub fn durations(self, recipes: &[[u8; 32]]) -> Result<Vec<Option<u64>>, Error> {
+        self.store.database().read("look up durations", |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT duration_ms FROM records WHERE recipe = ? ORDER BY seq DESC LIMIT 1",
+            )?;
+            let mut duration = |recipe| select.query_row([recipe], |row| row.get(0)).optional();
+            recipes.iter().map(&mut duration).collect()
+        })
+    }
+
     /// The oldest layer that a step of this recipe made with the same files and times, and when it
     /// was made, in seconds since 1970.
     pub fn layer_with_content(

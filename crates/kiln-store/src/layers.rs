@@ -269,7 +269,7 @@ impl Layers<'_> {
         }
     }
 
-    /// The layer of this name.
+    /// The layer of this name. One of which neither directory nor archive is left is forgotten.
     pub fn by_id(self, id: &LayerId) -> Result<Option<Layer>, Error> {
         let found = self.store.database().query("find a layer", |connection| {
             connection
@@ -279,7 +279,17 @@ impl Layers<'_> {
         })?;
         match found {
             Some(layer) if self.has_files(&layer)? => Ok(self.using(Some(layer))),
-            _ => Ok(None),
+            Some(layer) => {
+                if let Some(diff_id) = layer.diff_id {
+                    self.store.database().query("forget packed layers", |connection| {
+                        let forget = "DELETE FROM packed WHERE diff_id = ?";
+                        connection.execute(forget, [diff_id.as_bytes()])
+                    })?;
+                }
+                self.remove(&[*id])?;
+                Ok(None)
+            }
+            None => Ok(None),
         }
     }
 

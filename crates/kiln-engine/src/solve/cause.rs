@@ -27,7 +27,6 @@ use crate::snapshot::{Snapshot, SnapshotLayer};
 /// What a step is about to be made of.
 pub(super) struct Ingredients<'a> {
     pub(super) step: &'a Step,
-    pub(super) inputs: &'a StepInputs,
     /// The parts of its exact key.
     pub(super) parts: &'a KeyParts,
     pub(super) recipe: [u8; 32],
@@ -62,7 +61,11 @@ enum Found {
 
 impl Solver<'_> {
     /// Why a step runs, and the build that this is said in comparison with.
-    pub(super) fn explain(&self, made_of: &Ingredients<'_>) -> (Vec<Cause>, Option<BuildId>) {
+    pub(super) fn explain(
+        &self,
+        made_of: &Ingredients<'_>,
+        inputs: &StepInputs,
+    ) -> (Vec<Cause>, Option<BuildId>) {
         if self.request.cache == CacheUse::Refresh {
             return (vec![Cause::NoCache], None);
         }
@@ -79,7 +82,7 @@ impl Solver<'_> {
                 let cache = self.engine.store.cache_index();
                 let record = key.and_then(|key| cache.lookup(&key).ok().flatten());
                 let past = Past { steps: &build.steps, number, record };
-                let mut causes = self.compare(made_of, &past);
+                let mut causes = self.compare(made_of, inputs, &past);
                 if causes.is_empty() {
                     causes.push(Cause::RecordGone);
                 }
@@ -136,7 +139,12 @@ impl Solver<'_> {
         Found::Nothing { has_builds }
     }
 
-    fn compare(&self, made_of: &Ingredients<'_>, past: &Past<'_>) -> Vec<Cause> {
+    fn compare(
+        &self,
+        made_of: &Ingredients<'_>,
+        inputs: &StepInputs,
+        past: &Past<'_>,
+    ) -> Vec<Cause> {
         let then = past.step();
         let mut causes = Vec::new();
         if then.recipe != made_of.recipe {
@@ -154,17 +162,18 @@ impl Solver<'_> {
         let Some(record) = &past.record else { return causes };
         let kept = self.engine.store.cache_index().sources(&record.result.layer).ok().flatten();
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        for (taken, input) in made_of.inputs.taken().iter().zip(taken_parts(made_of.parts)) {
-            let position = seen.entry(&input.name).or_default();
-            let older = part(&record.parts, &input.name, *position);
+        for (taken, part_now) in inputs.taken().iter().zip(taken_parts(made_of.parts)) {
+            let position = seen.entry(&part_now.name).or_default();
+            let older = part(&record.parts, &part_now.name, *position);
             *position += 1;
             // Without an older one it comes with a changed setting, which is told.
-            let Some(older) = older.filter(|older| *older != input.value) else { continue };
+            let Some(older) = older.filter(|older| *older != part_now.value) else { continue };
             let lists = Lists {
                 then: kept.as_deref().and_then(|kept| file_list::find(kept, &older.parse().ok()?)),
-                now: list_of(made_of.lists, &input.value),
+                now: list_of(made_of.lists, &part_now.value),
             };
-            causes.extend(self.changed_files((made_of, past), (taken, input), lists));
+            let solved = inputs.solved(taken.input);
+            causes.extend(self.changed_files((made_of, past), (taken, solved, part_now), lists));
         }
         causes.dedup();
         causes
@@ -213,11 +222,11 @@ impl Solver<'_> {
     fn changed_files(
         &self,
         (made_of, past): (&Ingredients<'_>, &Past<'_>),
-        (taken, part): (&Taken<'_>, &KeyPart),
+        (taken, solved, part): (&Taken<'_>, &Solved, &KeyPart),
         lists: Lists<'_>,
     ) -> Vec<Cause> {
         let files = lists.differences();
-        let Solved::Snapshot(snapshot) = made_of.inputs.solved(taken.input) else {
+        let Solved::Snapshot(snapshot) = solved else {
             let of = self.named_context(made_of.step, taken.input);
             return vec![match files {
                 Some(files) => Cause::Files(FileChanges::new(of, files)),

@@ -116,6 +116,11 @@ impl StepInputs {
         &self.all_copied
     }
 
+    /// Lets go of the matches.
+    pub(crate) fn forget_copied(&mut self) {
+        self.all_copied = Vec::new();
+    }
+
     /// Contents for the key that costs least: snapshots as a whole, files of contexts selected.
     pub(crate) fn whole(&mut self, solver: &Solver<'_>) -> Result<Vec<InputContent>, StepError> {
         self.contents(solver, Depth::Whole)

@@ -10,6 +10,7 @@
 //! A result whose content is equal to that of an earlier run of the same instruction keeps the
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
+mod behind;
 mod cause;
 mod diff;
 mod file_step;
@@ -82,6 +83,8 @@ pub(crate) struct Solver<'a> {
     trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
     indexes: Mutex<BTreeMap<PathBuf, Arc<LayerIndex>>>,
     killers: Mutex<BTreeMap<u64, Killer>>,
+    /// Set when a step had to run: not all comes from the cache.
+    has_run: AtomicBool,
     /// Cache mounts that were emptied by this build (`--no-cache`).
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
@@ -166,6 +169,7 @@ impl<'a> Solver<'a> {
             trees: Mutex::default(),
             indexes: Mutex::default(),
             killers: Mutex::default(),
+            has_run: AtomicBool::new(false),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
             directories: file_step::directories(plan, &request.outputs),
@@ -193,6 +197,11 @@ impl<'a> Solver<'a> {
     /// Whether nothing more is to run.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Whether some step had to run.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
     }
 
     /// Ends all commands, those that run now and those that are about to, and all waiting.
@@ -343,8 +352,9 @@ impl<'a> Solver<'a> {
         }
         let recipe = cache_key::recipe(&step.op);
         let lists: Vec<_> = inputs.taken().iter().map(Taken::list).collect();
-        let made_of = Ingredients { step, inputs, parts: &exact, recipe, lists: &lists };
-        let activity = self.start(&made_of);
+        let made_of = Ingredients { step, parts: &exact, recipe, lists: &lists };
+        let activity = self.start(&made_of, inputs);
+        self.has_run.store(true, Ordering::Relaxed);
         let result = self.make(step, inputs, (&activity, recipe));
         match &result {
             Ok(made) => {
@@ -362,9 +372,9 @@ impl<'a> Solver<'a> {
     }
 
     /// Starts a step that the cache has no result of, and says why.
-    fn start(&self, made_of: &Ingredients<'_>) -> Running<'_> {
+    fn start(&self, made_of: &Ingredients<'_>, inputs: &StepInputs) -> Running<'_> {
         let step = made_of.step;
-        let (causes, compared_with) = self.explain(made_of);
+        let (causes, compared_with) = self.explain(made_of, inputs);
         self.journal.note_start(&step.id, made_of.parts.key(), (&causes, compared_with));
         self.activities.start_step(&step.name, Some(step.id), (Some(self.line(step)), causes))
     }
@@ -444,7 +454,7 @@ impl<'a> Solver<'a> {
     fn make(
         &self,
         step: &Step,
-        inputs: &StepInputs,
+        inputs: &mut StepInputs,
         (activity, recipe): (&Running<'_>, [u8; 32]),
     ) -> Result<NewLayer, StepError> {
         if let Op::File(op) = &step.op
