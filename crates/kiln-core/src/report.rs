@@ -49,6 +49,8 @@ pub struct StepReport {
     pub name: String,
     /// Line of the Dockerfile, from 1; `None` for what no instruction names.
     pub line: Option<usize>,
+    /// The last line of its instruction.
+    pub last_line: Option<usize>,
     /// Hash of the instruction as it is written, variables as they are: by it, it is found again in
     /// another build. 0 if it is not written there.
     pub written: u64,
@@ -182,6 +184,7 @@ mod tests {
         StepReport {
             name: name.to_owned(),
             line: None,
+            last_line: None,
             written: 0,
             inputs: Vec::new(),
             base: None,

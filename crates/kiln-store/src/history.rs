@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS steps (
     number INTEGER NOT NULL,
     name TEXT NOT NULL,
     line INTEGER,
+    last_line INTEGER,
     written INTEGER NOT NULL,
     inputs TEXT NOT NULL,
     reference TEXT,
@@ -71,7 +72,7 @@ CREATE TABLE IF NOT EXISTS steps (
 ";
 
 const BUILD_COLUMNS: &str = "id, started_ms, duration_ms, context, dockerfile, targets, platforms, outcome, error, steps_of";
-const STEP_COLUMNS: &str = "name, line, inputs, reference, manifest, recipe, key, content, outcome, error, duration_ms, causes, compared_with, written";
+const STEP_COLUMNS: &str = "name, line, inputs, reference, manifest, recipe, key, content, outcome, error, duration_ms, causes, compared_with, written, last_line";
 
 /// The builds of a store.
 #[derive(Clone, Copy, Debug)]
@@ -204,11 +205,11 @@ fn insert_steps(
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(&format!(
         "INSERT INTO steps (build, number, {STEP_COLUMNS})
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))?;
     for (number, step) in steps.iter().enumerate() {
         let outcome = step.outcome.as_ref().map(outcome_text);
-        insert.execute((
+        insert.execute(rusqlite::params![
             build,
             number,
             &step.name,
@@ -225,7 +226,8 @@ fn insert_steps(
             (!step.causes.is_empty()).then(|| json(&step.causes)),
             step.compared_with,
             step.written.cast_signed(),
-        ))?;
+            step.last_line,
+        ])?;
     }
     Ok(())
 }
@@ -296,6 +298,7 @@ fn step_from_row(row: &Row<'_>) -> rusqlite::Result<StepReport> {
         },
         compared_with: row.get(12)?,
         written: row.get::<_, i64>(13)?.cast_unsigned(),
+        last_line: row.get(14)?,
     })
 }
 

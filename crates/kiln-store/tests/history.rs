@@ -14,6 +14,7 @@ fn step(name: &str, outcome: Outcome) -> StepReport {
     StepReport {
         name: name.to_owned(),
         line: Some(3),
+        last_line: Some(5),
         written: u64::MAX - 5,
         inputs: vec![None, Some(0)],
         base: None,

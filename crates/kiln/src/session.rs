@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use kiln_core::cache_key::KeyParts;
 use kiln_core::diagnostic::did_you_mean;
-use kiln_core::digest::BlobDigest;
+use kiln_core::digest::{BlobDigest, CacheKey};
 use kiln_core::event::EventSink;
 use kiln_core::lint::CacheMountContent;
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
+use kiln_core::report::{BuildId, BuildReport};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
     BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
@@ -402,6 +404,23 @@ impl Session {
                 })
             }
         }
+    }
+
+    /// The last builds, newest first, without their steps.
+    pub(crate) fn last_builds(&self, count: usize) -> Result<Vec<BuildReport>, Failure> {
+        self.store.history().last(count).map_err(|error| store_failure(&error))
+    }
+
+    /// A build of the history by its number.
+    pub(crate) fn build_report(&self, id: BuildId) -> Result<Option<BuildReport>, Failure> {
+        self.store.history().build(id).map_err(|error| store_failure(&error))
+    }
+
+    /// What a key is made of, if the store has its record.
+    pub(crate) fn key_parts(&self, key: &CacheKey) -> Result<Option<KeyParts>, Failure> {
+        let record = self.store.cache_index().lookup(key);
+        let record = record.map_err(|error| store_failure(&error))?;
+        Ok(record.map(|record| record.parts))
     }
 
     /// Verifies the store.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, Difference, Extent};
 pub use files::{Change, FileChange, FileChanges};
-pub use settings::{Naming, settings};
+pub use settings::{Naming, part_text, settings};
 
 /// Longest value or instruction that a line shows, in characters.
 const SHOWN_CHARACTERS: usize = 60;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Cause, SettingChange};
-use crate::cache_key::KeyParts;
+use crate::cache_key::{KeyPart, KeyParts};
 
 /// What is known of an operation that its parts do not say.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,24 @@ fn mount(value: &str) -> String {
     let target =
         fields.last().and_then(|target| target.strip_prefix("Some(\"")?.strip_suffix("\")"));
     target.map_or_else(|| "mounts".to_owned(), |target| format!("mount of {target}"))
+}
+
+/// What a part of a key says, for a person; `None` if it was too long to keep, or is better not
+/// shown.
+pub fn part_text(part: &KeyPart) -> Option<String> {
+    let KeyPart { name, value } = part;
+    if let Some(variable) = name.strip_prefix("variable ")
+        && crate::lint::is_secret_name(variable)
+    {
+        return None;
+    }
+    if name == "mount" {
+        let fields: Vec<String> = unframed(value)?;
+        let target = mount(value);
+        let kind = fields.first()?;
+        return Some(format!("{kind}, {target}"));
+    }
+    value_text(name, value)
 }
 
 /// Whether the values of a part may be shown and are worth it: not those of what looks like a

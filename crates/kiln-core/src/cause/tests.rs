@@ -22,6 +22,7 @@ fn build(text: &str) -> Vec<StepReport> {
         let mut step = StepReport {
             name: name.to_owned(),
             line: Some(number + 1),
+            last_line: None,
             written: 0,
             inputs: Vec::new(),
             base: None,

@@ -138,9 +138,13 @@ fn report(step: &Step, numbers: &BTreeMap<StepId, usize>, dockerfile: &SourceFil
         Input::Scratch => None,
         Input::Step(id) => Some(numbers[id] as u32),
     };
+    let is_written = step.span != Span::default();
+    let line = |offset: u32| is_written.then(|| dockerfile.position(offset).line);
     StepReport {
         name: step.name.clone(),
-        line: (step.span != Span::default()).then(|| dockerfile.position(step.span.start).line),
+        line: line(step.span.start),
+        // The line end may be part of it.
+        last_line: line(step.span.end.saturating_sub(1).max(step.span.start)),
         written: written(step, dockerfile),
         inputs: step.inputs.iter().map(number).collect(),
         base: base(&step.op),

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod check;
 mod doctor;
+pub(crate) mod explain;
 mod fsck;
 mod images;
 mod inspect;
@@ -48,6 +49,7 @@ enum Command {
     Build(Box<build::Build>),
     Run(run::Run),
     Check(check::Check),
+    Explain(explain::Explain),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Rmi(rmi::Rmi),
@@ -89,6 +91,7 @@ fn run(
         Command::Build(build) => build.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Check(check) => check.run(config)?,
+        Command::Explain(explain) => explain.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,

@@ -3,6 +3,7 @@
 //! Each part turns values into lines without writing them; `terminal` writes.
 
 pub(crate) mod diagnostic;
+pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod lint;
 pub(crate) mod progress;

@@ -14,6 +14,7 @@ mod causes;
 mod container;
 mod disk;
 mod download;
+mod explain;
 mod failures;
 mod fixture;
 mod git;

@@ -19,6 +19,7 @@ use super::terminal;
 use plain::Plain;
 use rawjson::RawJson;
 use state::State;
+pub(crate) use tty::one_line;
 use tty::{Painter, Phase, Screen, frame};
 
 /// Time between two frames: 15 a second.
