@@ -137,6 +137,12 @@ digest_type!(
     "blake3"
 );
 digest_type!(
+    /// What a step does, apart from what it works on; made only by `cache_key`.
+    Recipe,
+    "",
+    "blake3"
+);
+digest_type!(
     /// Identity of a step in a plan: its recipe and those of its inputs.
     StepId,
     "",

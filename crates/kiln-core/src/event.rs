@@ -7,6 +7,8 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::cause::Cause;
 use crate::digest::StepId;
 
@@ -83,7 +85,8 @@ pub enum Stream {
 }
 
 /// How an activity ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It did its work.
     Done,

@@ -4,52 +4,59 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cause::Cause;
-use crate::digest::{BlobDigest, CacheKey, ContentId, StepId};
+use crate::digest::{BlobDigest, CacheKey, ContentId, Recipe, StepId};
 use crate::event::{ActivityId, EventKind, Outcome};
 
 /// Number of a build in the history of a store, from 1; none is used twice.
 pub type BuildId = u64;
 
 /// A build that is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildReport {
     /// Its number; 0 until it is kept.
+    #[serde(skip)]
     pub id: BuildId,
     /// When it began, in milliseconds since 1970.
     pub started_unix_ms: u64,
     /// Until the last output was written.
-    pub duration: Duration,
+    pub duration_ms: u64,
     /// What was built.
     pub place: Place,
     /// How it ended: [`Outcome::Done`], failed or canceled.
     pub outcome: Outcome,
     /// All steps of its plan, in the order of the Dockerfile, sources first; none if it failed
     /// before there was a plan.
+    #[serde(skip)]
     pub steps: Vec<StepReport>,
 }
 
 /// What a build builds: two builds of the same are compared with each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The context: an absolute directory, or the address it is fetched from.
     pub context: String,
     /// The Dockerfile, absolute when it is a file.
     pub dockerfile: String,
     /// Stages asked for; empty is the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
     /// Platforms built for.
     pub platforms: Vec<String>,
 }
 
 /// A step of a build.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
     /// As progress shows it: `[app 2/5] RUN uv sync`.
     pub name: String,
     /// Line of the Dockerfile, from 1; `None` for what no instruction names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// The last line of its instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_line: Option<usize>,
     /// Hash of the instruction as it is written, variables as they are: by it, it is found again in
     /// another build. 0 if it is not written there.
@@ -57,30 +64,42 @@ pub struct StepReport {
     /// What it works on, as positions in [`BuildReport::steps`]; `None` is the empty file system.
     pub inputs: Vec<Option<u32>>,
     /// What image it is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseReport>,
-    /// Its operation, as [`crate::cache_key::recipe`] has it.
-    pub recipe: [u8; 32],
+    /// Its operation.
+    pub recipe: Recipe,
     /// Its key, once that was known: with it, the store knows its parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CacheKey>,
     /// What it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentId>,
     /// How it ended; `None` if the build ended before it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// How long it took.
-    pub duration: Duration,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duration_ms: u64,
     /// Why it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
     /// The build that the causes compare it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<BuildId>,
 }
 
 /// A base image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseReport {
     /// Its name.
     pub reference: String,
     /// Digest of its manifest.
     pub manifest: BlobDigest,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl StepReport {
@@ -188,11 +207,11 @@ mod tests {
             written: 0,
             inputs: Vec::new(),
             base: None,
-            recipe: [0; 32],
+            recipe: Recipe::from_bytes([0; 32]),
             key: None,
             content: None,
             outcome: None,
-            duration: Duration::ZERO,
+            duration_ms: 0,
             causes: Vec::new(),
             compared_with: None,
         }

@@ -38,7 +38,7 @@ impl<'a> Record<'a> {
         let report = BuildReport {
             id: 0,
             started_unix_ms: since.as_millis() as u64,
-            duration,
+            duration_ms: duration.as_millis() as u64,
             place: place(self.request),
             outcome: match result {
                 Ok(_) => Outcome::Done,

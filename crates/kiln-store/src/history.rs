@@ -1,18 +1,19 @@
 //! Builds that are over: what each did, step by step, and why.
 //!
-//! Two tables. `builds` has a row for each build; `steps` those of its plan, unless nothing at all
-//! was done: then `builds.steps_of` names the build that has the same steps. A build that the cache
-//! answered so costs one row. The last [`KEPT`] builds are kept. Causes, inputs and the like are
-//! JSON; digests are BLOBs; times are milliseconds.
+//! Two tables: `builds` has a row for each build, `steps` the steps of one; both are JSON of
+//! `kiln_core::report`. A build that did nothing at all has no steps of its own: `builds.steps_of` is
+//! the one that has the same. So a build that the cache answered costs one row of a few hundred
+//! bytes. The last [`KEPT`] builds are kept.
 //!
 //! The history is an extra: without it builds are as right and as fast, they only know less of why.
-//! So whoever writes it does not wait for others.
+//! So whoever writes it does not wait for others. Few and narrow columns, no index: every program
+//! that opens the database reads the definitions, and there are at most so many rows.
 
 use std::time::Duration;
 
-use kiln_core::digest::{BlobDigest, CacheKey, ContentId, FieldHasher};
+use kiln_core::digest::FieldHasher;
 use kiln_core::event::Outcome;
-use kiln_core::report::{BaseReport, BuildId, BuildReport, Place, StepReport};
+use kiln_core::report::{BuildId, BuildReport, Place, StepReport};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
@@ -32,47 +33,19 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Builds that are tried to compare with.
 const COMPARED: usize = 8;
 
+/// `project` stands for context and Dockerfile, `place` for these with targets and platforms,
+/// `digest` for the steps with their keys and contents.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS builds (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    started_ms INTEGER NOT NULL,
-    duration_ms INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY,
     project BLOB NOT NULL,
     place BLOB NOT NULL,
-    context TEXT NOT NULL,
-    dockerfile TEXT NOT NULL,
-    targets TEXT NOT NULL,
-    platforms TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    error TEXT,
     digest BLOB NOT NULL,
-    steps_of INTEGER
+    steps_of INTEGER,
+    report TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS builds_project ON builds (project);
-CREATE TABLE IF NOT EXISTS steps (
-    build INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    line INTEGER,
-    last_line INTEGER,
-    written INTEGER NOT NULL,
-    inputs TEXT NOT NULL,
-    reference TEXT,
-    manifest BLOB,
-    recipe BLOB NOT NULL,
-    key BLOB,
-    content BLOB,
-    outcome TEXT,
-    error TEXT,
-    duration_ms INTEGER NOT NULL,
-    causes TEXT,
-    compared_with INTEGER,
-    PRIMARY KEY (build, number)
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS steps (build INTEGER PRIMARY KEY, steps TEXT NOT NULL);
 ";
-
-const BUILD_COLUMNS: &str = "id, started_ms, duration_ms, context, dockerfile, targets, platforms, outcome, error, steps_of";
-const STEP_COLUMNS: &str = "name, line, inputs, reference, manifest, recipe, key, content, outcome, error, duration_ms, causes, compared_with, written, last_line";
 
 /// The builds of a store.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +89,9 @@ impl History<'_> {
     pub fn build(self, id: BuildId) -> Result<Option<BuildReport>, Error> {
         self.store.database().read("read a build", |connection| {
             connection
-                .prepare_cached(&format!("SELECT {BUILD_COLUMNS} FROM builds WHERE id = ?"))?
+                .prepare_cached(
+                    "SELECT id, report, coalesce(steps_of, id) FROM builds WHERE id = ?",
+                )?
                 .query_row([id], |row| with_steps(connection, row))
                 .optional()
         })
@@ -126,45 +101,26 @@ impl History<'_> {
     pub fn last(self, count: usize) -> Result<Vec<BuildReport>, Error> {
         self.store.database().query("list builds", |connection| {
             connection
-                .prepare_cached(&format!(
-                    "SELECT {BUILD_COLUMNS} FROM builds ORDER BY id DESC LIMIT ?"
-                ))?
-                .query_map([count], |row| Ok(from_row(row)?.0))?
+                .prepare_cached("SELECT id, report FROM builds ORDER BY id DESC LIMIT ?")?
+                .query_map([count], from_row)?
                 .collect()
         })
     }
 }
 
 fn insert(transaction: &Transaction<'_>, report: &BuildReport) -> Result<BuildId, Failure> {
-    let BuildReport { id: _, started_unix_ms, duration, place, outcome, steps } = report;
-    let digest = steps_digest(steps);
-    let place_id = place_id(place);
-    let steps_of =
-        if is_cached(report) { same_steps(transaction, &place_id, &digest)? } else { None };
-    let (outcome, error) = outcome_text(outcome);
+    let (digest, place) = (steps_digest(&report.steps), place_id(&report.place));
+    let steps_of = if is_cached(report) { same_steps(transaction, &place, &digest)? } else { None };
     transaction
         .prepare_cached(
-            "INSERT INTO builds (started_ms, duration_ms, project, place, context, dockerfile,
-                                 targets, platforms, outcome, error, digest, steps_of)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO builds (project, place, digest, steps_of, report) VALUES (?, ?, ?, ?, ?)",
         )?
-        .execute((
-            started_unix_ms,
-            millis(*duration),
-            project_id(place),
-            place_id,
-            &place.context,
-            &place.dockerfile,
-            json(&place.targets),
-            json(&place.platforms),
-            outcome,
-            error,
-            digest,
-            steps_of,
-        ))?;
+        .execute((project_id(&report.place), place, digest, steps_of, json(report)))?;
     let id = transaction.last_insert_rowid() as u64;
     if steps_of.is_none() {
-        insert_steps(transaction, id, steps)?;
+        transaction
+            .prepare_cached("INSERT INTO steps (build, steps) VALUES (?, ?)")?
+            .execute((id, json(&report.steps)))?;
     }
     if id.is_multiple_of(SWEEP) {
         transaction.execute("DELETE FROM builds WHERE id + ?1 <= ?2", (KEPT, id))?;
@@ -179,7 +135,10 @@ fn insert(transaction: &Transaction<'_>, report: &BuildReport) -> Result<BuildId
 /// Whether a build did nothing.
 fn is_cached(report: &BuildReport) -> bool {
     report.outcome == Outcome::Done
-        && report.steps.iter().all(|step| step.outcome == Some(Outcome::Cached))
+        && report.steps.iter().all(|step| {
+            // A context is read each time.
+            step.outcome == Some(Outcome::Cached) || !step.is_instruction()
+        })
 }
 
 /// The build that has these steps, if the last one at the place had the same.
@@ -198,54 +157,18 @@ fn same_steps(
     Ok(last.filter(|(_, known)| known == digest).map(|(id, _)| id))
 }
 
-fn insert_steps(
-    transaction: &Transaction<'_>,
-    build: BuildId,
-    steps: &[StepReport],
-) -> rusqlite::Result<()> {
-    let mut insert = transaction.prepare_cached(&format!(
-        "INSERT INTO steps (build, number, {STEP_COLUMNS})
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    ))?;
-    for (number, step) in steps.iter().enumerate() {
-        let outcome = step.outcome.as_ref().map(outcome_text);
-        insert.execute(rusqlite::params![
-            build,
-            number,
-            &step.name,
-            step.line,
-            json(&step.inputs),
-            step.base.as_ref().map(|base| &base.reference),
-            step.base.as_ref().map(|base| *base.manifest.as_bytes()),
-            step.recipe,
-            step.key.map(|key| *key.as_bytes()),
-            step.content.map(|content| *content.as_bytes()),
-            outcome.map(|(word, _)| word),
-            outcome.and_then(|(_, error)| error),
-            millis(step.duration),
-            (!step.causes.is_empty()).then(|| json(&step.causes)),
-            step.compared_with,
-            step.written.cast_signed(),
-            step.last_line,
-        ])?;
-    }
-    Ok(())
-}
-
 fn with_steps(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<BuildReport> {
-    let (mut report, steps_of) = from_row(row)?;
+    let mut report = from_row(row)?;
+    let steps_of: BuildId = row.get(2)?;
     report.steps = connection
-        .prepare_cached(&format!(
-            "SELECT {STEP_COLUMNS} FROM steps WHERE build = ? ORDER BY number"
-        ))?
-        .query_map([steps_of.unwrap_or(report.id)], step_from_row)?
-        .collect::<rusqlite::Result<_>>()?;
-    if steps_of.is_some() {
+        .prepare_cached("SELECT steps FROM steps WHERE build = ?")?
+        .query_row([steps_of], |row| from_json(row, 0))?;
+    if steps_of != report.id {
         // The same steps, of which none was done.
         for step in &mut report.steps {
             *step = StepReport {
                 outcome: Some(Outcome::Cached),
-                duration: Duration::ZERO,
+                duration_ms: 0,
                 causes: Vec::new(),
                 compared_with: None,
                 ..step.clone()
@@ -255,71 +178,8 @@ fn with_steps(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<BuildR
     Ok(report)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<(BuildReport, Option<BuildId>)> {
-    let place = Place {
-        context: row.get(3)?,
-        dockerfile: row.get(4)?,
-        targets: from_json(row, 5)?,
-        platforms: from_json(row, 6)?,
-    };
-    let report = BuildReport {
-        id: row.get(0)?,
-        started_unix_ms: row.get(1)?,
-        duration: Duration::from_millis(row.get(2)?),
-        place,
-        outcome: outcome(row.get_ref(7)?.as_str()?, row.get(8)?),
-        steps: Vec::new(),
-    };
-    Ok((report, row.get(9)?))
-}
-
-fn step_from_row(row: &Row<'_>) -> rusqlite::Result<StepReport> {
-    let base = match (row.get::<_, Option<String>>(3)?, row.get::<_, Option<[u8; 32]>>(4)?) {
-        (Some(reference), Some(manifest)) => {
-            Some(BaseReport { reference, manifest: BlobDigest::from_bytes(manifest) })
-        }
-        _ => None,
-    };
-    let error = row.get(9)?;
-    let word = row.get::<_, Option<String>>(8)?;
-    Ok(StepReport {
-        name: row.get(0)?,
-        line: row.get(1)?,
-        inputs: from_json(row, 2)?,
-        base,
-        recipe: row.get(5)?,
-        key: row.get::<_, Option<_>>(6)?.map(CacheKey::from_bytes),
-        content: row.get::<_, Option<_>>(7)?.map(ContentId::from_bytes),
-        outcome: word.map(|word| outcome(&word, error)),
-        duration: Duration::from_millis(row.get(10)?),
-        causes: match row.get_ref(11)?.as_str_or_null()? {
-            Some(_) => from_json(row, 11)?,
-            None => Vec::new(),
-        },
-        compared_with: row.get(12)?,
-        written: row.get::<_, i64>(13)?.cast_unsigned(),
-        last_line: row.get(14)?,
-    })
-}
-
-fn outcome_text(outcome: &Outcome) -> (&'static str, Option<&str>) {
-    match outcome {
-        Outcome::Done => ("done", None),
-        Outcome::Cached => ("cached", None),
-        Outcome::Unchanged => ("unchanged", None),
-        Outcome::Failed(message) => ("failed", Some(message)),
-        Outcome::Canceled => ("canceled", None),
-    }
-}
-
-fn outcome(word: &str, error: Option<String>) -> Outcome {
-    match word {
-        "done" => Outcome::Done,
-        "cached" => Outcome::Cached,
-        "unchanged" => Outcome::Unchanged,
-        "canceled" => Outcome::Canceled,
-        _ => Outcome::Failed(error.unwrap_or_default()),
-    }
+fn from_row(row: &Row<'_>) -> rusqlite::Result<BuildReport> {
+    Ok(BuildReport { id: row.get(0)?, ..from_json(row, 1)? })
 }
 
 fn json(value: &impl serde::Serialize) -> String {
@@ -332,16 +192,10 @@ fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> ru
     })
 }
 
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
-}
-
-/// Context and Dockerfile.
 fn project_id(place: &Place) -> [u8; 32] {
     FieldHasher::new("kiln project 1").field(&place.context).field(&place.dockerfile).finish()
 }
 
-/// The same with targets and platforms.
 fn place_id(place: &Place) -> [u8; 32] {
     FieldHasher::new("kiln place 1")
         .field(project_id(place))
@@ -357,7 +211,7 @@ fn steps_digest(steps: &[StepReport]) -> [u8; 32] {
         hasher
             .field(&step.name)
             .number(step.line.unwrap_or(0) as u64)
-            .field(step.recipe)
+            .field(step.recipe.as_bytes())
             .optional(step.key.map(|key| *key.as_bytes()))
             .optional(step.content.map(|content| *content.as_bytes()))
             .optional(step.base.as_ref().map(|base| *base.manifest.as_bytes()));

@@ -1,13 +1,12 @@
 //! Builds as text: a line for each step, `NAME = CONTENT <INPUTS`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::cache_key::{KeyPart, KeyParts};
-use crate::digest::{BlobDigest, ContentId};
+use crate::digest::{BlobDigest, ContentId, Recipe};
 use crate::report::{BaseReport, StepReport};
 
 fn hash(text: &str) -> [u8; 32] {
@@ -26,15 +25,15 @@ fn build(text: &str) -> Vec<StepReport> {
             written: 0,
             inputs: Vec::new(),
             base: None,
-            recipe: [0; 32],
+            recipe: Recipe::from_bytes([0; 32]),
             key: None,
             content: Some(ContentId::from_bytes(hash(content))),
             outcome: None,
-            duration: Duration::ZERO,
+            duration_ms: 0,
             causes: Vec::new(),
             compared_with: None,
         };
-        step.recipe = hash(step.text());
+        step.recipe = Recipe::from_bytes(hash(step.text()));
         let below = steps.iter().rposition(|below| below.stage() == step.stage());
         step.inputs = vec![below.map(|below| below as u32)];
         if step.keyword() == "FROM" {

@@ -17,6 +17,8 @@ pub struct Step {
     pub id: StepId,
     /// What is done.
     pub op: Op,
+    /// [`crate::cache_key::recipe`] of it.
+    pub recipe: [u8; 32],
     /// What it works on; for [`Op::Exec`] and [`Op::File`] the first is the root file system.
     pub inputs: Vec<Input>,
     /// The instruction that asked for it first.
@@ -397,12 +399,13 @@ impl Step {
     /// A step; its id is computed from the operation and the inputs.
     pub fn new(op: Op, inputs: Vec<Input>, span: Span, name: String) -> Self {
         let mut hasher = FieldHasher::new("kiln step 1");
-        hasher.field(crate::cache_key::recipe(&op));
+        let recipe = crate::cache_key::recipe(&op);
+        hasher.field(recipe);
         hasher.list(inputs.iter().map(|input| match input {
             Input::Scratch => Vec::new(),
             Input::Step(id) => id.as_bytes().to_vec(),
         }));
-        Self { id: StepId::from_bytes(hasher.finish()), op, inputs, span, name }
+        Self { id: StepId::from_bytes(hasher.finish()), op, recipe, inputs, span, name }
     }
 }
 

@@ -29,9 +29,15 @@ pub(super) struct Ingredients<'a> {
     pub(super) step: &'a Step,
     /// The parts of its exact key.
     pub(super) parts: &'a KeyParts,
-    pub(super) recipe: [u8; 32],
     /// Lists of the files that it takes, by their content.
     pub(super) lists: &'a [(ContentId, Vec<u8>)],
+}
+
+/// The files that a step takes, by their content in its exact key.
+pub(super) fn lists(inputs: &StepInputs, exact: &KeyParts) -> Vec<(ContentId, Vec<u8>)> {
+    let taken = inputs.taken();
+    let pairs = taken.iter().zip(taken_parts(exact));
+    pairs.filter_map(|(taken, part)| Some((part.value.parse().ok()?, taken.list()))).collect()
 }
 
 /// The step of an earlier build that a step is compared with.
@@ -90,7 +96,7 @@ impl Solver<'_> {
             }
             Found::Nothing { has_builds } => {
                 let cache = self.engine.store.cache_index();
-                let is_new = !matches!(cache.latest_by_recipe(&made_of.recipe), Ok(Some(_)));
+                let is_new = !matches!(cache.latest_by_recipe(&made_of.step.recipe), Ok(Some(_)));
                 let cause = match (is_new, has_builds) {
                     (true, _) => Cause::New,
                     (false, true) => Cause::NotInLastBuild,
@@ -147,7 +153,7 @@ impl Solver<'_> {
     ) -> Vec<Cause> {
         let then = past.step();
         let mut causes = Vec::new();
-        if then.recipe != made_of.recipe {
+        if *then.recipe.as_bytes() != made_of.step.recipe {
             causes.extend(self.changed_instruction(made_of, past));
         }
         let old_root = past.record.as_ref().and_then(|record| part(&record.parts, ROOT, 0));

@@ -48,11 +48,12 @@ pub(super) struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    /// Their content in the exact key, and the list of them.
-    pub(super) fn list(&self) -> (ContentId, Vec<u8>) {
-        let plain = CopyOp::plain(Vec::new());
-        let copy = self.copy.unwrap_or(&plain);
-        (selection::content(self.selected, copy), selection::list(self.selected, copy))
+    /// The list of them (`kiln_core::file_list`).
+    pub(super) fn list(&self) -> Vec<u8> {
+        match self.copy {
+            Some(copy) => selection::list(self.selected, copy),
+            None => selection::list(self.selected, &CopyOp::plain(Vec::new())),
+        }
     }
 }
 

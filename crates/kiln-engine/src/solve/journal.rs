@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kiln_core::cache_key;
 use kiln_core::cause::Cause;
-use kiln_core::digest::{CacheKey, ContentId, FieldHasher, StepId};
+use kiln_core::digest::{CacheKey, ContentId, FieldHasher, Recipe, StepId};
 use kiln_core::event::Outcome;
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Step};
 use kiln_core::report::{BaseReport, BuildId, BuildReport, Place, StepReport, Timeline};
@@ -100,7 +99,7 @@ impl Journal {
             let step = &mut steps[*number];
             match timeline.step(id) {
                 Some(lane) => {
-                    step.duration = lane.duration;
+                    step.duration_ms = lane.duration.as_millis() as u64;
                     step.outcome = Some(lane.outcome.clone().unwrap_or(Outcome::Canceled));
                 }
                 // Images are there, or are fetched where their files are looked at.
@@ -148,11 +147,11 @@ fn report(step: &Step, numbers: &BTreeMap<StepId, usize>, dockerfile: &SourceFil
         written: written(step, dockerfile),
         inputs: step.inputs.iter().map(number).collect(),
         base: base(&step.op),
-        recipe: cache_key::recipe(&step.op),
+        recipe: Recipe::from_bytes(step.recipe),
         key: None,
         content: None,
         outcome: None,
-        duration: std::time::Duration::ZERO,
+        duration_ms: 0,
         causes: Vec::new(),
         compared_with: None,
     }

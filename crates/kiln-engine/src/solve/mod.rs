@@ -37,7 +37,6 @@ use rustix::time::ClockId;
 
 use cause::Ingredients;
 pub(crate) use inputs::StepInputs;
-use inputs::Taken;
 pub(crate) use journal::Journal;
 pub(crate) use schedule::{Done, solve};
 
@@ -350,9 +349,9 @@ impl<'a> Solver<'a> {
         if let Some(made) = self.cached(step, &exact.key(), inputs)? {
             return Ok(made);
         }
-        let recipe = cache_key::recipe(&step.op);
-        let lists: Vec<_> = inputs.taken().iter().map(Taken::list).collect();
-        let made_of = Ingredients { step, parts: &exact, recipe, lists: &lists };
+        let recipe = step.recipe;
+        let lists = cause::lists(inputs, &exact);
+        let made_of = Ingredients { step, parts: &exact, lists: &lists };
         let activity = self.start(&made_of, inputs);
         self.has_run.store(true, Ordering::Relaxed);
         let result = self.make(step, inputs, (&activity, recipe));
@@ -387,11 +386,11 @@ impl<'a> Solver<'a> {
         made: &NewLayer,
     ) -> Result<(), BuildError> {
         let NewLayer { layer, created, duration, .. } = made;
-        let Ingredients { step, parts, recipe, lists, .. } = *made_of;
+        let Ingredients { step, parts, lists } = *made_of;
         let record = CacheRecord {
             duration_ms: duration.as_millis() as u64,
             created_unix: *created as u64,
-            ..record_of(layer, (recipe, parts.clone()), &step.name)
+            ..record_of(layer, (step.recipe, parts.clone()), &step.name)
         };
         let cache = self.engine.store.cache_index();
         cache.record(parts.key(), &record)?;

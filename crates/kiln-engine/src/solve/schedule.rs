@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use kiln_core::cache_key;
 use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
 use kiln_core::plan::{Input, Op, Plan, Step};
@@ -243,7 +242,7 @@ impl<F: Fn(&StepId) -> u64> Heights<'_, F> {
 /// is guessed.
 fn timed_heights(solver: &Solver<'_>) -> BTreeMap<StepId, u64> {
     let steps: Vec<&Step> = solver.plan.steps.values().collect();
-    let recipes: Vec<[u8; 32]> = steps.iter().map(|step| cache_key::recipe(&step.op)).collect();
+    let recipes: Vec<[u8; 32]> = steps.iter().map(|step| step.recipe).collect();
     let known = solver.engine.store.cache_index().durations(&recipes).unwrap_or_default();
     let costs: BTreeMap<StepId, u64> = steps
         .iter()

@@ -1,6 +1,7 @@
 //! Why the steps of a build ran, for people.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kiln_core::cache_key::{KeyPart, KeyParts};
@@ -66,9 +67,9 @@ pub(crate) fn explanation(what: &Explanation<'_>, style: Style) -> Vec<String> {
 }
 
 fn header(what: &Explanation<'_>, style: Style) -> Vec<String> {
-    let BuildReport { id, started_unix_ms, duration: took, place, outcome, steps } = what.build;
+    let BuildReport { id, started_unix_ms, duration_ms, place, outcome, steps } = what.build;
     let seconds = what.now.as_second() - (started_unix_ms / 1000) as i64;
-    let took = duration(*took);
+    let took = duration(Duration::from_millis(*duration_ms));
     let (end, role) = match outcome {
         Outcome::Failed(_) => ("failed after", Role::Error),
         Outcome::Canceled => ("canceled after", Role::Warning),
@@ -108,7 +109,7 @@ fn header(what: &Explanation<'_>, style: Style) -> Vec<String> {
 /// `   12  [app 2/5] RUN make      ran 0.1s`
 fn step_line(step: &StepReport, columns: usize, style: Style) -> String {
     let line = step.line.map_or_else(String::new, |line| line.to_string());
-    let took = duration(step.duration);
+    let took = duration(Duration::from_millis(step.duration_ms));
     let (end, role) = match &step.outcome {
         None => ("not reached".to_owned(), Role::Faint),
         Some(Outcome::Cached) => ("cached".to_owned(), Role::Faint),

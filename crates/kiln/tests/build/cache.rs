@@ -210,7 +210,7 @@ fn nothing_hides_a_change_from_a_context_of_many_files() {
     }
     // Files that are new could change again within the clock's granularity.
     let settle = || std::thread::sleep(std::time::Duration::from_millis(60));
-    let copy = || project.build(&[]).step("COPY").to_owned();
+    let copy = || project.build(&[]).step("COPY");
     settle();
     assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
 

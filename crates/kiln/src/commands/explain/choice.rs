@@ -60,7 +60,6 @@ impl BuildChoice {
 
 /// The steps that words mean: those of a line, of a stage, or whose instruction has the text.
 pub(super) fn steps_named(build: &BuildReport, words: &str) -> Result<Vec<usize>, Failure> {
-    let steps = build.steps.iter().enumerate();
     let line = words.rsplit(':').next().and_then(|number| number.parse::<usize>().ok());
     let lower = words.to_lowercase();
     let all = |is_meant: &dyn Fn(usize) -> bool| -> Vec<usize> {
@@ -88,27 +87,22 @@ pub(super) fn steps_named(build: &BuildReport, words: &str) -> Result<Vec<usize>
         let message = format!("build b{} ended before it had any steps", build.id);
         return Err(Failure::input("no-step", message));
     }
-    let candidates: Vec<&str> = steps
-        .flat_map(|(_, step)| [step.stage(), step.text()])
-        .filter(|text| !text.is_empty())
-        .collect();
-    let (message, help) = match line {
-        Some(line) => {
-            let before = build.steps.iter().filter_map(|step| step.line).filter(|at| *at < line);
-            let help = match before.max() {
-                Some(before) => format!("the step before it is that of line {before}"),
-                None => "`kiln explain` lists all steps with their lines".to_owned(),
-            };
-            (format!("no step of build b{} is at line {line}", build.id), help)
-        }
-        None => {
-            let help = match did_you_mean(words, candidates.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`kiln explain` lists all steps with their stages".to_owned(),
-            };
-            (format!("build b{} has no step or stage `{words}`", build.id), help)
-        }
+    let id = build.id;
+    let Some(line) = line else {
+        let candidates = build.steps.iter().flat_map(|step| [step.stage(), step.text()]);
+        let help = match did_you_mean(words, candidates.filter(|text| !text.is_empty())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`kiln explain` lists all steps with their stages".to_owned(),
+        };
+        let message = format!("build b{id} has no step or stage `{words}`");
+        return Err(Failure::input("no-step", message).with_help(help));
     };
+    let before = build.steps.iter().filter_map(|step| step.line).filter(|at| *at < line);
+    let help = match before.max() {
+        Some(before) => format!("the step before it is that of line {before}"),
+        None => "`kiln explain` lists all steps with their lines".to_owned(),
+    };
+    let message = format!("no step of build b{id} is at line {line}");
     Err(Failure::input("no-step", message).with_help(help))
 }
 

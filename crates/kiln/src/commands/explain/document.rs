@@ -21,7 +21,7 @@ pub(super) fn document(build: &BuildReport, steps: &[usize], keys: &[Keys]) -> V
     json!({
         "build": format!("b{}", build.id),
         "started": started.to_string(),
-        "duration_ms": build.duration.as_millis() as u64,
+        "duration_ms": build.duration_ms,
         "context": build.place.context,
         "dockerfile": build.place.dockerfile,
         "targets": build.place.targets,
@@ -44,7 +44,7 @@ fn step(number: usize, step: &StepReport, keys: Option<&Keys>) -> Value {
         "inputs": step.inputs,
         "outcome": outcome,
         "error": error,
-        "duration_ms": step.duration.as_millis() as u64,
+        "duration_ms": step.duration_ms,
         "causes": step.causes.iter().map(cause).collect::<Vec<_>>(),
         "compared_with": step.compared_with.map(|id| format!("b{id}")),
         "key": step.key.map(|key| key.to_string()),
