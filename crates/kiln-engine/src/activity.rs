@@ -1,20 +1,21 @@
 //! Activities: numbers for lines of work, and their events.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kiln_core::digest::StepId;
 use kiln_core::event::{Activity, ActivityId, EventKind, EventSink, Outcome, Stream};
 
-/// Hands out the numbers of one build.
-#[derive(Debug)]
+/// Hands out the numbers of one build. Clones hand out the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Activities {
     sink: EventSink,
-    next: AtomicU32,
+    next: Arc<AtomicU32>,
 }
 
 impl Activities {
     pub(crate) fn new(sink: EventSink) -> Self {
-        Self { sink, next: AtomicU32::new(1) }
+        Self { sink, next: Arc::new(AtomicU32::new(1)) }
     }
 
     /// Starts an activity that is no step of the plan.

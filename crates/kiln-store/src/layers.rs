@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 
 use crate::database::Failure;
 use crate::error::Error;
-use crate::layer::{Frames, LayerIndex, OldFrames, Unpack, set_times, unpack};
+use crate::layer::{BlobCheck, Frames, LayerIndex, OldFrames, Unpack, set_times, unpack};
 use crate::store::{Store, now_unix};
 
 /// Names a layer in this store only; random, so it says nothing about what is in it.
@@ -327,7 +327,8 @@ impl Layers<'_> {
         let blob = self.store.content().open(&digest)?;
         let working = self.begin()?;
         let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
-        unpack(blob, Unpack { digest, diff_id }, &working.upper).map_err(failed)?;
+        let expected = (Unpack { digest, diff_id }, BlobCheck::Here);
+        unpack(blob, expected, &working.upper).map_err(failed)?;
         let index =
             std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
         let index = LayerIndex::decode(&index).map_err(failed)?;

@@ -17,6 +17,7 @@ pub mod layer_error;
 pub mod layers;
 pub mod lock;
 mod process_dir;
+pub mod remote_blobs;
 pub mod store;
 pub mod trash;
 pub mod walk;

@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use kiln_core::digest::{DiffId, FileDigest};
 use kiln_store::layer::{
-    Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, TarTimes, Timestamp,
-    Unpack, apply_tar, pack, scan, unpack, write_tar,
+    BlobCheck, Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, TarTimes,
+    Timestamp, Unpack, apply_tar, pack, scan, unpack, write_tar,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
@@ -362,13 +362,13 @@ fn pack_and_unpack_in_every_compression() {
 
             let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
             let dest = tempfile::tempdir().unwrap();
-            let unpacked = unpack(&blob[..], expected, dest.path()).unwrap();
+            let unpacked = unpack(&blob[..], (expected, BlobCheck::Here), dest.path()).unwrap();
             assert_eq!(unpacked.content_id(), scan(dest.path()).unwrap().content_id());
             assert_eq!(unpacked.entries()[1].kind, index.entries()[1].kind);
 
             let dest = tempfile::tempdir().unwrap();
             let wrong = Unpack { diff_id: DiffId::from_bytes([7; 32]), ..expected };
-            let error = unpack(&blob[..], wrong, dest.path());
+            let error = unpack(&blob[..], (wrong, BlobCheck::Here), dest.path());
             assert!(matches!(error, Err(LayerError::DiffIdMismatch { .. })), "{error:?}");
 
             for damage in [0, 600, blob.len() / 2, blob.len() - 1] {
@@ -377,12 +377,12 @@ fn pack_and_unpack_in_every_compression() {
                     *byte ^= 0x55;
                 }
                 let dest = tempfile::tempdir().unwrap();
-                let error = unpack(&damaged[..], expected, dest.path());
+                let error = unpack(&damaged[..], (expected, BlobCheck::Here), dest.path());
                 let damaged_blob = matches!(error, Err(LayerError::BlobMismatch { .. }));
                 assert!(damaged_blob || damage >= blob.len(), "{compression:?} {error:?}");
             }
             let dest = tempfile::tempdir().unwrap();
-            let error = unpack(&blob[..blob.len() - 1], expected, dest.path());
+            let error = unpack(&blob[..blob.len() - 1], (expected, BlobCheck::Here), dest.path());
             assert!(matches!(error, Err(LayerError::BlobMismatch { .. })));
         }
         assert!(diff_ids.windows(2).all(|pair| pair[0] == pair[1]));

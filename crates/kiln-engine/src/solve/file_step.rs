@@ -89,10 +89,11 @@ impl Solver<'_> {
         {
             return Ok(None);
         }
-        let root = self.index_tree(inputs.root())?;
         let independent = matches!(op, FileOp::Copy(copy) if copy.link == Link::Yes);
-        let below = if independent { Arc::new(Tree::default()) } else { Arc::clone(&root) };
-        let listed = Listed::new(below, &root, now(ClockId::Realtime));
+        // What looks at nothing below needs nothing of it: it may not even be there.
+        let below =
+            if independent { Arc::new(Tree::default()) } else { self.index_tree(inputs.root())? };
+        let listed = Listed::new(below, now(ClockId::Realtime));
         match op {
             FileOp::Copy(copy) => {
                 let owner = self.copy_owner(copy, inputs)?;

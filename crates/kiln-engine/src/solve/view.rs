@@ -3,22 +3,41 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kiln_core::digest::{BlobDigest, StepId};
+use kiln_core::plan::{Op, SourceOp};
 use kiln_store::Layer;
 use kiln_store::layer::{LayerIndex, Tree};
 
 use super::{Solver, lock};
+use crate::base_image::Want;
 use crate::error::{BuildError, FileContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
 
 impl Solver<'_> {
+    /// What of an image's layers is brought when something has to look into it: all in one pass,
+    /// if some step or output wants its files.
+    pub(super) fn want_of(&self, image: &BlobDigest) -> Want {
+        let is_image = |step: &StepId| {
+            let op = &self.plan.steps[step].op;
+            matches!(op, Op::Source(SourceOp::Image { manifest, .. }) if manifest == image)
+        };
+        if self.directories.iter().any(is_image) { Want::Files } else { Want::Indexes }
+    }
+
+    /// Brings all layers of the image that a snapshot stands on, at the same time.
+    fn bring(&self, snapshot: &Snapshot, want: Want) -> Result<(), BuildError> {
+        match snapshot.base() {
+            Some(image) => image.bring(&self.fetcher, want),
+            None => Ok(()),
+        }
+    }
+
     /// The layer of a snapshot's layer: its index, and perhaps no files yet.
     pub(super) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
         match layer {
             SnapshotLayer::Built { layer, .. } => Ok(Arc::clone(layer)),
-            SnapshotLayer::Base { image, position } => {
-                image.unpacked(self.engine, *position, self.activities)
-            }
+            SnapshotLayer::Base { image, position } => image.layer(&self.fetcher, *position),
         }
     }
 
@@ -33,6 +52,7 @@ impl Solver<'_> {
 
     /// The directories of a snapshot's layers, lowest first.
     pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
+        self.bring(snapshot, Want::Files)?;
         snapshot.layers().iter().map(|layer| Ok(self.files(layer)?.fs.clone())).collect()
     }
 
@@ -57,6 +77,7 @@ impl Solver<'_> {
 
     /// The indexes of a snapshot's layers, merged.
     pub(super) fn index_tree(&self, snapshot: &Snapshot) -> Result<Arc<Tree>, BuildError> {
+        self.bring(snapshot, Want::Indexes)?;
         let indexes = snapshot.layers().iter().map(|layer| self.index(&*self.layer(layer)?));
         Ok(Arc::new(Tree::new(indexes.collect::<Result<Vec<_>, BuildError>>()?)))
     }

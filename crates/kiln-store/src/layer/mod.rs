@@ -46,7 +46,7 @@ pub use content::{ContentHasher, Ignored};
 pub use frames::{Frames, OldFrames};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
 pub use listing::{Contents, Listing, Origin, set_times, write_files};
-pub use pack::{Packed, Packing, Unpack, pack, unpack};
+pub use pack::{BlobCheck, Packed, Packing, Unpack, pack, unpack};
 pub use path::path_order;
 pub use scan::scan;
 pub use tar_apply::apply_tar;

@@ -49,6 +49,15 @@ pub struct Unpack {
     pub diff_id: DiffId,
 }
 
+/// Who makes sure that a blob has the digest of its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobCheck {
+    /// Whoever unpacks it.
+    Here,
+    /// The reader that it comes from: it fails before it hands out the last wrong byte.
+    Reader,
+}
+
 /// Where the archive goes: into the diff ID and into the compressor.
 struct Sink<W: Write> {
     /// Nothing for an uncompressed layer, whose diff ID is its digest.
@@ -180,7 +189,7 @@ impl<R: Read> Read for DigestReader<R> {
 /// must not be used.
 pub fn unpack(
     mut blob: impl Read + Send,
-    expected: Unpack,
+    (expected, check): (Unpack, BlobCheck),
     dest: &Path,
 ) -> Result<LayerIndex, LayerError> {
     let mut head = Vec::new();
@@ -189,10 +198,12 @@ pub fn unpack(
         .read_to_end(&mut head)
         .map_err(LayerError::stream("read a layer blob"))?;
     if head.len() as u64 <= SMALL_BLOB_BYTES {
-        check_blob(BlobDigest::of(&head), expected)?;
+        if check == BlobCheck::Here {
+            check_blob(BlobDigest::of(&head), expected)?;
+        }
         return apply(decompressor(&head[..]), expected, dest);
     }
-    unpack_threaded(io::Cursor::new(head).chain(blob), expected, dest)
+    unpack_threaded(io::Cursor::new(head).chain(blob), (expected, check), dest)
 }
 
 fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
@@ -218,15 +229,19 @@ fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex
 
 fn unpack_threaded(
     mut blob: impl Read + Send,
-    expected: Unpack,
+    (expected, check): (Unpack, BlobCheck),
     dest: &Path,
 ) -> Result<LayerIndex, LayerError> {
     let (mut raw_writer, raw_reader) = pipe();
     let (mut tar_writer, tar_reader) = pipe();
-    let mut hasher = Sha256::new();
+    let mut hasher = (check == BlobCheck::Here).then(Sha256::new);
     let (applied, decompressed, read) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
-            raw_writer.fill(&mut blob, |bytes| hasher.update(bytes))?;
+            raw_writer.fill(&mut blob, |bytes| {
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(bytes);
+                }
+            })?;
             raw_writer.finish()
         });
         let decompressing = scope.spawn(move || {
@@ -244,12 +259,12 @@ fn unpack_threaded(
         // Something did not like the blob. When it is damaged, that is the thing to say; but
         // a full disk is no reason to download the rest.
         if !matches!(applied, Err(LayerError::Io { .. } | LayerError::NotEmpty { .. })) {
-            io::copy(&mut blob, &mut DigestSink(&mut hasher))
+            io::copy(&mut blob, &mut DigestSink(hasher.as_mut()))
                 .map_err(LayerError::stream("read a layer blob"))?;
-            check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+            check_hashed(hasher, expected)?;
         }
     } else {
-        check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+        check_hashed(hasher, expected)?;
     }
     match decompressed {
         Err(source) if !is_hang_up(&source) => {
@@ -259,11 +274,20 @@ fn unpack_threaded(
     }
 }
 
-struct DigestSink<'a>(&'a mut Sha256);
+fn check_hashed(hasher: Option<Sha256>, expected: Unpack) -> Result<(), LayerError> {
+    match hasher {
+        Some(hasher) => check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected),
+        None => Ok(()),
+    }
+}
+
+struct DigestSink<'a>(Option<&'a mut Sha256>);
 
 impl Write for DigestSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        if let Some(hasher) = &mut self.0 {
+            hasher.update(bytes);
+        }
         Ok(bytes.len())
     }
 
