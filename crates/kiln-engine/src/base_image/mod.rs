@@ -135,7 +135,10 @@ impl BaseImage {
                 result.and(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             })
         });
-        activity.finish(&result);
+        match &result {
+            Err(BuildError::Canceled) => drop(activity),
+            result => activity.finish(result),
+        }
         result
     }
 

@@ -64,8 +64,12 @@ pub(crate) fn resolve(
             help: None,
         });
     }
+    let name = match &need.source {
+        ImageSource::Reference(reference) => reference.to_string(),
+        ImageSource::Layout { context } => format!("context `{context}`"),
+    };
     let layers = (diff_ids.clone(), manifest.layers);
-    let image = Arc::new(BaseImage::new(shown, layers, found.origin));
+    let image = Arc::new(BaseImage::new(name, layers, found.origin));
     Ok((ImageFact { manifest: found.descriptor.digest, config, diff_ids }, image))
 }
 

@@ -45,9 +45,10 @@ pub(crate) fn pack_image(
 ) -> Result<PackedImage, BuildError> {
     if let Some(image) = snapshot.base() {
         // An image in the store needs no byte of its base.
-        match solver.request.outputs.is_empty() {
-            true => image.leave_blobs(&solver.fetcher)?,
-            false => image.bring(&solver.fetcher, Want::Blobs)?,
+        if solver.request.outputs.is_empty() {
+            image.leave_blobs(&solver.fetcher)?;
+        } else {
+            image.bring(&solver.fetcher, Want::Blobs)?;
         }
     }
     let mut descriptors = Vec::new();
