@@ -153,7 +153,8 @@ fn stat(file: impl AsFd) -> Result<Statx, Errno> {
     statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
 }
 
-fn stamp_of(stat: &Statx) -> Stamp {
+/// The version of a file by what the kernel says of it.
+pub(crate) fn stamp_of(stat: &Statx) -> Stamp {
     Stamp {
         device: device(stat),
         inode: stat.stx_ino,

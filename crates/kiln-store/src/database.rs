@@ -20,6 +20,10 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::Error;
 
+/// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
+/// opened. What is there already never changes: older programs use the same store.
+const SCHEMA_VERSION: i64 = 3;
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS layers (
@@ -62,7 +66,18 @@ CREATE TABLE IF NOT EXISTS clamped (
     diff_id BLOB NOT NULL,
     PRIMARY KEY (layer, epoch)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS exports (
+    path BLOB PRIMARY KEY,
+    what BLOB NOT NULL,
+    stamp TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remote_blobs (
+    digest BLOB NOT NULL,
+    place TEXT NOT NULL,
+    noted INTEGER NOT NULL,
+    PRIMARY KEY (digest, place)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (
     name TEXT PRIMARY KEY,
     descriptor TEXT NOT NULL,
@@ -115,10 +130,7 @@ impl Database {
         let create = || -> rusqlite::Result<()> {
             let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.commit()
+            add_tables(&mut connection)
         };
         create().map_err(|source| Error::Database {
             operation: "create tables",
@@ -129,7 +141,17 @@ impl Database {
 
     /// Opens the database at `path`, which exists.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let connection = connect(path, OpenFlags::empty()).map_err(|source| Error::Database {
+        let open = || {
+            let mut connection = connect(path, OpenFlags::empty())?;
+            let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version < SCHEMA_VERSION {
+                // An empty file is no older database.
+                connection.prepare("SELECT 1 FROM meta")?;
+                add_tables(&mut connection)?;
+            }
+            Ok(connection)
+        };
+        let connection = open().map_err(|source| Error::Database {
             operation: "open the index",
             path: path.to_owned(),
             source,
@@ -220,6 +242,14 @@ impl Database {
     }
 }
 
+/// Adds the tables that are not there.
+fn add_tables(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
 fn connect(path: &Path, create: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -240,4 +270,30 @@ pub(crate) fn is_damage(error: &Error) -> bool {
     };
     let missing_table = source.to_string().contains("no such table");
     missing_table || matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_gets_the_tables_that_it_has_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        Database::create(&path).unwrap();
+        let older = Connection::open(&path).unwrap();
+        older.execute_batch("DROP TABLE exports; PRAGMA user_version = 0").unwrap();
+        older.execute("INSERT INTO meta VALUES ('kept', 1)", []).unwrap();
+        drop(older);
+        let database = Database::open(&path).unwrap();
+        let rows = database.query("count", |connection| {
+            let count = |table| {
+                connection.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| {
+                    row.get::<_, i64>(0)
+                })
+            };
+            Ok([count("exports")?, count("meta")?])
+        });
+        assert_eq!(rows.unwrap(), [0, 1]);
+    }
 }

@@ -507,7 +507,7 @@ impl Layers<'_> {
         let Some((digest, frames)) = found else { return Ok(None) };
         // It only saves time: a blob that is gone is none.
         let blob = self.store.content().open(&digest).ok();
-        Ok(blob.map(|blob| OldFrames::new(blob, &frames)))
+        Ok(blob.map(|blob| OldFrames::new(blob, frames)))
     }
 
     /// The recipe of the step that made a layer first.

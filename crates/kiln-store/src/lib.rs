@@ -9,6 +9,7 @@ pub mod context_index;
 mod context_read;
 mod database;
 pub mod error;
+pub mod exports;
 pub mod fsck;
 pub mod gc;
 pub mod images;

@@ -13,14 +13,6 @@ use kiln_core::digest::BlobDigest;
 use crate::error::Error;
 use crate::store::{Store, now_unix};
 
-/// Made with its first row, so that a store that never had it goes on as it is.
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS remote_blobs (
-    digest BLOB NOT NULL,
-    place TEXT NOT NULL,
-    noted INTEGER NOT NULL,
-    PRIMARY KEY (digest, place)
-) WITHOUT ROWID";
-
 /// Places of blobs outside of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteBlobs<'a> {
@@ -47,7 +39,6 @@ impl RemoteBlobs<'_> {
             return Ok(());
         }
         self.store.database().write("note where blobs are", |transaction| {
-            transaction.execute_batch(TABLE)?;
             let mut insert = transaction
                 .prepare_cached("INSERT OR REPLACE INTO remote_blobs VALUES (?, ?, ?)")?;
             for digest in &new {
@@ -60,7 +51,6 @@ impl RemoteBlobs<'_> {
     /// Where a blob can be had, the place that was noted last first.
     pub fn places(self, digest: &BlobDigest) -> Result<Vec<String>, Error> {
         self.store.database().query("find where a blob is", |connection| {
-            connection.execute_batch(TABLE)?;
             connection
                 .prepare_cached(
                     "SELECT place FROM remote_blobs WHERE digest = ? ORDER BY noted DESC, place",
@@ -78,7 +68,6 @@ impl RemoteBlobs<'_> {
     /// Forgets the places of all other blobs.
     pub(crate) fn retain(self, needed: &BTreeSet<BlobDigest>) -> Result<(), Error> {
         self.store.database().write("forget where blobs are", |transaction| {
-            transaction.execute_batch(TABLE)?;
             let known = transaction
                 .prepare("SELECT DISTINCT digest FROM remote_blobs")?
                 .query_map([], |row| row.get(0).map(BlobDigest::from_bytes))?

@@ -43,7 +43,7 @@ fn compressed(bytes: &[u8], compression: Compression, threads: usize, piece: usi
         compressor.write_all(piece).unwrap();
         compressor.flush().unwrap();
     }
-    compressor.finish().unwrap().0
+    compressor.finish().unwrap().out
 }
 
 fn packing(compression: Compression) -> Packing<'static> {
@@ -176,21 +176,58 @@ fn blocks_of_an_older_blob_change_no_byte() {
         fs::write(tree.path().join(format!("f{n:03}")), bytes(5000 + n)).unwrap();
     }
     fs::write(tree.path().join("large"), bytes(3_500_000)).unwrap();
-    for (round, compression) in COMPRESSIONS[1..4].iter().enumerate() {
+    let mut round = 0;
+    for compression in &COMPRESSIONS[..4] {
         let older = tempfile::NamedTempFile::new().unwrap();
         let index = scan(tree.path()).unwrap();
         let first = pack(&index, tree.path(), packing(*compression), &mut older.as_file()).unwrap();
-        fs::write(tree.path().join("f300"), bytes(7777 + round)).unwrap();
-        let index = scan(tree.path()).unwrap();
-        let mut alone = Vec::new();
-        let expected = pack(&index, tree.path(), packing(*compression), &mut alone).unwrap();
-        let old = OldFrames::new(older.reopen().unwrap(), &first.frames);
-        let mut reusing = Vec::new();
-        let again = Packing { old: Some(old), ..packing(*compression) };
-        assert_eq!(pack(&index, tree.path(), again, &mut reusing).unwrap(), expected);
-        assert!(reusing == alone);
-        assert_ne!(expected.digest, first.digest);
+        // Nothing, the first, one in the middle, within large files, at the end, one more.
+        for name in ["", "f000", "f300", "large", "zlast", "zlast2"] {
+            round += 1;
+            if !name.is_empty() {
+                let length = if name == "large" { 3_600_000 } else { 7777 };
+                fs::write(tree.path().join(name), bytes(length + round)).unwrap();
+            }
+            let index = scan(tree.path()).unwrap();
+            let mut alone = Vec::new();
+            let expected = pack(&index, tree.path(), packing(*compression), &mut alone).unwrap();
+            let old = OldFrames::new(older.reopen().unwrap(), first.frames.clone());
+            let mut reusing = Vec::new();
+            let again = Packing { old: Some(old), ..packing(*compression) };
+            let packed = pack(&index, tree.path(), again, &mut reusing).unwrap();
+            assert_eq!(packed, expected, "{compression:?} {name}");
+            assert!(reusing == alone);
+            assert_eq!(packed.digest == first.digest, name.is_empty());
+        }
+        for name in ["zlast", "zlast2"] {
+            fs::remove_file(tree.path().join(name)).unwrap();
+        }
     }
+}
+
+#[test]
+fn files_before_the_first_change_are_not_read() {
+    let tree = tempfile::tempdir().unwrap();
+    for n in 0..600 {
+        fs::write(tree.path().join(format!("f{n:03}")), bytes(5000 + n)).unwrap();
+    }
+    let older = tempfile::NamedTempFile::new().unwrap();
+    let index = scan(tree.path()).unwrap();
+    let compression = Compression::GZIP;
+    let first = pack(&index, tree.path(), packing(compression), &mut older.as_file()).unwrap();
+    fs::write(tree.path().join("f590"), "changed").unwrap();
+    let index = scan(tree.path()).unwrap();
+    fs::remove_file(tree.path().join("f000")).unwrap();
+    assert!(pack(&index, tree.path(), packing(compression), &mut Vec::new()).is_err());
+    let reuse = |blob| Packing {
+        old: Some(OldFrames::new(blob, first.frames.clone())),
+        ..packing(compression)
+    };
+    pack(&index, tree.path(), reuse(older.reopen().unwrap()), &mut Vec::new()).unwrap();
+    // An older blob that was cut short is none.
+    older.as_file().set_len(1000).unwrap();
+    let cut = pack(&index, tree.path(), reuse(older.reopen().unwrap()), &mut Vec::new());
+    assert!(cut.is_err());
 }
 
 #[test]

@@ -224,11 +224,11 @@ fn layer_media_type(media_type: &str, wanted: MediaTypes) -> &str {
     }
 }
 
-/// Copies a blob of the store to `out`.
+/// Copies a blob of the store to `out`; within the kernel if that is a file, also a buffered one.
 pub(crate) fn copy_blob(
     solver: &Solver<'_>,
     descriptor: &Descriptor,
-    out: &mut dyn std::io::Write,
+    out: &mut impl std::io::Write,
 ) -> Result<(), BuildError> {
     let content = solver.engine.store.content();
     let mut blob = content.open(&descriptor.digest)?;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use kiln_core::digest::BlobDigest;
+use kiln_core::digest::{BlobDigest, FieldHasher};
 use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
 use kiln_store::layer::plain_header;
@@ -17,6 +17,9 @@ use super::image::{PackedImage, copy_blob};
 use crate::error::{BuildError, FileContext};
 use crate::request::Destination;
 use crate::solve::Solver;
+
+/// From this size on it is remembered which file holds which image: below it, writing costs less.
+const REMEMBERED_BYTES: u64 = 1 << 20;
 
 const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
 
@@ -78,20 +81,39 @@ pub(crate) fn export(
             }
             to_directory(solver, &bundle, names, path)
         }
-        Destination::File(path) => {
-            let temporary = super::files::beside(path);
-            let file = File::create(&temporary).at("create", &temporary)?;
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            let written = to_tar(solver, bundle, names, &mut out)
-                .and_then(|()| out.flush().at("write", &temporary));
-            super::files::put_in_place(written, &temporary, path)
-        }
+        Destination::File(path) => to_file(solver, bundle, names, path),
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
             to_tar(solver, bundle, names, &mut out)?;
             out.flush().at("write", Path::new("-"))
         }
     }
+}
+
+/// Writes the file unless it is up to date.
+fn to_file(
+    solver: &Solver<'_>,
+    bundle: &Bundle,
+    names: &[Reference],
+    path: &Path,
+) -> Result<(), BuildError> {
+    let exports = solver.engine.store.exports();
+    let what = FieldHasher::new("kiln oci file 1").field(bundle.index_json(names)).finish();
+    let size_bytes: u64 = bundle.blobs().iter().map(|descriptor| descriptor.size).sum();
+    let is_worth_it = size_bytes >= REMEMBERED_BYTES;
+    if is_worth_it && exports.is_current(path, &what)? {
+        return Ok(());
+    }
+    let temporary = super::files::beside(path);
+    let file = File::create(&temporary).at("create", &temporary)?;
+    let mut out = BufWriter::new(file);
+    let written =
+        to_tar(solver, bundle, names, &mut out).and_then(|()| out.flush().at("write", &temporary));
+    super::files::put_in_place(written, &temporary, path)?;
+    if is_worth_it {
+        exports.remember(path, &what)?;
+    }
+    Ok(())
 }
 
 fn to_directory(
@@ -129,10 +151,11 @@ fn to_tar(
     solver: &Solver<'_>,
     bundle: &Bundle,
     names: &[Reference],
-    out: &mut dyn Write,
+    out: &mut impl Write,
 ) -> Result<(), BuildError> {
-    let write =
-        |out: &mut dyn Write, bytes: &[u8]| out.write_all(bytes).at("write", Path::new("oci tar"));
+    fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), BuildError> {
+        out.write_all(bytes).at("write", Path::new("oci tar"))
+    }
     for directory in ["blobs/", "blobs/sha256/"] {
         write(out, &plain_header(directory, None))?;
     }

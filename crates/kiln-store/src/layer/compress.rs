@@ -1,26 +1,25 @@
 //! Compression of layers.
 //!
 //! The stream is cut into blocks ([`super::frames`] says where), and each is compressed on its
-//! own: a gzip member (RFC 1952, 2.2) or a zstd frame (RFC 8878, 3.1). A file of many of those is
+//! own: gzip members (RFC 1952, 2.2; one for each run of [`super::noise`]) or a zstd frame (RFC 8878, 3.1). A file of many of those is
 //! valid gzip or zstd, and readers see their concatenated contents. So the bytes depend on input
 //! and level only, never on the number of threads, and memory is bounded by a few blocks per
 //! thread. A block that an older blob holds is taken from there ([`Frames`]), compressed already.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, BufReader, Chain, Cursor, Read, Write};
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::bufread::MultiGzDecoder;
 use kiln_core::digest::BlobDigest;
 use sha2::{Digest as _, Sha256};
 
-use super::frames::{BLOCK_BYTES, Cutter, Frame, Frames, OldFrames};
+use super::frames::{BLOCK_BYTES, BlockKey, Cutter, Frame, Frames, OldFrames};
+use super::noise::{Texture, runs};
+use super::resume::{DigestWriter, HashState};
 use crate::layer_error::LayerError;
-
-const READ_BYTES: usize = 128 << 10;
 
 /// How a layer's blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +70,8 @@ impl Compression {
 
 /// Compresses single blocks.
 enum Encoder {
-    Gzip(libdeflater::Compressor),
+    /// For patterns and for noise.
+    Gzip(libdeflater::Compressor, libdeflater::Compressor),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -81,9 +81,12 @@ impl Encoder {
         Ok(match compression {
             Compression::Uncompressed => None,
             Compression::Gzip { level } => {
-                let level = libdeflater::CompressionLvl::new(level.cast_signed())
-                    .map_err(|_| io::Error::other("libdeflate has no such level"))?;
-                Some(Self::Gzip(libdeflater::Compressor::new(level)))
+                let encoder = |level: u32| {
+                    libdeflater::CompressionLvl::new(level.cast_signed())
+                        .map(libdeflater::Compressor::new)
+                        .map_err(|_| io::Error::other("libdeflate has no such level"))
+                };
+                Some(Self::Gzip(encoder(level)?, encoder(0)?))
             }
             Compression::Zstd { level } => Some(Self::Zstd(zstd::bulk::Compressor::new(level)?)),
         })
@@ -91,13 +94,21 @@ impl Encoder {
 
     fn encode(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
         match self {
-            Self::Gzip(encoder) => {
-                let mut member = vec![0; encoder.gzip_compress_bound(block.len())];
-                let length = encoder
-                    .gzip_compress(block, &mut member)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
-                member.truncate(length);
-                Ok(member)
+            Self::Gzip(pattern, noise) => {
+                let mut members = Vec::new();
+                for (texture, run) in runs(block) {
+                    let encoder = match texture {
+                        Texture::Pattern => &mut *pattern,
+                        Texture::Noise => &mut *noise,
+                    };
+                    let start = members.len();
+                    members.resize(start + encoder.gzip_compress_bound(run.len()), 0);
+                    let length = encoder
+                        .gzip_compress(run, &mut members[start..])
+                        .map_err(|error| io::Error::other(error.to_string()))?;
+                    members.truncate(start + length);
+                }
+                Ok(members)
             }
             Self::Zstd(encoder) => encoder.compress(block),
         }
@@ -107,9 +118,10 @@ impl Encoder {
 /// A block, to be used again, and what became of it.
 type Done = (Vec<u8>, io::Result<Vec<u8>>);
 
-/// A block on its way: what it holds, and what is to come of it.
+/// A block on its way: which it is, the digest of the input after it, and what is to come of it.
 struct Waiting {
-    plain: blake3::Hash,
+    key: Option<BlockKey>,
+    plain_state: HashState,
     result: Receiver<Done>,
 }
 
@@ -153,15 +165,14 @@ impl Pool {
     fn submit(
         &mut self,
         block: Vec<u8>,
-        (plain, compressed): (blake3::Hash, Option<Vec<u8>>),
-    ) -> io::Result<()> {
+        compressed: Option<Vec<u8>>,
+    ) -> io::Result<Receiver<Done>> {
         let (done, result) = sync_channel(1);
         match compressed {
             Some(frame) => done.send((block, Ok(frame))).map_err(|_| worker_gone())?,
             None => self.jobs.send(Job { block, done }).map_err(|_| worker_gone())?,
         }
-        self.results.push_back(Waiting { plain, result });
-        Ok(())
+        Ok(result)
     }
 }
 
@@ -169,17 +180,41 @@ fn worker_gone() -> io::Error {
     io::Error::other("a compressing thread has ended early")
 }
 
-/// A writer that compresses what it gets into another one.
+/// What a [`Compressor`] made.
+#[derive(Debug)]
+pub struct Compressed<W> {
+    /// The writer beneath, flushed.
+    pub out: W,
+    /// Digest of what went in.
+    pub plain_digest: BlobDigest,
+    /// Length of that in bytes.
+    pub plain_bytes: u64,
+    /// Digest of what came out.
+    pub digest: BlobDigest,
+    /// Length of that in bytes.
+    pub size_bytes: u64,
+    /// The blocks, if it was told what they are.
+    pub frames: Frames,
+}
+
+/// A writer that compresses what it gets into another one, and takes the digests of both.
 ///
 /// Call [`finish`](Self::finish) at the end: a compressor that is only dropped leaves half a
 /// stream.
 pub struct Compressor<W: Write> {
-    out: W,
+    out: DigestWriter<W>,
+    /// Digest of the input; nothing without compression, as it is that of the output.
+    plain: Option<Sha256>,
+    plain_bytes: u64,
     compression: Compression,
     threads: NonZero<usize>,
+    /// The block so far; without compression only its length is known.
     block: Vec<u8>,
+    filled: usize,
     cutter: Cutter,
     pool: Option<Pool>,
+    /// The blocks to come, if they are known; else the cutter says where they end.
+    keys: std::iter::Peekable<std::vec::IntoIter<BlockKey>>,
     old: Option<OldFrames>,
     frames: Frames,
 }
@@ -211,31 +246,70 @@ impl<W: Write> Compressor<W> {
     ) -> Result<Self, LayerError> {
         compression.check()?;
         Ok(Self {
-            out,
+            out: DigestWriter::new(out),
+            plain: (compression != Compression::Uncompressed).then(Sha256::new),
+            plain_bytes: 0,
             compression,
             threads,
             block: Vec::new(),
+            filled: 0,
             cutter: Cutter::default(),
             pool: None,
+            keys: Vec::new().into_iter().peekable(),
             old: None,
             frames: Frames::default(),
         })
     }
 
-    /// Takes blocks that `old` holds from there instead of compressing them again. It must come of
-    /// the same compression; the bytes are then the same as without it.
-    #[must_use]
-    pub fn reusing(self, old: Option<OldFrames>) -> Self {
-        Self { old, ..self }
+    /// Prepares for an archive that is cut into these blocks. Those that `old` begins with are
+    /// copied at once, and the archive is to be written from where they end
+    /// ([`plain_bytes`](Self::plain_bytes)); others that it has are not compressed again. It must
+    /// come of the same compression; the bytes are then the same as without it.
+    ///
+    /// # Errors
+    /// Those of reading the older blob, and of the writer beneath.
+    pub(super) fn reusing(
+        mut self,
+        blocks: Vec<BlockKey>,
+        old: Option<OldFrames>,
+    ) -> io::Result<Self> {
+        let same = old.as_ref().map(|old| old.beginning(&blocks)).unwrap_or_default();
+        if let (Some(old), Some(last)) = (&old, same.last()) {
+            let plain = last.plain_state.resume().ok_or(io::ErrorKind::InvalidData)?;
+            let size_bytes = same.size_bytes();
+            self.out.resume((&last.blob_state, size_bytes), |out| old.copy(size_bytes, out))?;
+            self.plain = self.plain.is_some().then_some(plain);
+            self.plain_bytes = same.plain_bytes();
+            self.frames = same;
+        }
+        self.keys = blocks.into_iter().peekable();
+        self.keys.by_ref().take(self.frames.count()).for_each(drop);
+        self.old = old;
+        Ok(self)
+    }
+
+    /// Length of the input so far.
+    pub(super) fn plain_bytes(&self) -> u64 {
+        self.plain_bytes
+    }
+
+    fn plain_state(&self) -> HashState {
+        self.plain.as_ref().map_or_else(|| self.out.state(), HashState::of)
     }
 
     /// Hands the block to the pool, and writes out what must not wait any longer.
     fn submit(&mut self) -> io::Result<()> {
         let (compression, threads) = (self.compression, self.threads);
-        let plain = blake3::hash(&self.block);
-        let known = self.old.as_ref().and_then(|old| old.read(&plain, self.block.len()));
+        let (length, plain_state) = (std::mem::take(&mut self.filled), self.plain_state());
+        let key = self.keys.next();
+        if compression == Compression::Uncompressed {
+            self.note((key, plain_state), (length, length));
+            return Ok(());
+        }
+        let known = self.old.as_ref().zip(key.as_ref()).and_then(|(old, key)| old.read(key));
         let pool = self.pool.get_or_insert_with(|| Pool::start(compression, threads));
-        pool.submit(std::mem::take(&mut self.block), (plain, known))?;
+        let result = pool.submit(std::mem::take(&mut self.block), known)?;
+        pool.results.push_back(Waiting { key, plain_state, result });
         if pool.results.len() > 2 * threads.get() {
             self.block = self.write_oldest()?;
         }
@@ -245,60 +319,91 @@ impl<W: Write> Compressor<W> {
     /// Writes the oldest block out and returns its emptied input.
     fn write_oldest(&mut self) -> io::Result<Vec<u8>> {
         let oldest = self.pool.as_mut().and_then(|pool| pool.results.pop_front());
-        let Waiting { plain, result } = oldest.ok_or_else(worker_gone)?;
+        let Waiting { key, plain_state, result } = oldest.ok_or_else(worker_gone)?;
         let (mut block, encoded) = result.recv().map_err(|_| worker_gone())?;
-        self.put(plain, block.len(), &encoded?)?;
+        let encoded = encoded?;
+        self.out.write_all(&encoded)?;
+        self.note((key, plain_state), (block.len(), encoded.len()));
         block.clear();
         Ok(block)
     }
 
-    fn put(&mut self, plain: blake3::Hash, length: usize, encoded: &[u8]) -> io::Result<()> {
-        self.out.write_all(encoded)?;
-        self.frames.push(Frame {
-            plain: *plain.as_bytes(),
-            plain_bytes: length as u32,
-            compressed_bytes: encoded.len() as u32,
-        });
-        Ok(())
+    /// Remembers a block that was written.
+    fn note(
+        &mut self,
+        (key, plain_state): (Option<BlockKey>, HashState),
+        (plain_bytes, compressed_bytes): (usize, usize),
+    ) {
+        let Some(key) = key else { return };
+        debug_assert_eq!(
+            key.plain_bytes as usize, plain_bytes,
+            "an archive is as long as was said"
+        );
+        let (compressed_bytes, blob_state) = (compressed_bytes as u32, self.out.state());
+        self.frames.push(Frame { key, compressed_bytes, plain_state, blob_state });
     }
 
-    /// Compresses the rest and returns the writer beneath, flushed, and the blocks that it got;
-    /// none without compression.
+    /// Compresses the rest.
     ///
     /// # Errors
     /// Those of the writer beneath.
-    pub fn finish(mut self) -> io::Result<(W, Frames)> {
+    pub fn finish(mut self) -> io::Result<Compressed<W>> {
         while self.pool.as_ref().is_some_and(|pool| !pool.results.is_empty()) {
-            if !self.block.is_empty() {
+            if self.filled > 0 {
                 self.submit()?;
             }
             self.write_oldest()?;
         }
         // No input at all is one empty member.
-        if (!self.block.is_empty() || self.frames.is_empty())
-            && let Some(mut encoder) = Encoder::new(self.compression)?
-        {
-            let block = std::mem::take(&mut self.block);
-            let encoded = encoder.encode(&block)?;
-            self.put(blake3::hash(&block), block.len(), &encoded)?;
+        if self.filled > 0 || self.plain_bytes == 0 {
+            let plain_state = self.plain_state();
+            let key = self.keys.next();
+            let length = match Encoder::new(self.compression)? {
+                Some(mut encoder) => {
+                    let encoded = encoder.encode(&self.block)?;
+                    self.out.write_all(&encoded)?;
+                    encoded.len()
+                }
+                None => self.filled,
+            };
+            self.note((key, plain_state), (self.filled, length));
         }
         self.out.flush()?;
-        Ok((self.out, self.frames))
+        let (out, digest, size_bytes) = self.out.finish();
+        let plain = self.plain.map(|hasher| BlobDigest::from_bytes(hasher.finalize().into()));
+        Ok(Compressed {
+            out,
+            plain_digest: plain.unwrap_or(digest),
+            plain_bytes: self.plain_bytes,
+            digest,
+            size_bytes,
+            frames: self.frames,
+        })
     }
 }
 
 impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.compression == Compression::Uncompressed {
-            return self.out.write(bytes);
+        let cut = match self.keys.peek() {
+            Some(key) => key.cut(self.filled, bytes),
+            None => self.cutter.next_cut(self.filled, bytes),
+        };
+        let bytes = &bytes[..cut.length];
+        if let Some(plain) = &mut self.plain {
+            plain.update(bytes);
+            let filled = self.block.len() + bytes.len();
+            if self.block.capacity() < BLOCK_BYTES && filled > BLOCK_BYTES / 16 {
+                self.block.reserve_exact(BLOCK_BYTES - self.block.len());
+            }
+            self.block.extend_from_slice(bytes);
+        } else {
+            self.out.write_all(bytes)?;
         }
-        if self.block.capacity() < BLOCK_BYTES && self.block.len() + bytes.len() > BLOCK_BYTES / 16
-        {
-            self.block.reserve_exact(BLOCK_BYTES - self.block.len());
-        }
-        let cut = self.cutter.next_cut(self.block.len(), bytes);
-        self.block.extend_from_slice(&bytes[..cut.length]);
-        if cut.ends_block {
+        self.filled += cut.length;
+        self.plain_bytes += cut.length as u64;
+        // One block alone needs no threads.
+        let is_alone = self.pool.is_none() && self.keys.len() == 1;
+        if cut.ends_block && !is_alone {
             self.submit()?;
         }
         Ok(cut.length)
@@ -307,97 +412,5 @@ impl<W: Write> Write for Compressor<W> {
     /// Does nothing: a block that is cut short would change the bytes.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
-
-enum Decoder<R: Read> {
-    /// Nothing was read yet.
-    Start(Option<R>),
-    Plain(Source<R>),
-    Gzip(Box<MultiGzDecoder<Source<R>>>),
-    Zstd(zstd::stream::read::Decoder<'static, Source<R>>),
-}
-
-/// The reader that [`decompressor`] returns.
-pub struct Decompressor<R: Read>(Decoder<R>);
-
-impl<R: Read> fmt::Debug for Decompressor<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Decompressor")
-    }
-}
-
-/// Reads what `reader` holds uncompressed: its first bytes tell gzip (also of many members) and
-/// zstd (also of many frames); anything else is passed on as it is.
-pub fn decompressor<R: Read>(reader: R) -> Decompressor<R> {
-    Decompressor(Decoder::Start(Some(reader)))
-}
-
-impl<R: Read> Decompressor<R> {
-    fn detect(mut reader: R) -> io::Result<Decoder<R>> {
-        let mut head = Vec::with_capacity(4);
-        (&mut reader).take(4).read_to_end(&mut head)?;
-        let gzip = head.starts_with(&[0x1f, 0x8b]);
-        // A zstd frame or a skippable one, which may come first.
-        let zstd = head == [0x28, 0xb5, 0x2f, 0xfd]
-            || matches!(head[..], [first, 0x2a, 0x4d, 0x18] if first & 0xf0 == 0x50);
-        let source = BufReader::with_capacity(READ_BYTES, Cursor::new(head).chain(reader));
-        Ok(if gzip {
-            Decoder::Gzip(Box::new(MultiGzDecoder::new(source)))
-        } else if zstd {
-            Decoder::Zstd(zstd::stream::read::Decoder::with_buffer(source)?)
-        } else {
-            Decoder::Plain(source)
-        })
-    }
-}
-
-impl<R: Read> Read for Decompressor<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Decoder::Start(reader) = &mut self.0 {
-            let reader = reader.take().ok_or_else(|| io::Error::other("reading has failed"))?;
-            self.0 = Self::detect(reader)?;
-        }
-        match &mut self.0 {
-            Decoder::Start(_) => Ok(0),
-            Decoder::Plain(reader) => reader.read(buffer),
-            Decoder::Gzip(reader) => reader.read(buffer),
-            Decoder::Zstd(reader) => reader.read(buffer),
-        }
-    }
-}
-
-/// A writer that passes everything on and takes its digest.
-#[derive(Debug)]
-pub struct DigestWriter<W> {
-    out: W,
-    hasher: Sha256,
-    size_bytes: u64,
-}
-
-impl<W: Write> DigestWriter<W> {
-    /// Passes on to `out`.
-    pub fn new(out: W) -> Self {
-        Self { out, hasher: Sha256::new(), size_bytes: 0 }
-    }
-
-    /// The writer beneath, the digest of all that was written, and its length in bytes.
-    pub fn finish(self) -> (W, BlobDigest, u64) {
-        (self.out, BlobDigest::from_bytes(self.hasher.finalize().into()), self.size_bytes)
-    }
-}
-
-impl<W: Write> Write for DigestWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.size_bytes += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }

@@ -6,11 +6,19 @@
 //! stay the same, and their compressed form can be taken from the older blob. (The same idea as
 //! in rsyncable gzip and in eStargz, with the tar's own headers instead of a rolling hash.)
 //!
+//! What a block holds is known from the layer's index alone ([`super::outline`]): where the cuts are
+//! follows from the headers, and files enter by their digests. So a blob is remembered with the
+//! keys of its blocks and the states of its digests after each; an archive that begins with the same
+//! blocks takes them over without reading a file, and hashes only what comes after them.
+//!
 //! What is no tar is cut too, somewhere: every decision is a function of the bytes alone.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
+
+use super::resume::HashState;
 
 /// Longest block. Like all rules here a part of the format, as it shows in digests.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
@@ -18,25 +26,50 @@ pub(super) const BLOCK_BYTES: usize = 1 << 20;
 const SOME_BYTES: usize = 256 << 10;
 /// One header in so many ends a block.
 const ONE_IN: u64 = 64;
+/// How much of an older blob is copied at a time.
+const COPY_BYTES: usize = 256 << 10;
 /// A tar's unit.
 const UNIT_BYTES: usize = 512;
 /// Where a ustar header has the size, in octal digits.
 const SIZE_FIELD: std::ops::Range<usize> = 124..135;
 
-/// One block of a blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame {
-    /// BLAKE3 of what it holds.
-    pub(super) plain: [u8; 32],
-    /// Length of that.
+/// What a block of an archive holds, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct BlockKey {
+    /// Hash of its headers and of the digests of its files.
+    pub(super) hash: [u8; 32],
+    /// Length of what it holds.
     pub(super) plain_bytes: u32,
-    /// Length in the blob.
+}
+
+impl BlockKey {
+    /// How much of `bytes` belongs to this block, which has `filled` bytes.
+    pub(super) fn cut(&self, filled: usize, bytes: &[u8]) -> Cut {
+        let missing = self.plain_bytes as usize - filled;
+        let length = bytes.len().min(missing);
+        Cut { length, ends_block: length == missing }
+    }
+}
+
+/// One block of a blob.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Frame {
+    /// What it holds.
+    pub(super) key: BlockKey,
+    /// Its length in the blob.
     pub(super) compressed_bytes: u32,
+    /// The archive's digest after it.
+    pub(super) plain_state: HashState,
+    /// The blob's digest after it.
+    pub(super) blob_state: HashState,
 }
 
 /// The blocks of a blob, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Frames(Vec<Frame>);
+
+const MAGIC: &[u8; 8] = b"frames 2";
+const FRAME_BYTES: usize = 40 + 2 * HashState::BYTES;
 
 impl Frames {
     pub(super) fn push(&mut self, frame: Frame) {
@@ -48,59 +81,119 @@ impl Frames {
         self.0.is_empty()
     }
 
-    /// As bytes: for each block its BLAKE3 and both lengths, little-endian.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn last(&self) -> Option<&Frame> {
+        self.0.last()
+    }
+
+    /// Length of all blocks in the blob.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.0.iter().map(|frame| u64::from(frame.compressed_bytes)).sum()
+    }
+
+    /// Length of what they hold.
+    pub(super) fn plain_bytes(&self) -> u64 {
+        self.0.iter().map(|frame| u64::from(frame.key.plain_bytes)).sum()
+    }
+
+    /// As bytes, numbers little-endian: a magic, a state of a digest that only the same
+    /// implementation writes so, then for each block its hash, both lengths and both states.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * 40);
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(HashState::probe().as_bytes());
+        bytes.reserve(self.0.len() * FRAME_BYTES);
         for frame in &self.0 {
-            bytes.extend_from_slice(&frame.plain);
-            bytes.extend_from_slice(&frame.plain_bytes.to_le_bytes());
+            bytes.extend_from_slice(&frame.key.hash);
+            bytes.extend_from_slice(&frame.key.plain_bytes.to_le_bytes());
             bytes.extend_from_slice(&frame.compressed_bytes.to_le_bytes());
+            bytes.extend_from_slice(frame.plain_state.as_bytes());
+            bytes.extend_from_slice(frame.blob_state.as_bytes());
         }
         bytes
     }
 
-    /// What [`encode`](Self::encode) made; of other bytes, frames that nobody finds.
+    /// What [`encode`](Self::encode) made; of other bytes, none: they only save time.
     pub fn decode(bytes: &[u8]) -> Self {
-        let number = |bytes: &[u8]| {
-            bytes.iter().rev().fold(0_u32, |number, byte| (number << 8) | u32::from(*byte))
-        };
-        let frames = bytes.chunks_exact(40).map(|frame| {
-            let mut plain = [0; 32];
-            plain.copy_from_slice(&frame[..32]);
-            Frame {
-                plain,
-                plain_bytes: number(&frame[32..36]),
-                compressed_bytes: number(&frame[36..40]),
-            }
-        });
-        Self(frames.collect())
+        let body = bytes.strip_prefix(MAGIC);
+        let body = body.and_then(|rest| rest.strip_prefix(HashState::probe().as_bytes()));
+        let mut frames = Vec::new();
+        let mut rest = body.unwrap_or_default();
+        while let Some((frame, others)) = decode_frame(rest) {
+            frames.push(frame);
+            rest = others;
+        }
+        Self(frames)
     }
+}
+
+fn decode_frame(bytes: &[u8]) -> Option<(Frame, &[u8])> {
+    let (hash, rest) = bytes.split_first_chunk()?;
+    let (plain_bytes, rest) = rest.split_first_chunk()?;
+    let (compressed_bytes, rest) = rest.split_first_chunk()?;
+    let (plain_state, rest) = rest.split_first_chunk()?;
+    let (blob_state, rest) = rest.split_first_chunk()?;
+    let key = BlockKey { hash: *hash, plain_bytes: u32::from_le_bytes(*plain_bytes) };
+    let frame = Frame {
+        key,
+        compressed_bytes: u32::from_le_bytes(*compressed_bytes),
+        plain_state: HashState::from_bytes(*plain_state),
+        blob_state: HashState::from_bytes(*blob_state),
+    };
+    Some((frame, rest))
 }
 
 /// The blocks of an older blob, to be used again.
 #[derive(Debug)]
 pub struct OldFrames {
     blob: File,
+    frames: Frames,
     /// Offset and length in the blob, by what a block holds.
-    places: HashMap<([u8; 32], u32), (u64, u32)>,
+    places: HashMap<BlockKey, (u64, u32)>,
 }
 
 impl OldFrames {
     /// `frames` are those of `blob`.
-    pub fn new(blob: File, frames: &Frames) -> Self {
+    pub fn new(blob: File, frames: Frames) -> Self {
         let mut offset = 0;
         let mut places = HashMap::with_capacity(frames.0.len());
         for frame in &frames.0 {
-            places.insert((frame.plain, frame.plain_bytes), (offset, frame.compressed_bytes));
-            offset += u64::from(frame.compressed_bytes);
+            let Frame { key, compressed_bytes, .. } = frame;
+            places.insert(*key, (offset, *compressed_bytes));
+            offset += u64::from(*compressed_bytes);
         }
-        Self { blob, places }
+        // A blob that was cut short is of no use.
+        let is_whole = blob.metadata().is_ok_and(|metadata| metadata.len() >= offset);
+        if is_whole {
+            return Self { blob, frames, places };
+        }
+        Self { blob, frames: Frames::default(), places: HashMap::new() }
+    }
+
+    /// The blocks that the blob and an archive of `blocks` both begin with.
+    pub(super) fn beginning(&self, blocks: &[BlockKey]) -> Frames {
+        let same = self.frames.0.iter().zip(blocks).take_while(|(old, new)| old.key == **new);
+        Frames(same.map(|(old, _)| old.clone()).collect())
+    }
+
+    /// Copies the first `size_bytes` of the blob.
+    pub(super) fn copy(&self, size_bytes: u64, out: &mut impl Write) -> io::Result<()> {
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut done = 0;
+        while done < size_bytes {
+            let length = usize::try_from(size_bytes - done).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+            self.blob.read_exact_at(&mut buffer[..length], done)?;
+            out.write_all(&buffer[..length])?;
+            done += length as u64;
+        }
+        Ok(())
     }
 
     /// The compressed form of a block; `None` when the blob has no such block.
-    pub(super) fn read(&self, plain: &blake3::Hash, plain_bytes: usize) -> Option<Vec<u8>> {
-        let key = (*plain.as_bytes(), u32::try_from(plain_bytes).ok()?);
-        let (offset, length) = *self.places.get(&key)?;
+    pub(super) fn read(&self, key: &BlockKey) -> Option<Vec<u8>> {
+        let (offset, length) = *self.places.get(key)?;
         let mut frame = vec![0; length as usize];
         self.blob.read_exact_at(&mut frame, offset).ok().map(|()| frame)
     }
@@ -131,6 +224,14 @@ impl Default for Cutter {
 }
 
 impl Cutter {
+    /// As [`next_cut`](Self::next_cut), of at most `length` bytes of a file's contents.
+    pub(super) fn next_cut_of_contents(&mut self, filled: usize, length: u64) -> Cut {
+        let room = BLOCK_BYTES - filled;
+        let length = usize::try_from(length).unwrap_or(room).min(room);
+        self.until_header = self.until_header.saturating_sub(length as u64);
+        Cut { length, ends_block: length == room }
+    }
+
     /// How much of `bytes`, which are not empty, belongs to a block that has `filled` bytes. A
     /// block ends *after* a header that says so: what came before it need not be kept back.
     pub(super) fn next_cut(&mut self, filled: usize, bytes: &[u8]) -> Cut {
@@ -158,13 +259,21 @@ impl Cutter {
     /// Reads the header that is complete now. `filled` is the size of the block with it.
     fn ends_here(&mut self, filled: usize) -> bool {
         let size = octal(&self.header[SIZE_FIELD]);
-        let hash = blake3::hash(&self.header);
-        self.header.clear();
         self.until_header = size.next_multiple_of(UNIT_BYTES as u64);
-        let number = hash.as_bytes()[..8].iter().fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
-        let chosen = filled >= SOME_BYTES && number.is_multiple_of(ONE_IN);
+        let chosen = filled >= SOME_BYTES && mixed(&self.header).is_multiple_of(ONE_IN);
+        self.header.clear();
         size >= BLOCK_BYTES as u64 || chosen
     }
+}
+
+/// A number that a header's bytes stir well: quick, and nobody gains by foreseeing it.
+fn mixed(header: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, _) = header.as_chunks::<8>();
+    let hash = words.iter().fold(FACTOR, |hash, word| {
+        (hash ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR).rotate_left(29)
+    });
+    hash ^ hash >> 32
 }
 
 /// A number of a header; what is no digit ends it.
@@ -230,10 +339,17 @@ mod tests {
 
     #[test]
     fn frames_are_read_back() {
-        let frame = Frame { plain: [7; 32], plain_bytes: 1 << 20, compressed_bytes: 300_000 };
+        let key = BlockKey { hash: [7; 32], plain_bytes: 1 << 20 };
+        let (plain_state, blob_state) = (HashState::probe(), HashState::probe());
+        let frame = Frame { key, compressed_bytes: 300_000, plain_state, blob_state };
         let mut frames = Frames::default();
-        frames.push(frame);
-        frames.push(Frame { plain_bytes: 5, ..frame });
-        assert_eq!(Frames::decode(&frames.encode()), frames);
+        frames.push(frame.clone());
+        frames.push(Frame { key: BlockKey { plain_bytes: 5, ..key }, ..frame });
+        let mut bytes = frames.encode();
+        assert_eq!(Frames::decode(&bytes), frames);
+        // Another implementation's states, an older format.
+        bytes[20] ^= 1;
+        assert!(Frames::decode(&bytes).is_empty());
+        assert!(Frames::decode(&[1; 80]).is_empty());
     }
 }

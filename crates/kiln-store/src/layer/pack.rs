@@ -13,20 +13,22 @@ use std::path::Path;
 use kiln_core::digest::{BlobDigest, DiffId};
 use sha2::{Digest as _, Sha256};
 
-use super::compress::{Compression, Compressor, DigestWriter, decompressor};
+use super::compress::{Compressed, Compression, Compressor};
+use super::decompress::decompressor;
 use super::frames::{Frames, OldFrames};
 use super::index::LayerIndex;
 use super::listing::Contents;
+use super::outline::outline;
 use super::pipe::{CHUNK_BYTES, PipeReader, is_hang_up, pipe};
 use super::tar_apply::apply_buffered;
-use super::tar_write::{TarOptions, write_tar};
+use super::tar_write::{TarOptions, write_tar_from};
 use crate::layer_error::LayerError;
 
 /// Blobs up to this size are unpacked without threads.
 const SMALL_BLOB_BYTES: u64 = 128 << 10;
 
 /// A layer's blob, as its descriptor and the image config will name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     /// Digest of the uncompressed archive.
     pub diff_id: DiffId,
@@ -36,7 +38,7 @@ pub struct Packed {
     pub size_bytes: u64,
     /// Size of the uncompressed archive.
     pub uncompressed_bytes: u64,
-    /// The blob's blocks, for the next blob that is much like it; none without compression.
+    /// The blob's blocks, for the next blob that is much like it.
     pub frames: Frames,
 }
 
@@ -56,51 +58,6 @@ pub enum BlobCheck {
     Here,
     /// The reader that it comes from: it fails before it hands out the last wrong byte.
     Reader,
-}
-
-/// Where the archive goes: into the diff ID and into the compressor.
-struct Sink<W: Write> {
-    /// Nothing for an uncompressed layer, whose diff ID is its digest.
-    diff: Option<Sha256>,
-    uncompressed_bytes: u64,
-    out: Compressor<DigestWriter<W>>,
-}
-
-impl<W: Write> Sink<W> {
-    fn new(out: W, compression: Compression, old: Option<OldFrames>) -> Result<Self, LayerError> {
-        Ok(Self {
-            diff: (compression != Compression::Uncompressed).then(Sha256::new),
-            uncompressed_bytes: 0,
-            out: Compressor::new(DigestWriter::new(out), compression)?.reusing(old),
-        })
-    }
-
-    fn finish(self) -> io::Result<Packed> {
-        let (out, frames) = self.out.finish()?;
-        let (_, digest, size_bytes) = out.finish();
-        let diff = self.diff.map_or(*digest.as_bytes(), |hasher| hasher.finalize().into());
-        let diff_id = DiffId::from_bytes(diff);
-        let uncompressed_bytes = self.uncompressed_bytes;
-        Ok(Packed { diff_id, digest, size_bytes, uncompressed_bytes, frames })
-    }
-}
-
-impl<W: Write> Write for Sink<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(diff) = &mut self.diff {
-            diff.update(bytes);
-        }
-        self.uncompressed_bytes += bytes.len() as u64;
-        self.out.write_all(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// How a layer becomes a blob.
@@ -127,28 +84,36 @@ pub fn pack<'a>(
 ) -> Result<Packed, LayerError> {
     let contents = contents.into();
     let Packing { compression, options, old } = packing;
-    let mut sink = Sink::new(out, compression, old)?;
-    let failed = LayerError::stream("write a layer blob");
-    let guess = index.size_bytes() + 1024 * index.entries().len() as u64;
-    if guess < CHUNK_BYTES as u64 {
-        write_tar(index, contents, options, &mut sink)?;
-        return sink.finish().map_err(failed);
+    let failed = |source| LayerError::Stream { action: "write a layer blob", source };
+    let blocks = outline(index, options)?;
+    let rest: u64 = blocks.iter().map(|block| u64::from(block.plain_bytes)).sum();
+    let mut sink = Compressor::new(out, compression)?.reusing(blocks, old).map_err(failed)?;
+    let skipped = sink.plain_bytes();
+    if rest - skipped < CHUNK_BYTES as u64 {
+        write_tar_from(index, contents, options, (skipped, &mut sink))?;
+        return sink.finish().map(packed).map_err(failed);
     }
     let (mut writer, reader) = pipe();
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
-            write_tar(index, contents, options, &mut writer)?;
+            write_tar_from(index, contents, options, (skipped, &mut writer))?;
             writer.finish().map_err(LayerError::stream("write a layer archive"))
         });
-        let packed = drain(reader, &mut sink).and_then(|()| sink.finish());
+        let blob = drain(reader, &mut sink).and_then(|()| sink.finish());
         let written = archive.join().expect("the archive's thread does not panic");
-        match (packed, written) {
-            (Ok(packed), Ok(())) => Ok(packed),
+        match (blob, written) {
+            (Ok(blob), Ok(())) => Ok(packed(blob)),
             (Err(error), Err(_)) if !is_hang_up(&error) => Err(failed(error)),
             (_, Err(error)) => Err(error),
             (Err(error), Ok(())) => Err(failed(error)),
         }
     })
+}
+
+fn packed<W>(blob: Compressed<W>) -> Packed {
+    let Compressed { plain_digest, plain_bytes, digest, size_bytes, frames, .. } = blob;
+    let diff_id = DiffId::from_bytes(*plain_digest.as_bytes());
+    Packed { diff_id, digest, size_bytes, uncompressed_bytes: plain_bytes, frames }
 }
 
 fn drain(mut reader: PipeReader, sink: &mut impl Write) -> io::Result<()> {

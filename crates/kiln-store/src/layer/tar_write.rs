@@ -15,13 +15,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use kiln_core::digest::FileDigest;
 use rustix::fs::OFlags;
 
 use super::beneath::Beneath;
 use super::index::{Entry, EntryKind, LayerIndex};
-use super::listing::{Bytes, Contents, Listing, Origin};
+use super::listing::{Bytes, Contents, Listing};
 use super::path::{join, split};
 use super::pyc;
 use super::tar_header::{
@@ -92,11 +93,54 @@ pub fn write_tar<'a>(
     options: &TarOptions,
     out: &mut impl Write,
 ) -> Result<(), LayerError> {
+    write_tar_from(index, contents, options, (0, out))
+}
+
+/// [`write_tar`] without the first `skipped` bytes; files that lie in them are not read.
+pub(super) fn write_tar_from<'a, W: Write>(
+    index: &LayerIndex,
+    contents: impl Into<Contents<'a>>,
+    options: &TarOptions,
+    (skipped, out): (u64, &mut W),
+) -> Result<(), LayerError> {
     let files = match contents.into() {
         Contents::Directory(path) => Files::Beneath(Beneath::open(path)?),
         Contents::Listed(listing) => Files::Listed(listing),
     };
-    let mut writer = TarWriter { index, files, options, out, buffer: vec![0; READ_BYTES] };
+    let buffer = vec![0; READ_BYTES];
+    walk_archive(index, options, &mut Writing { files, to: Rest { skipped, at: 0, out }, buffer })
+}
+
+/// What takes the parts of an archive, in order.
+pub(super) trait ArchiveSink {
+    /// Headers and padding.
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), LayerError>;
+
+    /// The contents of a file, which are not empty.
+    fn contents(&mut self, file: &ArchiveFile<'_>) -> Result<(), LayerError>;
+}
+
+/// A file whose contents belong into an archive.
+pub(super) struct ArchiveFile<'a> {
+    /// Its position in the index.
+    pub(super) position: usize,
+    /// Its path there.
+    pub(super) path: &'a [u8],
+    /// Its size.
+    pub(super) size_bytes: u64,
+    /// Its digest.
+    pub(super) digest: FileDigest,
+    /// Of compiled Python: the time that its source has, and the one that it gets.
+    pub(super) bytecode: Option<[u32; 2]>,
+}
+
+/// Hands all parts of the archive of a layer to `sink`.
+pub(super) fn walk_archive(
+    index: &LayerIndex,
+    options: &TarOptions,
+    sink: &mut impl ArchiveSink,
+) -> Result<(), LayerError> {
+    let mut writer = EntryWriter { index, options, sink };
     let mut left_out = [&index.implied[..], &index.unchanged].concat();
     left_out.sort_unstable();
     let mut left_out = left_out.into_iter().peekable();
@@ -123,7 +167,7 @@ pub fn write_tar<'a>(
             writer.mark(&join(&entry.path, OPAQUE_MARKER))?;
         }
     }
-    writer.put(&[0; 2 * BLOCK_BYTES])
+    writer.sink.bytes(&[0; 2 * BLOCK_BYTES])
 }
 
 /// What one header says.
@@ -141,19 +185,100 @@ enum Files<'a> {
     Listed(&'a Listing),
 }
 
-struct TarWriter<'a, W> {
-    index: &'a LayerIndex,
+/// Writes the parts of an archive with the bytes of its files.
+struct Writing<'a, W> {
     files: Files<'a>,
-    options: &'a TarOptions,
-    out: &'a mut W,
+    to: Rest<'a, W>,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> TarWriter<'_, W> {
+/// A writer that leaves out the beginning.
+struct Rest<'a, W> {
+    skipped: u64,
+    at: u64,
+    out: &'a mut W,
+}
+
+impl<W: Write> Rest<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        let length = bytes.len() as u64;
+        let left_out = self.skipped.saturating_sub(self.at).min(length);
+        self.at += length;
+        let bytes = &bytes[left_out as usize..];
         self.out.write_all(bytes).map_err(LayerError::stream("write a layer archive"))
     }
 
+    /// Whether so many bytes are all left out; they count as written then.
+    fn leaves_out(&mut self, length: u64) -> bool {
+        let is_left_out = self.at + length <= self.skipped;
+        self.at += if is_left_out { length } else { 0 };
+        is_left_out
+    }
+}
+
+impl<W: Write> ArchiveSink for Writing<'_, W> {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.to.put(bytes)
+    }
+
+    fn contents(&mut self, file: &ArchiveFile<'_>) -> Result<(), LayerError> {
+        if self.to.leaves_out(file.size_bytes) {
+            return Ok(());
+        }
+        match &self.files {
+            Files::Listed(listing) => {
+                let bytes = Bytes::open(listing.origin(file.position))?;
+                let expected = (file.size_bytes, file.digest);
+                bytes.pass(expected, &mut self.buffer, |bytes| self.to.put(bytes))
+            }
+            Files::Beneath(beneath) => {
+                let fd = beneath.open_at(file.path, OFlags::RDONLY)?;
+                copy(&fd, (beneath, file), &mut self.buffer, &mut self.to)
+            }
+        }
+    }
+}
+
+/// Copies a file of a layer's directory.
+fn copy<W: Write>(
+    fd: &impl AsFd,
+    (beneath, file): (&Beneath, &ArchiveFile<'_>),
+    buffer: &mut [u8],
+    to: &mut Rest<'_, W>,
+) -> Result<(), LayerError> {
+    let size_bytes = file.size_bytes;
+    let mut done = 0;
+    // One read beyond the expected size finds a file that has grown, unless the buffer has
+    // shown already that nothing follows.
+    loop {
+        let length = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *buffer))
+            .map_err(beneath.failed("read", file.path))?;
+        if let (0, Some([own, new])) = (done, file.bytecode) {
+            pyc::set_time(&mut buffer[..length], own, new);
+        }
+        done += length as u64;
+        if done > size_bytes || (length == 0 && done < size_bytes) {
+            return Err(LayerError::Changed {
+                path: beneath.host_path(file.path),
+                expected_bytes: size_bytes,
+                found_bytes: done,
+            });
+        }
+        to.put(&buffer[..length])?;
+        if done == size_bytes && length < buffer.len() {
+            return Ok(());
+        }
+    }
+}
+
+/// Turns the entries of an index into parts of an archive.
+struct EntryWriter<'a, S> {
+    index: &'a LayerIndex,
+    options: &'a TarOptions,
+    sink: &'a mut S,
+}
+
+impl<S: ArchiveSink> EntryWriter<'_, S> {
     fn entry(&mut self, entry: &Entry, position: usize) -> Result<(), LayerError> {
         let (dir, name) = split(&entry.path);
         let mut header =
@@ -186,76 +311,34 @@ impl<W: Write> TarWriter<'_, W> {
             header.path = &with_slash;
         }
         let header = encode_header(&header, Some(entry), self.options);
-        self.put(&header)?;
+        self.sink.bytes(&header)?;
         match entry.kind {
             EntryKind::File { size_bytes, digest } if size_bytes > 0 => {
-                match self.files {
-                    Files::Beneath(_) => {
-                        let source = pyc::source(&entry.path);
-                        let source = source.and_then(|source| self.index.find(&source));
-                        let bytecode = source.map(|source| {
-                            let times = [source.mtime.seconds, self.options.times.of(source)];
-                            times.map(|time| time as u32)
-                        });
-                        self.contents(&entry.path, (size_bytes, bytecode))?;
-                    }
-                    Files::Listed(listing) => {
-                        self.listed(listing.origin(position), (size_bytes, digest))?;
-                    }
-                }
+                let (path, bytecode) = (&entry.path[..], self.bytecode(&entry.path));
+                let file = ArchiveFile { position, path, size_bytes, digest, bytecode };
+                self.sink.contents(&file)?;
                 let padding = size_bytes.next_multiple_of(BLOCK_BYTES as u64) - size_bytes;
-                self.put(&[0; BLOCK_BYTES][..padding as usize])
+                self.sink.bytes(&[0; BLOCK_BYTES][..padding as usize])
             }
             _ => Ok(()),
         }
     }
 
-    fn listed(&mut self, origin: &Origin, expected: (u64, FileDigest)) -> Result<(), LayerError> {
-        let out = &mut *self.out;
-        Bytes::open(origin)?.pass(expected, &mut self.buffer, |bytes| {
-            out.write_all(bytes).map_err(LayerError::stream("write a layer archive"))
-        })
+    /// The times of the source of compiled Python, where they differ.
+    fn bytecode(&self, path: &[u8]) -> Option<[u32; 2]> {
+        if self.options.times == TarTimes::Own {
+            return None;
+        }
+        let source = self.index.find(&pyc::source(path)?)?;
+        let times = [source.mtime.seconds, self.options.times.of(source)];
+        Some(times.map(|time| time as u32)).filter(|[own, new]| own != new)
     }
 
     /// Writes the empty file that is a whiteout or an opaque marker.
     fn mark(&mut self, path: &[u8]) -> Result<(), LayerError> {
         let header = Header { type_flag: b'0', path, link: b"", size_bytes: 0, device: (0, 0) };
         let header = encode_header(&header, None, self.options);
-        self.put(&header)
-    }
-
-    /// Copies a file. `bytecode` are the times that the source of compiled Python has, and gets.
-    fn contents(
-        &mut self,
-        path: &[u8],
-        (size_bytes, bytecode): (u64, Option<[u32; 2]>),
-    ) -> Result<(), LayerError> {
-        let Files::Beneath(beneath) = &self.files else { return Ok(()) };
-        let fd = beneath.open_at(path, OFlags::RDONLY)?;
-        let mut done = 0;
-        // One read beyond the expected size finds a file that has grown, unless the buffer has
-        // shown already that nothing follows.
-        loop {
-            let length = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut self.buffer[..]))
-                .map_err(beneath.failed("read", path))?;
-            if let (0, Some([own, new])) = (done, bytecode) {
-                pyc::set_time(&mut self.buffer[..length], own, new);
-            }
-            done += length as u64;
-            if done > size_bytes || (length == 0 && done < size_bytes) {
-                return Err(LayerError::Changed {
-                    path: beneath.host_path(path),
-                    expected_bytes: size_bytes,
-                    found_bytes: done,
-                });
-            }
-            self.out
-                .write_all(&self.buffer[..length])
-                .map_err(LayerError::stream("write a layer archive"))?;
-            if done == size_bytes && length < self.buffer.len() {
-                return Ok(());
-            }
-        }
+        self.sink.bytes(&header)
     }
 }
 

@@ -143,6 +143,35 @@ fn an_output_replaces_a_file_only_when_it_is_whole() {
 }
 
 #[test]
+fn a_file_that_is_up_to_date_is_not_written_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let project = Project::new("FROM scratch\nCOPY noise /\n");
+    // Digests, or it would compress to less than is worth remembering.
+    let digest = |n: u32| kiln_core::digest::BlobDigest::of(&n.to_le_bytes()).hex();
+    project.write("app/noise", &(0..70_000).map(digest).collect::<String>());
+    let build = |output: &str, tag: &str| {
+        project.build(&["-o", output, "-t", tag]);
+        fs::metadata(project.at("app.tar")).unwrap().ino()
+    };
+    let first = build("type=oci,dest=app.tar", "a");
+    let image = fs::read(project.at("app.tar")).unwrap();
+    assert!(image.len() > 1 << 20);
+    assert_eq!(build("type=oci,dest=app.tar", "a"), first);
+    let renamed = build("type=oci,dest=app.tar", "b");
+    assert_ne!(renamed, first, "another name is another file");
+    let zstd = build("type=oci,dest=app.tar,compression=zstd", "b");
+    assert_ne!(zstd, renamed);
+    build("type=oci,dest=app.tar", "a");
+    assert!(fs::read(project.at("app.tar")).unwrap() == image);
+    // One byte of as many.
+    let mut damaged = image.clone();
+    damaged[1 << 19] ^= 1;
+    fs::write(project.at("app.tar"), damaged).unwrap();
+    build("type=oci,dest=app.tar", "a");
+    assert!(fs::read(project.at("app.tar")).unwrap() == image);
+}
+
+#[test]
 fn several_outputs_of_one_build() {
     let project = project();
     project.build(&["-o", "type=oci,dest=a.tar", "-o", "files", "-o", "type=tar,dest=b.tar"]);
