@@ -17,6 +17,7 @@ pub mod layer;
 pub mod layer_error;
 pub mod layers;
 pub mod lock;
+mod packed;
 mod process_dir;
 pub mod remote_blobs;
 pub mod store;

@@ -133,7 +133,7 @@ impl Solver<'_> {
         inputs: &StepInputs,
     ) -> Result<Option<(u32, u32)>, StepError> {
         let is_empty = copy.link == Link::Yes || inputs.root().layers().is_empty();
-        file::owner(copy, is_empty, || file::accounts(&inputs.root_tree_with_files(self)?))
+        file::owner(copy, is_empty, || Ok(self.accounts(inputs.root())?))
     }
 
     /// The owner of what WORKDIR makes.
@@ -144,10 +144,7 @@ impl Solver<'_> {
     ) -> Result<Option<(u32, u32)>, StepError> {
         match owner {
             "" => Ok(None),
-            owner => {
-                let accounts = file::accounts(&inputs.root_tree_with_files(self)?)?;
-                Ok(Some(accounts.owner(owner)))
-            }
+            owner => Ok(Some(self.accounts(inputs.root())?.owner(owner))),
         }
     }
 

@@ -10,6 +10,7 @@
 //! A result whose content is equal to that of an earlier run of the same instruction keeps the
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
+mod accounts;
 mod ahead;
 mod diff;
 mod file_step;

@@ -29,7 +29,7 @@ const FILES: &str =
 fn files_appear_when_a_step_looks_at_them() {
     let project = project("");
     project.build(&["-t", "app"]);
-    assert_eq!(packed_layers(&project).len(), 1, "names were looked up in those below");
+    assert_eq!(packed_layers(&project).len(), 3, "names of owners are looked up in archives");
     project.assert_whole();
     project.dockerfile(&format!(
         "FROM base\n{FILES}RUN stat -c '%n %u:%g %a %y' app.txt | cut -c-48; cat app.txt\n"

@@ -240,3 +240,32 @@ fn a_failed_step_ends_what_was_fetched_ahead() {
     assert!(fetched(&registry, &layers).iter().all(|count| *count <= 1));
     project.assert_whole();
 }
+
+#[test]
+fn names_of_owners_unpack_nothing() {
+    let project = Project::new(
+        "FROM base AS made\nCOPY passwd group /etc/\n\
+         FROM made\nCOPY --chown=worker:staff Dockerfile /srv/\nUSER worker\nWORKDIR /home/w\n",
+    );
+    project.write("app/passwd", "root:x:0:0:::\nworker:x:1234:5678:::\n");
+    project.write("app/group", "staff:x:4321:\n");
+    let output = format!("type=oci,tar=false,dest={}", project.at("out").display());
+    project.build(&["-o", &output]);
+    // Of the base there are files; what was copied is there as archives only.
+    let layers = std::fs::read_dir(project.store().join("layers")).unwrap();
+    let unpacked = layers.filter(|layer| layer.as_ref().unwrap().path().join("fs").exists());
+    assert!(unpacked.count() <= 1);
+    let output = format!("type=tar,dest={}", project.at("out.tar").display());
+    project.build(&["-o", &output]);
+    let mut archive = tar::Archive::new(std::fs::File::open(project.at("out.tar")).unwrap());
+    let mut owners = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        if ["srv/Dockerfile", "home/w/"].contains(&path.as_str()) {
+            owners.push((path, entry.header().uid().unwrap(), entry.header().gid().unwrap()));
+        }
+    }
+    let expected = [("home/w/".to_owned(), 1234, 5678), ("srv/Dockerfile".to_owned(), 1234, 4321)];
+    assert_eq!(owners, expected);
+}
