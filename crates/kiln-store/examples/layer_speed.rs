@@ -90,7 +90,7 @@ fn measure(name: &str, root: &Path, tree: &Path) {
         let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
         time(&format!("unpack {compression:?}"), files, bytes, |round| {
             let dest = root.join(format!("{name}-{}-{round}", blob.len()));
-            unpack(&blob[..], (expected, BlobCheck::Here), &dest).unwrap()
+            unpack(&blob[..], (expected, BlobCheck::Here), Some(&dest)).unwrap()
         });
     }
 }

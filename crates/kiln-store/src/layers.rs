@@ -186,6 +186,21 @@ impl Layers<'_> {
         self.enter(working, index_bytes, &identity)
     }
 
+    /// As [`Layers::commit_base`], of a layer that is there only as the blob that it came as, which
+    /// [`Layers::remember_packed`] knows. Nothing was put into `working.upper`.
+    pub fn commit_packed_base(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        content: ContentId,
+        diff_id: DiffId,
+    ) -> Result<Layer, Error> {
+        std::fs::remove_dir(&working.upper).map_err(Error::io("remove", &working.upper))?;
+        let identity =
+            Identity { content, times: None, diff_id: Some(diff_id), form: Form::Archive };
+        self.enter(working, index_bytes, &identity)
+    }
+
     /// Makes a layer that is there only as the blob of an archive of this diff ID, which
     /// [`Layers::remember_packed`] knows. Nothing was put into `working.upper`.
     pub fn commit_packed(

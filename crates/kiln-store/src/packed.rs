@@ -59,7 +59,7 @@ impl Layers<'_> {
         let working = self.begin()?;
         let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
         let expected = (Unpack { digest, diff_id }, BlobCheck::Here);
-        unpack(blob, expected, &working.upper).map_err(failed)?;
+        unpack(blob, expected, Some(&working.upper)).map_err(failed)?;
         let index =
             std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
         let index = LayerIndex::decode(&index).map_err(failed)?;

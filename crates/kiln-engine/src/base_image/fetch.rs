@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +19,7 @@ use kiln_core::digest::BlobDigest;
 use kiln_core::oci::Descriptor;
 use kiln_registry::{BlobReader, Client, Repository};
 use kiln_store::layer::{BlobCheck, LayerIndex, Unpack, unpack};
-use kiln_store::{Store, UnhashedBlobWriter, WorkingLayer};
+use kiln_store::{Store, UnhashedBlobWriter};
 
 use super::resolve::{layout_blob, registry_error};
 use super::{BaseImage, Origin};
@@ -88,12 +88,12 @@ pub(super) fn blob(work: &Work<'_>, image: &BaseImage, position: usize) -> Resul
     }
 }
 
-/// Unpacks a layer into a directory: from the store's blob, a layout's, or one on its way, which
-/// the store then has.
+/// Unpacks a layer into a directory, or only reads what is in it: from the store's blob, a
+/// layout's, or one on its way. The store then has the blob, unless it was a layout's.
 pub(super) fn unpack_into(
     work: &Work<'_>,
     (image, position): (&BaseImage, usize),
-    working: &WorkingLayer,
+    dest: Option<&Path>,
 ) -> Result<LayerIndex, BuildError> {
     let store = &work.fetcher.store;
     let descriptor = &image.layers[position];
@@ -104,15 +104,19 @@ pub(super) fn unpack_into(
         }
         Origin::Layout(path) => {
             let path = layout_blob(path, &descriptor.digest);
+            if dest.is_none() {
+                // It stays an archive, which has to be the store's.
+                store.content().import(&path, &descriptor.digest, descriptor.size)?;
+            }
             Some(File::open(&path).at("read", &path)?)
         }
         Origin::Registry(_) | Origin::Store => None,
     };
     if let Some(blob) = here {
-        return Ok(unpack(blob, (expected, BlobCheck::Here), &working.upper)?);
+        return Ok(unpack(blob, (expected, BlobCheck::Here), dest)?);
     }
     let mut download = Download::open(work, image, descriptor)?;
-    match unpack(&mut download, (expected, BlobCheck::Reader), &working.upper) {
+    match unpack(&mut download, (expected, BlobCheck::Reader), dest) {
         Ok(index) => download.keep().map(|()| index),
         Err(error) => Err(download.failure.take().unwrap_or_else(|| error.into())),
     }

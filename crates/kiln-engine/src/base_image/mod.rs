@@ -29,6 +29,9 @@ use fetch::Work;
 /// Layers of one image that are brought at the same time.
 const WORKERS: usize = 4;
 
+/// What the store calls the codec of blobs that others made.
+const AS_IT_CAME: &str = "as it came";
+
 /// An image that steps stand on.
 #[derive(Debug)]
 pub(crate) struct BaseImage {
@@ -39,6 +42,8 @@ pub(crate) struct BaseImage {
     /// Layers as blobs, in the same order.
     pub(crate) layers: Vec<Descriptor>,
     origin: Origin,
+    /// Whether a layer is unpacked at once when it comes.
+    is_unpacked: AtomicBool,
     /// Held by whoever brings something: what others wait for is there then, or has failed.
     bringing: Mutex<()>,
     /// Why layers that were fetched ahead of need are not there; told to the first who needs them.
@@ -75,12 +80,24 @@ impl BaseImage {
     ) -> Self {
         let slots = diff_ids.iter().map(|_| Mutex::default()).collect();
         let (bringing, failure) = (Mutex::default(), Mutex::default());
-        Self { name, diff_ids, layers, origin, bringing, failure, slots }
+        let is_unpacked = AtomicBool::new(false);
+        Self { name, diff_ids, layers, origin, is_unpacked, bringing, failure, slots }
     }
 
     /// An image of the store.
     pub(crate) fn in_store(name: String, layers: (Vec<DiffId>, Vec<Descriptor>)) -> Self {
         Self::new(name, layers, Origin::Store)
+    }
+
+    /// Says that something of the build wants its files, so that layers are unpacked while they
+    /// come. Else what is in them is only noted, and they stay archives.
+    pub(crate) fn unpack_at_once(&self) {
+        self.is_unpacked.store(true, Ordering::Relaxed);
+    }
+
+    /// What is brought when something has to look into it.
+    pub(crate) fn want(&self) -> Want {
+        if self.is_unpacked.load(Ordering::Relaxed) { Want::Files } else { Want::Indexes }
     }
 
     /// Brings what is needed of all layers into the store, as far as it is not there.
@@ -108,6 +125,9 @@ impl BaseImage {
     }
 
     fn bring_missing(&self, fetcher: &Fetcher, want: Want) -> Result<(), BuildError> {
+        if want == Want::Files {
+            self.unpack_at_once();
+        }
         let mut missing = self.missing(&fetcher.store, want)?;
         if missing.is_empty() {
             return Ok(());
@@ -249,11 +269,22 @@ impl BaseImage {
         if let Some(layer) = self.known(store, position)? {
             return Ok(layer);
         }
-        let working = store.layers().begin()?;
-        let index = fetch::unpack_into(work, (self, position), &working)?;
+        let mut working = store.layers().begin()?;
+        let dest = (self.want() == Want::Files).then(|| working.upper.clone());
+        let index = fetch::unpack_into(work, (self, position), dest.as_deref())?;
+        working.size_bytes = Some(index.size_bytes());
         if position == 0 || index.implied().all(|entry| entry.path.is_empty()) {
             let (content, diff_id) = (index.content_id(), self.diff_ids[position]);
-            return Ok(store.layers().commit_base(working, &index.encode(), content, diff_id)?);
+            let (layers, bytes) = (store.layers(), index.encode());
+            if dest.is_some() {
+                return Ok(layers.commit_base(working, &bytes, content, diff_id)?);
+            }
+            layers.remember_packed(&diff_id, AS_IT_CAME, &digest)?;
+            return Ok(layers.commit_packed_base(working, &bytes, content, diff_id)?);
+        }
+        if dest.is_none() {
+            // It is no archive that could be unpacked alone.
+            fetch::unpack_into(work, (self, position), Some(&working.upper))?;
         }
         // The layers below may be waited for now, and nobody waits for this one.
         drop(lock);

@@ -14,7 +14,7 @@ use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::plan::{FileOp, Input, Link, Op, Plan, SourceOp, Step};
 
 use super::{Solver, lock};
-use crate::base_image::{Fetcher, Want};
+use crate::base_image::{BaseImage, Fetcher, Want};
 use crate::request::Output;
 
 /// Images that are fetched ahead. Dropping it ends what nobody needs any more.
@@ -60,21 +60,23 @@ impl Solver<'_> {
                 }
             }
         }
-        let mut wanted: Vec<(BlobDigest, Want)> = Vec::new();
+        let mut wanted: Vec<(&Arc<BaseImage>, Want)> = Vec::new();
         for step in steps {
-            wanted.extend(looked_into(self.plan, step).map(|image| (image, self.want_of(&image))));
+            let images = looked_into(self.plan, step).filter_map(|image| self.images.get(&image));
+            wanted.extend(images.map(|image| (image, image.want())));
         }
         if self.request.outputs.iter().any(|output| matches!(output, Output::Oci { .. })) {
             let roots = self.plan.targets.iter().map(|target| target.root);
             let images = roots.filter_map(|root| image_below(self.plan, root));
+            let images = images.filter_map(|image| self.images.get(&image));
             wanted.extend(images.map(|image| (image, Want::Blobs)));
         }
-        let mut begun = BTreeSet::new();
-        for (digest, want) in wanted {
-            let Some(image) = self.images.get(&digest) else { continue };
+        let mut begun: Vec<&Arc<BaseImage>> = Vec::new();
+        for (image, want) in wanted {
             // The first is what it is looked into for, and brings the blobs as well.
-            if !begun.insert(digest) || !image.is_missing(&self.engine.store, want).unwrap_or(false)
-            {
+            let is_begun = begun.iter().any(|begun| Arc::ptr_eq(begun, image));
+            begun.push(image);
+            if is_begun || !image.is_missing(&self.engine.store, want).unwrap_or(false) {
                 continue;
             }
             let image = Arc::clone(image);

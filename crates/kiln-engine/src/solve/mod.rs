@@ -154,6 +154,14 @@ impl<'a> Solver<'a> {
     ) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let fetcher = Fetcher::new(engine, activities, Arc::clone(&stopped));
+        let directories = file_step::directories(plan, &request.outputs);
+        for step in &directories {
+            if let Op::Source(SourceOp::Image { manifest, .. }) = &plan.steps[step].op
+                && let Some(image) = images.get(manifest)
+            {
+                image.unpack_at_once();
+            }
+        }
         Self {
             engine,
             request,
@@ -170,7 +178,7 @@ impl<'a> Solver<'a> {
             killers: Mutex::default(),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
-            directories: file_step::directories(plan, &request.outputs),
+            directories,
             ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
             start,

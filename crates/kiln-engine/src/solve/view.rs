@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_core::digest::{BlobDigest, StepId};
-use kiln_core::plan::{Op, SourceOp};
 use kiln_store::Layer;
 use kiln_store::layer::{LayerIndex, Tree};
 
@@ -15,16 +13,6 @@ use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
 
 impl Solver<'_> {
-    /// What of an image's layers is brought when something has to look into it: all in one pass,
-    /// if some step or output wants its files.
-    pub(super) fn want_of(&self, image: &BlobDigest) -> Want {
-        let is_image = |step: &StepId| {
-            let op = &self.plan.steps[step].op;
-            matches!(op, Op::Source(SourceOp::Image { manifest, .. }) if manifest == image)
-        };
-        if self.directories.iter().any(is_image) { Want::Files } else { Want::Indexes }
-    }
-
     /// Brings all layers of the image that a snapshot stands on, at the same time.
     fn bring(&self, snapshot: &Snapshot, want: Want) -> Result<(), BuildError> {
         match snapshot.base() {

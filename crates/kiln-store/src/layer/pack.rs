@@ -19,7 +19,7 @@ use super::frames::{Frames, OldFrames};
 use super::index::LayerIndex;
 use super::listing::Contents;
 use super::outline::outline;
-use super::pipe::{CHUNK_BYTES, PipeReader, is_hang_up, pipe};
+use super::pipe::{CHUNK_BYTES, PipeReader, SMALL_CHUNK_BYTES, is_hang_up, pipe};
 use super::tar_apply::apply_buffered;
 use super::tar_write::{TarOptions, write_tar_from};
 use crate::layer_error::LayerError;
@@ -93,7 +93,7 @@ pub fn pack<'a>(
         write_tar_from(index, contents, options, (skipped, &mut sink))?;
         return sink.finish().map(packed).map_err(failed);
     }
-    let (mut writer, reader) = pipe();
+    let (mut writer, reader) = pipe(CHUNK_BYTES);
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
             write_tar_from(index, contents, options, (skipped, &mut writer))?;
@@ -146,7 +146,8 @@ impl<R: Read> Read for DigestReader<R> {
 }
 
 /// Unpacks a layer's blob, compressed or not, into the directory `dest`, which is made if it is
-/// missing and must be empty. Returns the layer's index.
+/// missing and must be empty. Returns the layer's index; without a directory that is all that it
+/// does.
 ///
 /// # Errors
 /// [`LayerError::BlobMismatch`] and [`LayerError::DiffIdMismatch`] when it is not the expected
@@ -155,7 +156,7 @@ impl<R: Read> Read for DigestReader<R> {
 pub fn unpack(
     mut blob: impl Read + Send,
     (expected, check): (Unpack, BlobCheck),
-    dest: &Path,
+    dest: Option<&Path>,
 ) -> Result<LayerIndex, LayerError> {
     let mut head = Vec::new();
     (&mut blob)
@@ -177,7 +178,11 @@ fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
 }
 
 /// Applies the archive, reads on to the end, and checks the diff ID.
-fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex, LayerError> {
+fn apply(
+    archive: impl Read,
+    expected: Unpack,
+    dest: Option<&Path>,
+) -> Result<LayerIndex, LayerError> {
     // Of an uncompressed layer the blob's digest says it all.
     let hasher = (expected.diff_id.as_blob() != expected.digest).then(Sha256::new);
     let mut archive = DigestReader { input: archive, hasher };
@@ -195,10 +200,10 @@ fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex
 fn unpack_threaded(
     mut blob: impl Read + Send,
     (expected, check): (Unpack, BlobCheck),
-    dest: &Path,
+    dest: Option<&Path>,
 ) -> Result<LayerIndex, LayerError> {
-    let (mut raw_writer, raw_reader) = pipe();
-    let (mut tar_writer, tar_reader) = pipe();
+    let (mut raw_writer, raw_reader) = pipe(SMALL_CHUNK_BYTES);
+    let (mut tar_writer, tar_reader) = pipe(SMALL_CHUNK_BYTES);
     let mut hasher = (check == BlobCheck::Here).then(Sha256::new);
     let (applied, decompressed, read) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
