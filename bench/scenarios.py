@@ -1,7 +1,7 @@
 """What is measured: each scenario makes its files once, and says what happens before each round."""
 
-import os
 import random
+import re
 import shutil
 import ssl
 import sys
@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "e2e")
 from support import Kiln, copy_ares, edit_source, prepare, run
 
 FILE_BYTES = 4096
+NAMES = ["app", "app-out", "app-edit", "app-empty", "runs-cached", "runs", "venv-edit",
+         "files", "files-edit", "files-empty", "blob-empty"]  # fmt: skip
 
 
 @dataclass
@@ -25,9 +27,18 @@ class Scenario:
     name: str
     what: str
     job: Job
-    edit: Callable[[], None] = lambda: None
+    goal: float  # the ratio to the best peer that kiln is to reach
+    below: str  # the files that are compared: those below this directory of the image ..
+    ending: str = ""  # .. whose names end so
+    edit: Callable[[], object] = lambda: None
+    edited: tuple[Path, str] | None = None  # a file of the context, and where it is in the image
     empty: bool = False
-    rounds: int = 0  # 0: as asked for
+    hermetic: bool = True  # its commands give the same files whenever they run
+    quick: bool = False  # milliseconds: five times as many rounds
+    most_rounds: int = 99
+
+    def rounds(self, asked: int) -> int:
+        return min(asked * (5 if self.quick else 1), self.most_rounds)
 
 
 def source_text(size_bytes: int, random_: random.Random) -> bytes:
@@ -44,11 +55,16 @@ def source_text(size_bytes: int, random_: random.Random) -> bytes:
 def make_files(top: Path, count: int) -> Path:
     """A context of `count` small files and a Dockerfile that copies them."""
     random_ = random.Random(count)
+    # a window of one text for each file: as different as sources are, made a hundred times as fast
+    text = source_text(64 * FILE_BYTES, random_)
     for number in range(count):
         directory = top / "src" / f"d{number // 500:03}" / f"e{number % 500 // 50}"
         if number % 50 == 0:
             directory.mkdir(parents=True)
-        (directory / f"f{number}.txt").write_bytes(source_text(FILE_BYTES, random_))
+            text = text if number % 500 else source_text(64 * FILE_BYTES, random_)
+        start = random_.randrange(len(text) - FILE_BYTES)
+        head = f"# file {number}\n".encode()
+        (directory / f"f{number}.txt").write_bytes((head + text[start:])[:FILE_BYTES])
     (top / "Dockerfile").write_text("FROM scratch\nCOPY src /src\n")
     return top
 
@@ -75,10 +91,15 @@ def make_venv(top: Path) -> Path:
     (top / "app" / "main.py").write_text("print('hello')\n")
     (top / "Dockerfile").write_text(
         "FROM bench-base AS build\nCOPY site /venv/site\nRUN cp -r /venv/site /venv/lib\n"
-        "COPY app /app\nRUN cp /app/main.py /venv/lib/main.py\n"
+        f"COPY app /app\nRUN {own_time('cp /app/main.py /venv/lib/main.py')}\n"
         "FROM bench-base\nCOPY --from=build /venv /venv\n"
     )
     return top
+
+
+def own_time(command: str) -> str:
+    """A command that also says how long it took, whoever runs it."""
+    return f'begin=$(date +%s%N) && {command} && echo "own-ns=$(($(date +%s%N) - begin))"'
 
 
 def ares_inputs(work: Path) -> dict[str, Path]:
@@ -102,57 +123,90 @@ def ares_inputs(work: Path) -> dict[str, Path]:
     return layouts
 
 
+def make_ares(work: Path) -> Path:
+    """examples/ares, whose step that an edit runs says how long its command took."""
+    project = copy_ares(work / "ares")
+    # Docker's engine cannot fetch a front end here, and needs none.
+    text = (project / "Dockerfile").read_text().split("\n", 1)[1]
+    command = "uv pip install --no-deps --no-installer-metadata --target=/app/site ."
+    assert text.count(command) == 1, "examples/ares/Dockerfile has changed: what does an edit run?"
+    text = text.replace(command, own_time(command))
+    # older buildahs want absolute targets; WORKDIR is /app
+    text = re.sub(r"(--mount=type=bind,\S*,target=)(?!/)", r"\1/app/", text)
+    (project / "Dockerfile").write_text(text)
+    return project
+
+
+def app_scenarios(work: Path) -> list[Scenario]:
+    project = make_ares(work)
+    job = {"context": project, "target": "production", "layouts": ares_inputs(work),
+           "build_args": {"PYTHON_IMAGE": "ares-python", "UV_IMAGE": "ares-uv"}}  # fmt: skip
+    # with the interpreter's byte code left out: uv compiles in parallel, and its order may show
+    compared = {"below": "app/site/ares", "ending": ".py", "hermetic": False}
+    edited = (project / "src" / "ares" / "__init__.py", "app/site/ares/__init__.py")
+    return [
+        Scenario("app", "nine-stage app, nothing changed", Job(**job), 8, **compared, quick=True),
+        Scenario("app-out", "the same with an OCI file, up to date", Job(**job, output=True), 8, **compared,
+                 quick=True),
+        Scenario("app-edit", "one source line of the app edited, OCI file", Job(**job, output=True), 2.5,
+                 **compared, edit=lambda: edit_source(project), edited=edited),
+        Scenario("app-empty", "nine-stage app from nothing, network included, OCI file", Job(**job, output=True), 1.7,
+                 **compared, empty=True, most_rounds=3),
+    ]  # fmt: skip
+
+
+def files_scenarios(work: Path) -> list[Scenario]:
+    files = make_files(work / "files", 50_000)
+    edited = (files / "src" / "d050" / "e5" / "f25250.txt", "src/d050/e5/f25250.txt")
+    compared = {"below": "src", "edited": edited}
+    return [
+        Scenario("files", "50,000 files in the context, nothing changed", Job(files), 10, **compared),
+        Scenario("files-edit", "one of them edited, OCI file", Job(files, output=True), 7, **compared,
+                 edit=append_line(edited[0])),
+        Scenario("files-empty", "those files from an empty store, OCI file", Job(files, output=True), 5, **compared,
+                 empty=True),
+    ]  # fmt: skip
+
+
+def blob_scenario(work: Path) -> Scenario:
+    blob = work / "blob"
+    blob.mkdir()
+    random_ = random.Random(512)
+    text, half = source_text(4 << 20, random_), 1 << 19
+    with (blob / "big.bin").open("wb") as out:
+        for _ in range(512):  # half of it compresses as source code does, half not at all
+            start = random_.randrange(len(text) - half)
+            out.write(random_.randbytes(half) + text[start : start + half])
+    (blob / "Dockerfile").write_text("FROM scratch\nCOPY big.bin /data/\n")
+    return Scenario("blob-empty", "one file of 512 MiB from an empty store, OCI file", Job(blob, output=True), 4,
+                    "data", edited=(blob / "big.bin", "data/big.bin"), empty=True)  # fmt: skip
+
+
 def make_all(work: Path, wanted: list[str]) -> list[Scenario]:
-    """The scenarios of these names, all when there are none; only their files are made."""
-    is_wanted = lambda *names: not wanted or any(name in wanted for name in names)  # noqa: E731
+    """The scenarios of these names; only their files are made."""
+    is_wanted = lambda *names: any(name in wanted for name in names)  # noqa: E731
     scenarios: list[Scenario] = []
     if is_wanted("app", "app-out", "app-edit", "app-empty"):
-        layouts = ares_inputs(work)
-        project = copy_ares(work / "ares")
-        # Docker's engine cannot fetch a front end here, and needs none.
-        text = (project / "Dockerfile").read_text()
-        (project / "Dockerfile").write_text(text.split("\n", 1)[1])
-        job = {"context": project, "target": "production", "layouts": layouts,
-               "build_args": {"PYTHON_IMAGE": "ares-python", "UV_IMAGE": "ares-uv"}}  # fmt: skip
-        scenarios += [
-            Scenario("app", "nine-stage app, nothing changed", Job(**job)),
-            Scenario("app-out", "the same as an OCI file, up to date", Job(**job, output=True)),
-            Scenario("app-edit", "one source line of the app edited, OCI file", Job(**job, output=True),
-                     edit=lambda: edit_source(project) and None),
-            Scenario("app-empty", "nine-stage app from nothing, network included", Job(**job, output=True),
-                     empty=True, rounds=3),
-        ]  # fmt: skip
+        scenarios += app_scenarios(work)
     base = {"bench-base": prepare() / "python-base"} if is_wanted("runs", "runs-cached", "venv-edit") else {}
     if is_wanted("runs", "runs-cached"):
         (work / "runs").mkdir()
         (work / "runs" / "Dockerfile").write_text("FROM bench-base\n" + "RUN true\n" * 20)
         scenarios += [
-            Scenario("runs-cached", "20 RUN steps, nothing changed", Job(work / "runs", layouts=base)),
-            Scenario("runs", "20 x RUN true, none cached", Job(work / "runs", layouts=base, no_cache=True)),
-        ]
+            Scenario("runs-cached", "20 RUN steps, nothing changed", Job(work / "runs", layouts=base), 10,
+                     "usr/bin", quick=True),
+            Scenario("runs", "20 x RUN true, none cached", Job(work / "runs", layouts=base, no_cache=True), 12,
+                     "usr/bin"),
+        ]  # fmt: skip
     if is_wanted("venv-edit"):
         venv = make_venv(work / "venv")
+        main = venv / "app" / "main.py"
         scenarios.append(Scenario("venv-edit", "one source line, environment of 6,000 files copied, OCI file",
-                                  Job(venv, layouts=base, output=True), append_line(venv / "app" / "main.py")))  # fmt: skip
+                                  Job(venv, layouts=base, output=True), 2.5, "venv", edit=append_line(main),
+                                  edited=(main, "venv/lib/main.py")))  # fmt: skip
     if is_wanted("files", "files-edit", "files-empty"):
-        files = make_files(work / "files", 50_000)
-        scenarios += [
-            Scenario("files", "50,000 files in the context, nothing changed", Job(files)),
-            Scenario("files-edit", "one of them edited, OCI file", Job(files, output=True),
-                     append_line(files / "src" / "d050" / "e5" / "f25250.txt")),
-            Scenario("files-empty", "those files from an empty store, OCI file", Job(files, output=True), empty=True),
-        ]  # fmt: skip
+        scenarios += files_scenarios(work)
     if is_wanted("blob-empty"):
-        blob = work / "blob"
-        blob.mkdir()
-        random_ = random.Random(512)
-        with (blob / "big.bin").open("wb") as out:
-            for _ in range(512):
-                out.write(random_.randbytes(1 << 19) + source_text(FILE_BYTES, random_) * 128)
-        (blob / "Dockerfile").write_text("FROM scratch\nCOPY big.bin /\n")
-        scenarios.append(Scenario("blob-empty", "one file of 512 MiB from an empty store, OCI file",
-                                  Job(blob, output=True), empty=True))  # fmt: skip
-    for scenario in scenarios:
-        os.makedirs(scenario.job.context, exist_ok=True)
+        scenarios.append(blob_scenario(work))
     run("sync")
-    return [scenario for scenario in scenarios if is_wanted(scenario.name)]
+    return [scenario for scenario in scenarios if scenario.name in wanted]

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from support import run, skip, stop
+from support import run, skip, stop, unmount_below
 
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -50,20 +50,20 @@ class DockerEngine:
     def __exit__(self, *_) -> None:
         stop(self.process, 60)
         self.log.close()
-        # what a killed engine may leave
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-        for mount in reversed([line.split()[1] for line in mounts]):
-            if mount.startswith(f"{self.work}/"):
-                run("umount", "-l", mount, check=False)
+        unmount_below(self.work)  # what a killed engine may leave
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.work)
 
     def docker(self, *arguments, **options) -> subprocess.CompletedProcess:
         """Run the client against this engine."""
+        return run(self.client, *arguments, env=self.environment(), **options)
+
+    def environment(self) -> dict[str, str]:
+        """What makes a client speak to this engine."""
         environment = {**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_HOST": self.socket,
                        "DOCKER_CONFIG": str(self.work / "config")}  # fmt: skip
         environment.pop("DOCKER_CONTEXT", None)
-        return run(self.client, *arguments, env=environment, **options)
+        return environment
 
     def load_layout(self, layout: Path, name: str) -> None:
         """Put an image from an OCI layout into the engine."""

@@ -148,6 +148,14 @@ def stop(process: subprocess.Popen, seconds: float = 20) -> int:
     return process.wait()
 
 
+def unmount_below(top: Path) -> None:
+    """Take away the mounts that programs have left below a directory."""
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    for mount in reversed([line.split()[1] for line in mounts]):
+        if mount.startswith(f"{top}/"):
+            run("umount", "-l", mount, check=False)
+
+
 def wait_for(condition, what: str, alive=lambda: True, seconds: float = 60) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + seconds

@@ -168,7 +168,7 @@ fn git_parts(git: &GitSource, parts: &mut KeyParts) {
 }
 
 fn exec_parts(exec: &ExecOp, parts: &mut KeyParts) {
-    let ExecOp { args, env, proxy_env: _, cwd, user, mounts, scripts, .. } = exec;
+    let ExecOp { args, env, arguments: _, proxy_env: _, cwd, user, mounts, scripts, .. } = exec;
     let ExecOp { network, extra_hosts, ulimits, security, platform, .. } = exec;
     parts.push("operation", "run");
     parts.push("command", framed(args));

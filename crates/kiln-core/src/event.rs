@@ -7,6 +7,7 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use crate::cause::Cause;
 use crate::digest::StepId;
 
 /// Number of an activity within one build, from 1 in the order of their start.
@@ -57,9 +58,6 @@ pub enum EventKind {
     Warning(String),
 }
 
-/// The cause of a step whose instruction was never run: nothing that a person has to look at.
-pub const NEW_INSTRUCTION: &str = "this instruction has not run before";
-
 /// One line of work.
 #[derive(Clone, Debug)]
 pub struct Activity {
@@ -71,8 +69,8 @@ pub struct Activity {
     pub step: Option<StepId>,
     /// Line of the Dockerfile, from 1, if it is a step.
     pub line: Option<usize>,
-    /// Why it was not answered by the cache, one cause each: `file src/main.py changed`.
-    pub causes: Vec<String>,
+    /// Why it was not answered by the cache, one cause each.
+    pub causes: Vec<Cause>,
 }
 
 /// Standard output or error.
@@ -112,14 +110,23 @@ impl EventSink {
         Self { sender, start }
     }
 
-    /// Sends an event; when nobody listens any more it is dropped.
+    /// Time since the start of the build.
     #[expect(
         clippy::disallowed_methods,
         reason = "an event is dated where it is sent, by the clock that the caller started; the \
                   time decides nothing"
     )]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Sends an event; when nobody listens any more it is dropped.
     pub fn emit(&self, kind: EventKind) {
-        let event = Event { at: self.start.elapsed(), kind };
+        self.send(Event { at: self.elapsed(), kind });
+    }
+
+    /// The same with an event that is dated already.
+    pub fn send(&self, event: Event) {
         // A renderer that is gone must not fail the build.
         let _ = self.sender.send(event);
     }

@@ -1,10 +1,12 @@
 //! Text in, plan and image out: everything of kiln that has no effect.
 
 pub mod cache_key;
+pub mod cause;
 pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;
 pub mod event;
+pub mod file_list;
 pub mod git_source;
 pub mod glob;
 pub mod image;
@@ -13,4 +15,5 @@ pub mod mode;
 pub mod oci;
 pub mod pattern;
 pub mod plan;
+pub mod report;
 pub mod source;

@@ -1,21 +1,26 @@
 //! Activities: numbers for lines of work, and their events.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use kiln_core::cause::Cause;
 use kiln_core::digest::StepId;
-use kiln_core::event::{Activity, ActivityId, EventKind, EventSink, Outcome, Stream};
+use kiln_core::event::{Activity, ActivityId, Event, EventKind, EventSink, Outcome, Stream};
+use kiln_core::report::Timeline;
 
-/// Hands out the numbers of one build. Clones hand out the same.
+use crate::solve::lock;
+
+/// Hands out the numbers of one build, and keeps its timeline. Clones share both.
 #[derive(Clone, Debug)]
 pub(crate) struct Activities {
     sink: EventSink,
     next: Arc<AtomicU32>,
+    timeline: Arc<Mutex<Timeline>>,
 }
 
 impl Activities {
     pub(crate) fn new(sink: EventSink) -> Self {
-        Self { sink, next: Arc::new(AtomicU32::new(1)) }
+        Self { sink, next: Arc::new(AtomicU32::new(1)), timeline: Arc::default() }
     }
 
     /// Starts an activity that is no step of the plan.
@@ -28,12 +33,24 @@ impl Activities {
         &self,
         name: impl Into<String>,
         step: Option<StepId>,
-        (line, causes): (Option<usize>, Vec<String>),
+        (line, causes): (Option<usize>, Vec<Cause>),
     ) -> Running<'_> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let activity = Activity { id, name: name.into(), step, line, causes };
-        self.sink.emit(EventKind::Started(activity));
-        Running { sink: &self.sink, id, completed: false }
+        self.emit(EventKind::Started(activity));
+        Running { activities: self, id, completed: false }
+    }
+
+    /// What happened so far.
+    pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
+        lock(&self.timeline)
+    }
+
+    /// Sends an event that begins or ends something.
+    fn emit(&self, kind: EventKind) {
+        let event = Event { at: self.sink.elapsed(), kind };
+        self.timeline().handle(event.at, &event.kind);
+        self.sink.send(event);
     }
 
     /// Warns about the build as a whole.
@@ -45,7 +62,7 @@ impl Activities {
 /// An activity under way; dropped without an outcome, it was canceled.
 #[derive(Debug)]
 pub(crate) struct Running<'a> {
-    sink: &'a EventSink,
+    activities: &'a Activities,
     id: ActivityId,
     completed: bool,
 }
@@ -53,18 +70,23 @@ pub(crate) struct Running<'a> {
 impl Running<'_> {
     pub(crate) fn log(&self, stream: Stream, bytes: &[u8]) {
         let bytes = bytes.to_vec();
-        self.sink.emit(EventKind::Log { activity: self.id, stream, bytes });
+        self.activities.sink.emit(EventKind::Log { activity: self.id, stream, bytes });
     }
 
     pub(crate) fn progress(&self, item: &str, current_bytes: u64, total_bytes: Option<u64>) {
         let item = item.to_owned();
         let activity = self.id;
-        self.sink.emit(EventKind::Progress { activity, item, current_bytes, total_bytes });
+        self.activities.sink.emit(EventKind::Progress {
+            activity,
+            item,
+            current_bytes,
+            total_bytes,
+        });
     }
 
     pub(crate) fn complete(mut self, outcome: Outcome) {
         self.completed = true;
-        self.sink.emit(EventKind::Completed { activity: self.id, outcome });
+        self.activities.emit(EventKind::Completed { activity: self.id, outcome });
     }
 
     /// Completes by a result: done, or failed with its message.
@@ -80,7 +102,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.completed {
             let outcome = Outcome::Canceled;
-            self.sink.emit(EventKind::Completed { activity: self.id, outcome });
+            self.activities.emit(EventKind::Completed { activity: self.id, outcome });
         }
     }
 }

@@ -15,9 +15,10 @@ use crate::activity::Activities;
 use crate::base_image::{self, BaseImage};
 use crate::engine::Engine;
 use crate::error::BuildError;
+use crate::history::Record;
 use crate::outputs::{self, export};
 use crate::request::BuildRequest;
-use crate::result::BuildResult;
+use crate::result::{BuildResult, TargetResult};
 use crate::solve::{Solver, solve};
 
 /// How often it is looked whether the build was canceled.
@@ -51,8 +52,23 @@ pub fn build(
             }
         }
     });
-    let activities = Activities::new(events.clone());
     let _in_use = engine.store.lock_shared(cancelled)?;
+    let record = Record::begin(request);
+    let result = build_targets(engine, (request, &record), events, cancelled);
+    let duration = start.elapsed();
+    record.end(&engine.store, duration, &result);
+    Ok(BuildResult { targets: result?, duration })
+}
+
+/// The same, while others keep watch.
+fn build_targets(
+    engine: &Engine,
+    (request, record): (&BuildRequest, &Record<'_>),
+    events: &EventSink,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Vec<TargetResult>, BuildError> {
+    let start = Instant::now();
+    let activities = Activities::new(events.clone());
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
     outputs::check(&plan, &request.outputs)?;
@@ -62,13 +78,14 @@ pub fn build(
     let solver =
         Solver::new((engine, request), &plan, images, (&activities, Arc::clone(cancelled)), start);
     let solved = solve(&solver);
+    record.note(solver.journal.reports(&activities.timeline()));
     // What was hashed stays known even when a step failed.
     for context in solver.read_contexts() {
         context.save_index()?;
     }
     let targets = export(&solver, &solved?)?;
     engine.store.flush()?;
-    Ok(BuildResult { targets, duration: start.elapsed() })
+    Ok(targets)
 }
 
 /// Parses the Dockerfile; warnings are shown, errors end the build.

@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod error;
 mod export;
+mod history;
 mod machine;
 mod missing;
 mod op;

@@ -256,7 +256,7 @@ fn closure(plan: &Plan, input: Input, found: &mut BTreeSet<StepId>) {
 }
 
 /// The steps whose layers a result is made of.
-fn chain(plan: &Plan, input: Input) -> Vec<StepId> {
+pub(crate) fn chain(plan: &Plan, input: Input) -> Vec<StepId> {
     let mut found = Vec::new();
     let mut at = input;
     while let Input::Step(id) = at {

@@ -3,9 +3,11 @@
 //! The content has no times, and leaves out what the copy overrides: the owner with `--chown`,
 //! the mode with an octal `--chmod`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use kiln_core::digest::{ContentId, FieldHasher};
+use kiln_core::digest::{ContentId, FieldHasher, FileDigest};
+use kiln_core::file_list::{self, FileKind, FileState};
 use kiln_core::glob::Glob;
 use kiln_core::pattern::{MatchState, Patterns};
 use kiln_core::plan::{CopyOp, ModeChange, Parents};
@@ -210,6 +212,19 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
+/// What decides over the content of a source that is named without wildcards, apart from the files
+/// of the context; `None` where more does.
+pub(crate) fn of_all_files(path: &str, copy: &CopyOp) -> Option<[u8; 32]> {
+    if has_wildcard(path) || copy.parents == Parents::Keep {
+        return None;
+    }
+    let mut hasher = FieldHasher::new("kiln selection of all files 1");
+    hasher.field(path).list(&copy.excludes);
+    hasher.number(u64::from(copy.owner.is_some()));
+    hasher.number(u64::from(matches!(copy.mode, Some(ModeChange::Absolute(_)))));
+    Some(hasher.finish())
+}
+
 /// The content of what one source selects, for the key of a copy.
 pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
     let mut hasher = FieldHasher::new("kiln selection 1");
@@ -253,6 +268,58 @@ fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {
         hasher.number(u64::from(node.uid)).number(u64::from(node.gid));
     }
     hasher.optional(node.capability.as_ref());
+}
+
+/// The same files as a list (`kiln_core::file_list`), by their paths in the tree: what differs in
+/// the content differs in it.
+pub(crate) fn list(selected: &[Selected], copy: &CopyOp) -> Vec<u8> {
+    let mut files: Vec<(Cow<'_, [u8]>, FileState<'_>)> = Vec::new();
+    for one in selected {
+        let root = &one.root.path;
+        files.push((Cow::Borrowed(root), state(&one.root, copy)));
+        let last = root.rsplit(|byte| *byte == b'/').next().unwrap_or(root);
+        if one.name != last && !one.name.is_empty() {
+            // A link that leads here: its name counts, too.
+            let kind = FileKind::Symlink(root);
+            files.push((Cow::Borrowed(&one.name), FileState { kind, ..state(&one.root, copy) }));
+        }
+        files.extend(one.below.iter().map(|node| {
+            let path = if root.is_empty() {
+                Cow::Borrowed(node.path.as_slice())
+            } else {
+                Cow::Owned(join(root, &node.path))
+            };
+            (path, state(node, copy))
+        }));
+    }
+    let in_order =
+        |pair: &[(Cow<'_, [u8]>, FileState<'_>)]| file_list::order(&pair[0].0, &pair[1].0).is_lt();
+    if !files.windows(2).all(in_order) {
+        files.sort_by(|left, right| file_list::order(&left.0, &right.0));
+        files.dedup_by(|left, right| left.0 == right.0);
+    }
+    file_list::encode(files)
+}
+
+fn state<'a>(node: &'a Node, copy: &CopyOp) -> FileState<'a> {
+    let kind = match &node.kind {
+        NodeKind::Directory => FileKind::Directory,
+        NodeKind::File { digest, .. } => {
+            FileKind::File(digest.unwrap_or(FileDigest::from_bytes([0; 32])))
+        }
+        NodeKind::Symlink(target) => FileKind::Symlink(target),
+        NodeKind::Device { character, major, minor } => {
+            FileKind::Device { character: *character, major: *major, minor: *minor }
+        }
+        NodeKind::Fifo => FileKind::Fifo,
+    };
+    let keeps_mode = !matches!(copy.mode, Some(ModeChange::Absolute(_)));
+    FileState {
+        kind,
+        mode: keeps_mode.then_some(node.mode),
+        owner: if copy.owner.is_none() { (node.uid, node.gid) } else { (0, 0) },
+        capability: node.capability.as_deref(),
+    }
 }
 
 #[cfg(test)]

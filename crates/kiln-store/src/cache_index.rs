@@ -1,6 +1,8 @@
-//! What steps made, by cache key, with the parts of the key so that a miss can be explained.
+//! What steps made, by cache key, with what is needed to explain a miss: the parts of the key, and in
+//! `layers/ID/sources` the files that the step took (`kiln_core::file_list`).
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use kiln_core::cache_key::{KeyPart, KeyParts};
 use kiln_core::digest::{CacheKey, ContentId};
@@ -123,6 +125,36 @@ impl CacheIndex<'_> {
                 ))?
                 .query_row([recipe], from_row)
                 .optional()
+        })
+    }
+
+    /// Keeps which files a step took that made this layer, instead of those of an earlier one.
+    pub fn set_sources(self, layer: &LayerId, lists: &[u8]) -> Result<(), Error> {
+        self.store.write_whole(&self.sources_path(layer), lists)
+    }
+
+    /// What [`CacheIndex::set_sources`] kept; `None` if there is nothing.
+    pub fn sources(self, layer: &LayerId) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.sources_path(layer);
+        match std::fs::read(&path) {
+            Ok(lists) => Ok(Some(lists)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    fn sources_path(self, layer: &LayerId) -> PathBuf {
+        self.store.layers().directory(layer).join("sources")
+    }
+
+    /// How long the newest run of each recipe took, in milliseconds, in the order of `recipes`.
+    pub fn durations(self, recipes: &[[u8; 32]]) -> Result<Vec<Option<u64>>, Error> {
+        self.store.database().read("look up durations", |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT duration_ms FROM records WHERE recipe = ? ORDER BY seq DESC LIMIT 1",
+            )?;
+            let mut duration = |recipe| select.query_row([recipe], |row| row.get(0)).optional();
+            recipes.iter().map(&mut duration).collect()
         })
     }
 

@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
 /// opened. What is there already never changes: older programs use the same store.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 5;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -65,6 +65,13 @@ CREATE TABLE IF NOT EXISTS clamped (
     epoch INTEGER NOT NULL,
     diff_id BLOB NOT NULL,
     PRIMARY KEY (layer, epoch)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS selections (
+    root BLOB NOT NULL,
+    selection BLOB NOT NULL,
+    fingerprint BLOB NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (root, selection)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS exports (
     path BLOB PRIMARY KEY,
@@ -211,6 +218,22 @@ impl Database {
         })
     }
 
+    /// The same for what is not worth waiting for: an error when others write for longer than
+    /// `patience`.
+    pub(crate) fn write_soon<T>(
+        &self,
+        operation: &'static str,
+        patience: Duration,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let limit =
+            |timeout| self.connection().busy_timeout(timeout).map_err(self.error(operation));
+        limit(patience)?;
+        let result = self.write(operation, work);
+        limit(BUSY_TIMEOUT)?;
+        result
+    }
+
     /// Copies the WAL back as far as no reader needs it, with the fsyncs that this takes. When
     /// nobody is using it, empties it: whoever opens the database alone reads all of it.
     pub(crate) fn checkpoint(&self) -> Result<(), Error> {
@@ -246,6 +269,7 @@ impl Database {
 fn add_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(crate::history::SCHEMA)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
 }
@@ -282,7 +306,9 @@ mod tests {
         let path = dir.path().join("db.sqlite");
         Database::create(&path).unwrap();
         let older = Connection::open(&path).unwrap();
-        older.execute_batch("DROP TABLE exports; PRAGMA user_version = 0").unwrap();
+        older
+            .execute_batch("DROP TABLE exports; DROP TABLE steps; PRAGMA user_version = 0")
+            .unwrap();
         older.execute("INSERT INTO meta VALUES ('kept', 1)", []).unwrap();
         drop(older);
         let database = Database::open(&path).unwrap();
@@ -292,8 +318,8 @@ mod tests {
                     row.get::<_, i64>(0)
                 })
             };
-            Ok([count("exports")?, count("meta")?])
+            Ok([count("exports")?, count("steps")?, count("meta")?])
         });
-        assert_eq!(rows.unwrap(), [0, 1]);
+        assert_eq!(rows.unwrap(), [0, 0, 1]);
     }
 }

@@ -1,5 +1,5 @@
 //! Layers: `layers/ID/index`, the encoded index of what is in it, and `layers/ID/fs`, one diff in
-//! overlayfs's upper format. A layer that nothing has needed as a directory yet is only there as
+//! overlayfs's upper format; beside them perhaps `sources` (see `cache_index`). A layer that nothing has needed as a directory yet is only there as
 //! an archive, its packed blob; [`Layers::unpack`] makes the directory of it.
 //!
 //! A layer is made in `tmp/`, renamed as a whole and then entered in the database, within one
@@ -283,7 +283,7 @@ impl Layers<'_> {
         }
     }
 
-    /// The layer of this name.
+    /// The layer of this name. One of which neither directory nor archive is left is forgotten.
     pub fn by_id(self, id: &LayerId) -> Result<Option<Layer>, Error> {
         let found = self.store.database().query("find a layer", |connection| {
             connection
@@ -293,7 +293,17 @@ impl Layers<'_> {
         })?;
         match found {
             Some(layer) if self.has_files(&layer)? => Ok(self.using(Some(layer))),
-            _ => Ok(None),
+            Some(layer) => {
+                if let Some(diff_id) = layer.diff_id {
+                    self.store.database().query("forget packed layers", |connection| {
+                        let forget = "DELETE FROM packed WHERE diff_id = ?";
+                        connection.execute(forget, [diff_id.as_bytes()])
+                    })?;
+                }
+                self.remove(&[*id])?;
+                Ok(None)
+            }
+            None => Ok(None),
         }
     }
 

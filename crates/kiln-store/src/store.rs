@@ -5,7 +5,7 @@
 //! ```text
 //! version                      format of the store; written last, so its presence means "complete"
 //! oci-layout index.json blobs/ a valid OCI layout (OCI image-spec, image-layout.md)
-//! layers/ID/{fs/,index}        one unpacked diff per layer, and its encoded index
+//! layers/ID/{fs/,index,sources} one unpacked diff per layer, its encoded index, what it was made of
 //! cache-mounts/HASH/           RUN --mount=type=cache
 //! contexts/HASH                digests of the files of one build context
 //! db.sqlite                    cache index, layers, image references (see `database`)

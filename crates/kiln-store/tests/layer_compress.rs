@@ -84,9 +84,9 @@ fn the_bytes_do_not_change() {
     ];
     insta::assert_debug_snapshot!(digests, @r#"
     [
-        "3b67f5d6a8b24b32",
-        "7c79d79646ad0980",
-        "f79590596045f598",
+        "8ac6bc8d534254ed",
+        "5dc77a4f4dd312d3",
+        "8ac8efb343e2fa0f",
     ]
     "#);
 }

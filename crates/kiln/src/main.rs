@@ -18,6 +18,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator does without huge pages, which double the memory of a small program, by a setting
+    // that the commands of a build would inherit: those keep what the machine says.
+    let _ = rustix::thread::disable_transparent_huge_pages(false);
     let config = config::Config::from_environment();
     render::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| commands::main(&config));

@@ -126,10 +126,15 @@ const SECRET_WORDS: [&str; 10] = [
 ];
 const HARMLESS_WORDS: [&str; 3] = ["public", "file", "version"];
 
-fn secret(instruction: &str, name: &Word, at: Span, findings: &mut Findings<'_>) {
-    let lower = name.text.to_lowercase();
+/// Whether a variable of this name is likely to hold what nobody should see.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_lowercase();
     let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-    if has(&SECRET_WORDS) && !has(&HARMLESS_WORDS) {
+    has(&SECRET_WORDS) && !has(&HARMLESS_WORDS)
+}
+
+fn secret(instruction: &str, name: &Word, at: Span, findings: &mut Findings<'_>) {
+    if is_secret_name(&name.text) {
         let message = format!(
             "Do not use ARG or ENV instructions for sensitive data ({instruction} {:?})",
             name.text

@@ -138,6 +138,9 @@ pub struct ExecOp {
     pub args: Vec<String>,
     /// Environment in order.
     pub env: Vec<(String, String)>,
+    /// Variables of the environment that are build arguments and not the image's; not part of the
+    /// key, which has them with the others.
+    pub arguments: Vec<String>,
     /// Proxy variables: seen by the command, not part of the key.
     pub proxy_env: Vec<(String, String)>,
     /// Working directory, absolute.

@@ -26,6 +26,7 @@ pub(super) fn apply(
     let mut exec = ExecOp {
         args: Vec::new(),
         env: state.env.variables().to_vec(),
+        arguments: arguments(state),
         proxy_env: proxy_environment(&planner.request.build_args),
         cwd: state.cwd(),
         user: state.image.config.user.clone(),
@@ -82,6 +83,15 @@ fn command(state: &StageState, command: &CommandLine, scripts: &mut Vec<Script>)
             state.with_shell(&line)
         }
     }
+}
+
+/// The variables that ARG defines, and ENV does not.
+fn arguments(state: &StageState) -> Vec<String> {
+    let variables = state.image.config.env.iter().flatten();
+    let in_image: Vec<&str> =
+        variables.map(|variable| variable.split('=').next().unwrap_or_default()).collect();
+    let names = state.args.iter().map(|argument| argument.name.clone());
+    names.filter(|name| !in_image.contains(&name.as_str())).collect()
 }
 
 fn history_line(state: &StageState, args: &[String]) -> String {

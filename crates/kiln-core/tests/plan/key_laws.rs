@@ -108,6 +108,7 @@ fn exec() -> impl Strategy<Value = Op> {
             Op::Exec(ExecOp {
                 args,
                 env,
+                arguments: Vec::new(),
                 proxy_env,
                 cwd,
                 user,
@@ -373,6 +374,7 @@ fn other_execs(exec: &ExecOp) -> Vec<ExecOp> {
     let ExecOp {
         args,
         env,
+        arguments: _, // names of what is in `env`
         proxy_env: _, // is in no key
         cwd,
         user,
@@ -602,7 +604,9 @@ proptest! {
     #[test]
     fn any_two_operations_differ_in_their_keys(one in op(), two in op()) {
         let strip = |op: &Op| match op.clone() {
-            Op::Exec(exec) => Op::Exec(ExecOp { proxy_env: Vec::new(), ..exec }),
+            Op::Exec(exec) => {
+                Op::Exec(ExecOp { arguments: Vec::new(), proxy_env: Vec::new(), ..exec })
+            }
             other => other,
         };
         prop_assert_eq!(strip(&one) == strip(&two), recipe(&one) == recipe(&two));
@@ -613,6 +617,7 @@ proptest! {
         let mut other = op.clone();
         if let Op::Exec(exec) = &mut other {
             exec.proxy_env.push(("HTTP_PROXY".to_owned(), name.clone()));
+            exec.arguments.push(name.clone());
         }
         if let Op::Source(SourceOp::Image { source, manifest, .. }) = &mut other {
             *source = ImageSource::Layout { context: name.clone() };

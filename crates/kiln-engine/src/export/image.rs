@@ -4,6 +4,8 @@
 //! costs only look-ups. Layers of the base image stay the blobs that they were.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_core::digest::{BlobDigest, DiffId};
@@ -53,7 +55,7 @@ pub(crate) fn pack_image(
     }
     let mut descriptors = Vec::new();
     let mut layers = Vec::new();
-    let epoch = target.epoch.filter(|_| options.times != LayerTimes::Kept);
+    let epoch = layer_epoch(options, target.epoch);
     let mut descriptions = descriptions(solver.plan, target.root).into_iter();
     let base = descriptions.next().unwrap_or_default();
     for layer in snapshot.layers() {
@@ -65,7 +67,8 @@ pub(crate) fn pack_image(
                 (image.diff_ids[*position], descriptor)
             }
             SnapshotLayer::Built { layer, .. } => {
-                let (diff_id, mut descriptor) = pack_layer(solver, layer, (options, epoch))?;
+                let (diff_id, mut descriptor) =
+                    pack_layer(solver, layer, (options, epoch), &|| solver.is_canceled())?;
                 if let Some(epoch) = epoch
                     && options.times == LayerTimes::Rewritten
                 {
@@ -146,12 +149,40 @@ fn descriptions(plan: &Plan, root: Input) -> Vec<String> {
     steps
 }
 
+/// The epoch that files of layers follow, of the target's.
+pub(crate) fn layer_epoch(options: &ImageOptions, epoch: Option<i64>) -> Option<i64> {
+    epoch.filter(|_| options.times != LayerTimes::Kept)
+}
+
+/// A writer that fails once the build is over.
+struct Stoppable<'a, W> {
+    out: W,
+    is_over: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if (self.is_over)() {
+            return Err(std::io::Error::other("the build is over"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// The blob of a layer that the build made. With an epoch its files are not younger than that, so
 /// that the same build gives the same image at any time.
-fn pack_layer(
+///
+/// # Errors
+/// [`BuildError::Canceled`] when `is_over` before it is done.
+pub(crate) fn pack_layer(
     solver: &Solver<'_>,
     layer: &Arc<Layer>,
     (options, epoch): (&ImageOptions, Option<i64>),
+    is_over: &(dyn Fn() -> bool + Sync),
 ) -> Result<(DiffId, Descriptor), BuildError> {
     let (compression, codec, media_type) = codec(options);
     let store = &solver.engine.store;
@@ -178,7 +209,11 @@ fn pack_layer(
     };
     let packing = Packing { compression, options: &options, old };
     let mut writer = store.content().unhashed_writer()?;
-    let packed = pack(&index, &layer.fs, packing, &mut writer)?;
+    let mut out = Stoppable { out: &mut writer, is_over };
+    let packed = match pack(&index, &layer.fs, packing, &mut out) {
+        Err(_) if is_over() => return Err(BuildError::Canceled),
+        packed => packed?,
+    };
     writer.commit_known(packed.digest, packed.size_bytes)?;
     store.layers().remember_frames(&packed.digest, &packed.frames)?;
     match epoch {
@@ -224,14 +259,13 @@ fn layer_media_type(media_type: &str, wanted: MediaTypes) -> &str {
     }
 }
 
-/// Copies a blob of the store to `out`; within the kernel if that is a file, also a buffered one.
+/// Copies a blob of the store to `out`, which is at `path`; within the kernel if that is a file, also a buffered one.
 pub(crate) fn copy_blob(
     solver: &Solver<'_>,
     descriptor: &Descriptor,
-    out: &mut impl std::io::Write,
+    (out, path): (&mut impl Write, &Path),
 ) -> Result<(), BuildError> {
-    let content = solver.engine.store.content();
-    let mut blob = content.open(&descriptor.digest)?;
-    std::io::copy(&mut blob, out).at("write", &content.path(&descriptor.digest))?;
+    let mut blob = solver.engine.store.content().open(&descriptor.digest)?;
+    std::io::copy(&mut blob, out).at("write", path)?;
     Ok(())
 }

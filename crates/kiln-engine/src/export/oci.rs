@@ -84,7 +84,7 @@ pub(crate) fn export(
         Destination::File(path) => to_file(solver, bundle, names, path),
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            to_tar(solver, bundle, names, &mut out)?;
+            to_tar(solver, bundle, names, (&mut out, Path::new("-")))?;
             out.flush().at("write", Path::new("-"))
         }
     }
@@ -107,8 +107,8 @@ fn to_file(
     let temporary = super::files::beside(path);
     let file = File::create(&temporary).at("create", &temporary)?;
     let mut out = BufWriter::new(file);
-    let written =
-        to_tar(solver, bundle, names, &mut out).and_then(|()| out.flush().at("write", &temporary));
+    let written = to_tar(solver, bundle, names, (&mut out, &temporary))
+        .and_then(|()| out.flush().at("write", &temporary));
     super::files::put_in_place(written, &temporary, path)?;
     if is_worth_it {
         exports.remember(path, &what)?;
@@ -137,7 +137,7 @@ fn to_directory(
         }
         let temporary = super::files::beside(&blob);
         let mut file = File::create(&temporary).at("create", &temporary)?;
-        let written = copy_blob(solver, &descriptor, &mut file);
+        let written = copy_blob(solver, &descriptor, (&mut file, &temporary));
         super::files::put_in_place(written, &temporary, &blob)?;
     }
     if let Some(index) = &bundle.index {
@@ -151,18 +151,16 @@ fn to_tar(
     solver: &Solver<'_>,
     bundle: &Bundle,
     names: &[Reference],
-    out: &mut impl Write,
+    (out, path): (&mut impl Write, &Path),
 ) -> Result<(), BuildError> {
-    fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), BuildError> {
-        out.write_all(bytes).at("write", Path::new("oci tar"))
-    }
+    let write = |out: &mut _, bytes: &[u8]| Write::write_all(out, bytes).at("write", path);
     for directory in ["blobs/", "blobs/sha256/"] {
         write(out, &plain_header(directory, None))?;
     }
     for descriptor in bundle.blobs() {
         let name = format!("blobs/sha256/{}", descriptor.digest.hex());
         write(out, &plain_header(&name, Some(descriptor.size)))?;
-        copy_blob(solver, &descriptor, out)?;
+        copy_blob(solver, &descriptor, (out, path))?;
         write(out, &vec![0; padding(descriptor.size)])?;
     }
     let index_json = bundle.index_json(names);

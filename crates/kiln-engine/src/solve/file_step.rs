@@ -80,7 +80,7 @@ impl Solver<'_> {
     pub(super) fn list_files(
         &self,
         (step, op): (&Step, &FileOp),
-        inputs: &StepInputs,
+        inputs: &mut StepInputs,
         recipe: [u8; 32],
     ) -> Result<Option<NewLayer>, StepError> {
         let began = Instant::now();
@@ -104,6 +104,8 @@ impl Solver<'_> {
                 file::make_directory(&listed, path, (owner, *epoch))?;
             }
         }
+        // The listing says all that is needed of them, and there may be many.
+        inputs.forget_copied();
         let listing = Listing::new(listed.into_entries()).map_err(BuildError::from)?;
         let listing = if independent { listing } else { self.changed_only(listing, inputs)? };
         let content = listing.index().content_id();

@@ -24,6 +24,38 @@ use crate::selection::{self, Selected, select};
 use crate::snapshot::Snapshot;
 use crate::source_tree::{NodeKind, SourceTree};
 
+/// The role of what a step works over.
+pub(super) const ROOT: &str = "the file system so far";
+
+/// The role of all files of a context.
+const CONTEXT: &str = "files of the context";
+
+/// Whether a part of a key with this name is that of an input other than the root: what roles are
+/// made of below.
+pub(super) fn is_input_role(name: &str) -> bool {
+    name == CONTEXT || name.starts_with('`') || name.starts_with("the stage that")
+}
+
+/// Files that a step takes of one of its inputs.
+#[derive(Clone, Debug)]
+pub(super) struct Taken<'a> {
+    /// Of which.
+    pub(super) input: usize,
+    /// The source as it is written.
+    pub(super) path: &'a str,
+    selected: &'a [Selected],
+    copy: Option<&'a CopyOp>,
+}
+
+impl Taken<'_> {
+    /// Their content in the exact key, and the list of them.
+    pub(super) fn list(&self) -> (ContentId, Vec<u8>) {
+        let plain = CopyOp::plain(Vec::new());
+        let copy = self.copy.unwrap_or(&plain);
+        (selection::content(self.selected, copy), selection::list(self.selected, copy))
+    }
+}
+
 /// The results of a step's inputs, with the files that the step takes of them.
 #[derive(Debug)]
 pub(crate) struct StepInputs {
@@ -76,6 +108,11 @@ impl StepInputs {
         &self.all_copied
     }
 
+    /// Lets go of the matches.
+    pub(crate) fn forget_copied(&mut self) {
+        self.all_copied = Vec::new();
+    }
+
     /// Contents for the key that costs least: snapshots as a whole, files of contexts selected.
     pub(crate) fn whole(&mut self, solver: &Solver<'_>) -> Result<Vec<InputContent>, StepError> {
         self.contents(solver, Depth::Whole)
@@ -88,8 +125,7 @@ impl StepInputs {
     ) -> Result<Option<Vec<InputContent>>, StepError> {
         let contents = self.contents(solver, Depth::Selected)?;
         self.all_copied = self.copied.drain(..).map(Option::unwrap_or_default).collect();
-        let has_snapshots = self.solved[1..].iter().any(|s| matches!(s, Solved::Snapshot(_)));
-        Ok(has_snapshots.then_some(contents))
+        Ok(self.has_two_keys().then_some(contents))
     }
 
     fn contents(
@@ -122,7 +158,7 @@ impl StepInputs {
     }
 
     fn root_content(&self) -> InputContent {
-        InputContent { role: "the file system so far".to_owned(), content: self.root().content() }
+        InputContent { role: ROOT.to_owned(), content: self.root().content() }
     }
 
     fn copy_content(
@@ -135,14 +171,24 @@ impl StepInputs {
         if let (Depth::Whole, Solved::Snapshot(snapshot)) = (depth, &self.solved[input]) {
             return Ok(whole(snapshot, path));
         }
+        let selection = selection::of_all_files(path, copy);
+        if let (Depth::Whole, Some(selection), Solved::Context(context)) =
+            (depth, &selection, &self.solved[input])
+            && let Some(content) = context.remembered(selection)?
+        {
+            return Ok(InputContent { role: self.role(input, path), content: Some(content) });
+        }
         if self.copied[position].is_none() {
             let tree = self.tree(solver, input)?;
             self.copied[position] =
                 Some(select(&tree, path, copy).map_err(|error| explain(error, &tree, path))?);
         }
         let selected = self.copied[position].as_deref().unwrap_or_default();
-        let content = Some(selection::content(selected, copy));
-        Ok(InputContent { role: self.role(input, path), content })
+        let content = selection::content(selected, copy);
+        if let (Some(selection), Solved::Context(context)) = (selection, &self.solved[input]) {
+            context.remember(&selection, &content)?;
+        }
+        Ok(InputContent { role: self.role(input, path), content: Some(content) })
     }
 
     fn exec_contents(
@@ -171,11 +217,41 @@ impl StepInputs {
         Ok(())
     }
 
+    /// The result of an input.
+    pub(super) fn solved(&self, input: usize) -> &Solved {
+        &self.solved[input]
+    }
+
+    /// What the step takes besides its root, in the order of its exact key's parts; known after
+    /// [`Self::selected`].
+    pub(super) fn taken(&self) -> Vec<Taken<'_>> {
+        match &self.op {
+            Op::File(FileOp::Copy(copy)) => inputs_of(copy)
+                .zip(&self.all_copied)
+                .map(|((input, path), selected)| Taken { input, path, selected, copy: Some(copy) })
+                .collect(),
+            Op::Exec(_) => {
+                let mounts = self.bound.iter().map(|(index, selected)| {
+                    let (input, path) = self.mount_source(*index);
+                    let selected = std::slice::from_ref(selected);
+                    Taken { input, path, selected, copy: None }
+                });
+                mounts.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether files are taken of something that was built, which enters the key in two ways.
+    pub(super) fn has_two_keys(&self) -> bool {
+        self.solved[1..].iter().any(|solved| matches!(solved, Solved::Snapshot(_)))
+    }
+
     /// What an input is, in words.
     fn role(&self, input: usize, path: &str) -> String {
         let path = path.trim_start_matches('/');
         match &self.solved[input] {
-            Solved::Context(_) if path.is_empty() => "files of the context".to_owned(),
+            Solved::Context(_) if path.is_empty() => CONTEXT.to_owned(),
             Solved::Context(_) => format!("`{path}` of the context"),
             Solved::Snapshot(_) => format!("`/{path}` of another stage"),
         }

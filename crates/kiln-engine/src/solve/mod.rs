@@ -12,9 +12,12 @@
 
 mod accounts;
 mod ahead;
+mod behind;
+mod cause;
 mod diff;
 mod file_step;
 mod inputs;
+mod journal;
 mod schedule;
 mod view;
 
@@ -26,7 +29,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kiln_core::cache_key::{self, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId, StepId};
-use kiln_core::event::{NEW_INSTRUCTION, Outcome};
+use kiln_core::event::Outcome;
+use kiln_core::file_list;
 use kiln_core::plan::{ExtraHost, FileOp, Link, Op, Plan, SourceOp, Step};
 use kiln_sandbox::Killer;
 use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, scan};
@@ -34,7 +38,10 @@ use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 use rustix::time::ClockId;
 
 use ahead::Ahead;
+use cause::Ingredients;
 pub(crate) use inputs::StepInputs;
+use inputs::Taken;
+pub(crate) use journal::Journal;
 pub(crate) use schedule::{Done, solve};
 
 use crate::activity::{Activities, Running};
@@ -82,6 +89,8 @@ pub(crate) struct Solver<'a> {
     trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
     indexes: Mutex<BTreeMap<PathBuf, Arc<LayerIndex>>>,
     killers: Mutex<BTreeMap<u64, Killer>>,
+    /// Set when a step had to run: not all comes from the cache.
+    has_run: AtomicBool,
     /// Cache mounts that were emptied by this build (`--no-cache`).
     emptied: Mutex<BTreeSet<String>>,
     /// Made when the first command needs them, gone with the build.
@@ -91,6 +100,8 @@ pub(crate) struct Solver<'a> {
     /// Agents of `RUN --mount=type=ssh`.
     pub(crate) ssh_agents: SshAgents,
     next: AtomicU64,
+    /// What is known of the steps.
+    pub(crate) journal: Journal,
     start: Instant,
 }
 
@@ -176,11 +187,13 @@ impl<'a> Solver<'a> {
             trees: Mutex::default(),
             indexes: Mutex::default(),
             killers: Mutex::default(),
+            has_run: AtomicBool::new(false),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
             directories,
             ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
+            journal: Journal::new(plan, &request.dockerfile),
             start,
         }
     }
@@ -202,6 +215,11 @@ impl<'a> Solver<'a> {
     /// Whether nothing more is to run.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Whether some step had to run.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
     }
 
     /// Ends all commands, those that run now and those that are about to, and all waiting.
@@ -261,7 +279,11 @@ impl<'a> Solver<'a> {
         match &step.op {
             Op::Source(SourceOp::Image { manifest, .. }) => {
                 let image = self.images.get(manifest).expect("the planner knows its images");
-                Ok((Solved::Snapshot(Snapshot::of_image(image)), Outcome::Cached))
+                let snapshot = Snapshot::of_image(image);
+                if let Some(content) = snapshot.content() {
+                    self.journal.note_content(&step.id, content);
+                }
+                Ok((Solved::Snapshot(snapshot), Outcome::Cached))
             }
             Op::Source(SourceOp::Download { url, name, checksum }) => {
                 let line = Some(self.line(step));
@@ -270,7 +292,9 @@ impl<'a> Solver<'a> {
                 let wanted = Wanted { url, name, checksum: *checksum };
                 let result = download(self, wanted, &activity);
                 activity.finish(&result);
-                let snapshot = Snapshot::default().with_layer(result?, unix_seconds());
+                let layer = result?;
+                self.journal.note_content(&step.id, layer.content);
+                let snapshot = Snapshot::default().with_layer(layer, unix_seconds());
                 Ok((Solved::Snapshot(snapshot), Outcome::Done))
             }
             Op::Source(SourceOp::Git(source)) => {
@@ -283,6 +307,7 @@ impl<'a> Solver<'a> {
                     Err(_) => activity.finish(&result),
                 }
                 let (layer, outcome) = result?;
+                self.journal.note_content(&step.id, layer.content);
                 let snapshot = Snapshot::default().with_layer(layer, unix_seconds());
                 Ok((Solved::Snapshot(snapshot), outcome))
             }
@@ -340,34 +365,21 @@ impl<'a> Solver<'a> {
             self.alias(step, (&fast, &exact))?;
             return Ok(made);
         }
-        let cache = self.engine.store.cache_index();
         let _lock = self.engine.store.lock_step(&exact.key(), &self.stopped)?;
         // Another process may have done it while this one waited.
         if let Some(made) = self.cached(step, &exact.key(), inputs)? {
             return Ok(made);
         }
         let recipe = cache_key::recipe(&step.op);
-        let causes = match cache.latest_by_recipe(&recipe)? {
-            _ if self.request.cache == CacheUse::Refresh => vec!["--no-cache".to_owned()],
-            _ if self.plan.refreshed.contains(&step.id) => vec!["--no-cache-filter".to_owned()],
-            None => vec![NEW_INSTRUCTION.to_owned()],
-            Some(record) => exact.differences(&record.parts),
-        };
-        let line = self.line(step);
-        let activity = self.activities.start_step(&step.name, Some(step.id), (Some(line), causes));
+        let lists: Vec<_> = inputs.taken().iter().map(Taken::list).collect();
+        let made_of = Ingredients { step, parts: &exact, recipe, lists: &lists };
+        let activity = self.start(&made_of, inputs);
+        self.has_run.store(true, Ordering::Relaxed);
         let result = self.make(step, inputs, (&activity, recipe));
         match &result {
-            Ok(NewLayer { layer, created, outcome, duration }) => {
-                let record = CacheRecord {
-                    duration_ms: duration.as_millis() as u64,
-                    created_unix: *created as u64,
-                    ..record_of(layer, (recipe, exact.clone()), &step.name)
-                };
-                cache.record(exact.key(), &record)?;
-                if exact != fast {
-                    cache.record(fast.key(), &record)?;
-                }
-                activity.complete(outcome.clone());
+            Ok(made) => {
+                self.remember(&made_of, &fast, made)?;
+                activity.complete(made.outcome.clone());
             }
             Err(StepError::Build(BuildError::Canceled)) => drop(activity),
             Err(StepError::Failed { message, .. }) => {
@@ -377,6 +389,40 @@ impl<'a> Solver<'a> {
         }
         let NewLayer { layer, created, outcome, .. } = result?;
         Ok(Made { snapshot: inputs.root().with_layer(layer, created), outcome })
+    }
+
+    /// Starts a step that the cache has no result of, and says why.
+    fn start(&self, made_of: &Ingredients<'_>, inputs: &StepInputs) -> Running<'_> {
+        let step = made_of.step;
+        let (causes, compared_with) = self.explain(made_of, inputs);
+        self.journal.note_start(&step.id, made_of.parts.key(), (&causes, compared_with));
+        self.activities.start_step(&step.name, Some(step.id), (Some(self.line(step)), causes))
+    }
+
+    /// Keeps the result of a step under its keys, with what it was made of.
+    fn remember(
+        &self,
+        made_of: &Ingredients<'_>,
+        fast: &KeyParts,
+        made: &NewLayer,
+    ) -> Result<(), BuildError> {
+        let NewLayer { layer, created, duration, .. } = made;
+        let Ingredients { step, parts, recipe, lists, .. } = *made_of;
+        let record = CacheRecord {
+            duration_ms: duration.as_millis() as u64,
+            created_unix: *created as u64,
+            ..record_of(layer, (recipe, parts.clone()), &step.name)
+        };
+        let cache = self.engine.store.cache_index();
+        cache.record(parts.key(), &record)?;
+        if parts != fast {
+            cache.record(fast.key(), &record)?;
+        }
+        if !lists.is_empty() {
+            cache.set_sources(&layer.id, &file_list::join(lists))?;
+        }
+        self.journal.note_content(&step.id, layer.content);
+        Ok(())
     }
 
     /// The line of the Dockerfile that a step comes from.
@@ -402,6 +448,9 @@ impl<'a> Solver<'a> {
         let activity =
             self.activities.start_step(&step.name, Some(step.id), (Some(line), Vec::new()));
         activity.complete(Outcome::Cached);
+        // The record of a key by whole inputs has the parts of the exact one.
+        let exact = if inputs.has_two_keys() { record.parts.key() } else { *key };
+        self.journal.note_cached(&step.id, exact, layer.content);
         let created = record.created_unix as i64;
         let snapshot = inputs.root().with_layer(Arc::new(layer), created);
         Ok(Some(Made { snapshot, outcome: Outcome::Cached }))
@@ -425,7 +474,7 @@ impl<'a> Solver<'a> {
     fn make(
         &self,
         step: &Step,
-        inputs: &StepInputs,
+        inputs: &mut StepInputs,
         (activity, recipe): (&Running<'_>, [u8; 32]),
     ) -> Result<NewLayer, StepError> {
         if let Op::File(op) = &step.op

@@ -1,13 +1,18 @@
 //! The order of steps: whatever has its inputs runs, the longest way to the end first.
+//!
+//! While all comes from the cache, a way is as long as it has steps; once a step has to run, it
+//! takes the time that its steps took last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use kiln_core::cache_key;
 use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
-use kiln_core::plan::{Input, Plan, Step};
+use kiln_core::plan::{Input, Op, Plan, Step};
 
+use super::behind::{Behind, PackJob};
 use super::{Solved, Solver, lock};
 use crate::error::{BuildError, StepError, StepFailure};
 use crate::snapshot::Snapshot;
@@ -31,28 +36,57 @@ pub(crate) struct Done {
 struct Board {
     done: BTreeMap<StepId, Done>,
     /// Steps whose inputs are done, by distance to the end.
-    ready: BTreeSet<(usize, StepId)>,
+    ready: BTreeSet<(u64, StepId)>,
+    /// The distances of all.
+    heights: BTreeMap<StepId, u64>,
+    /// Whether these are times.
+    is_timed: bool,
     running: usize,
+    /// Layers that outputs will need, packed when nothing else is to be done.
+    to_pack: VecDeque<PackJob>,
+    is_packing: bool,
     failure: Option<BuildError>,
+}
+
+impl Board {
+    fn new(plan: &Plan) -> Self {
+        let mut board = Self { heights: heights(plan, |_| 1), ..Self::default() };
+        for step in plan.steps.values().filter(|step| is_ready(step, &board.done)) {
+            board.ready.insert((board.heights[&step.id], step.id));
+        }
+        board
+    }
+
+    /// Goes over to times.
+    fn time(&mut self, heights: BTreeMap<StepId, u64>) {
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        self.ready = ready.map(|(_, id)| (heights[&id], id)).collect();
+        (self.heights, self.is_timed) = (heights, true);
+    }
+
+    fn put(&mut self, plan: &Plan, id: StepId, done: Done) {
+        self.done.insert(id, done);
+        for step in dependents(plan, id) {
+            if is_ready(step, &self.done) {
+                self.ready.insert((self.heights[&step.id], step.id));
+            }
+        }
+    }
 }
 
 /// Solves all steps of the plan.
 pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, BuildError> {
     let plan = solver.plan;
-    let heights = heights(plan);
-    let mut board = Board::default();
-    for step in plan.steps.values().filter(|step| is_ready(step, &board.done)) {
-        board.ready.insert((heights[&step.id], step.id));
-    }
-    let board = Mutex::new(board);
+    let board = Mutex::new(Board::new(plan));
     let changed = Condvar::new();
-    // One more than may have work: there is always one that sees a cancel.
-    let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1)) + 1;
+    let behind = Behind::of(solver);
+    // One for packing, and one that is idle and sees a cancel.
+    let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1)) + 2;
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| work(solver, &heights, (&board, &changed)));
+            scope.spawn(|| work(solver, &behind, (&board, &changed)));
         }
-        work(solver, &heights, (&board, &changed));
+        work(solver, &behind, (&board, &changed));
     });
     let board = board.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     match board.failure {
@@ -62,59 +96,80 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
     }
 }
 
-fn work(
-    solver: &Solver<'_>,
-    heights: &BTreeMap<StepId, usize>,
-    (board, changed): (&Mutex<Board>, &Condvar),
-) {
-    loop {
-        let next = {
-            let mut state = lock(board);
-            loop {
-                if solver.is_canceled() {
-                    solver.stop();
-                }
-                let over = state.failure.is_some() || solver.is_canceled();
-                if over || (state.ready.is_empty() && state.running == 0) {
-                    changed.notify_all();
-                    return;
-                }
-                if state.running < solver.request.parallelism.max(1)
-                    && let Some((_, id)) = state.ready.pop_last()
-                {
-                    state.running += 1;
-                    break id;
-                }
-                state = changed
-                    .wait_timeout(state, CANCEL_POLL)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .0;
-            }
-        };
-        let step = &solver.plan.steps[&next];
-        let inputs = inputs(step, &lock(board).done);
-        let result = solver.step(step, inputs);
-        let mut state = lock(board);
-        state.running -= 1;
-        match result {
-            Ok((solved, outcome)) => {
-                state.done.insert(next, Done { solved, outcome, at: solver.elapsed() });
-                for step in dependents(solver.plan, next) {
-                    if is_ready(step, &state.done) {
-                        state.ready.insert((heights[&step.id], step.id));
-                    }
-                }
-            }
-            Err(error) => {
-                let failure = failure(step, error);
-                // The first real failure is the one to show; those after it were canceled by it.
-                if state.failure.is_none() {
-                    state.failure = Some(failure);
-                }
-                solver.stop();
+/// What a thread does next.
+enum Work {
+    Step(StepId),
+    Pack(PackJob),
+}
+
+fn work(solver: &Solver<'_>, behind: &Behind, (board, changed): (&Mutex<Board>, &Condvar)) {
+    while let Some(work) = next(solver, (board, changed)) {
+        match work {
+            Work::Step(id) => run(solver, id, (board, behind)),
+            Work::Pack(job) => {
+                job.run(solver);
+                lock(board).is_packing = false;
             }
         }
         changed.notify_all();
+    }
+}
+
+/// Waits for work; `None` when there will be none.
+fn next(solver: &Solver<'_>, (board, changed): (&Mutex<Board>, &Condvar)) -> Option<Work> {
+    let mut state = lock(board);
+    loop {
+        if solver.is_canceled() {
+            solver.stop();
+        }
+        if solver.has_run() && !state.is_timed {
+            state.time(timed_heights(solver));
+        }
+        let over = state.failure.is_some() || solver.is_canceled();
+        if over || (state.ready.is_empty() && state.running == 0) {
+            changed.notify_all();
+            return None;
+        }
+        if state.running < solver.request.parallelism.max(1)
+            && let Some((_, id)) = state.ready.pop_last()
+        {
+            state.running += 1;
+            return Some(Work::Step(id));
+        }
+        // One at a time, which bounds memory.
+        if !state.is_packing
+            && let Some(job) = state.to_pack.pop_front()
+        {
+            state.is_packing = true;
+            return Some(Work::Pack(job));
+        }
+        state = changed
+            .wait_timeout(state, CANCEL_POLL)
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .0;
+    }
+}
+
+/// Runs a step and notes how it ended.
+fn run(solver: &Solver<'_>, id: StepId, (board, behind): (&Mutex<Board>, &Behind)) {
+    let step = &solver.plan.steps[&id];
+    let inputs = inputs(step, &lock(board).done);
+    let result = solver.step(step, inputs);
+    let mut state = lock(board);
+    state.running -= 1;
+    match result {
+        Ok((solved, outcome)) => {
+            state.to_pack.extend(behind.jobs(id, &solved, &outcome));
+            state.put(solver.plan, id, Done { solved, outcome, at: solver.elapsed() });
+        }
+        Err(error) => {
+            let failure = failure(step, error);
+            // The first real failure is the one to show; those after it were canceled by it.
+            if state.failure.is_none() {
+                state.failure = Some(failure);
+            }
+            solver.stop();
+        }
     }
 }
 
@@ -156,22 +211,54 @@ pub(super) fn dependents(plan: &Plan, id: StepId) -> impl Iterator<Item = &Step>
     plan.steps.values().filter(move |step| step.inputs.contains(&Input::Step(id)))
 }
 
-/// For each step, how many steps the longest way from it to a target has.
-fn heights(plan: &Plan) -> BTreeMap<StepId, usize> {
-    fn height(plan: &Plan, id: StepId, known: &mut BTreeMap<StepId, usize>) -> usize {
-        if let Some(height) = known.get(&id) {
+/// For each step, what the longest way from it to a target costs, itself included.
+fn heights(plan: &Plan, cost: impl Fn(&StepId) -> u64) -> BTreeMap<StepId, u64> {
+    let mut heights = Heights { plan, cost, known: BTreeMap::new() };
+    for id in plan.steps.keys() {
+        heights.of(*id);
+    }
+    heights.known
+}
+
+struct Heights<'a, F> {
+    plan: &'a Plan,
+    cost: F,
+    known: BTreeMap<StepId, u64>,
+}
+
+impl<F: Fn(&StepId) -> u64> Heights<'_, F> {
+    fn of(&mut self, id: StepId) -> u64 {
+        if let Some(height) = self.known.get(&id) {
             return *height;
         }
-        let above: Vec<StepId> = dependents(plan, id).map(|step| step.id).collect();
-        let height = above.into_iter().map(|id| height(plan, id, known) + 1).max().unwrap_or(0);
-        known.insert(id, height);
+        let above: Vec<StepId> = dependents(self.plan, id).map(|step| step.id).collect();
+        let longest = above.into_iter().map(|id| self.of(id)).max().unwrap_or(0);
+        let height = longest.saturating_add((self.cost)(&id));
+        self.known.insert(id, height);
         height
     }
-    let mut known = BTreeMap::new();
-    for id in plan.steps.keys() {
-        height(plan, *id, &mut known);
+}
+
+/// Heights in milliseconds, of what steps took last. It is only an order: what can't be looked up
+/// is guessed.
+fn timed_heights(solver: &Solver<'_>) -> BTreeMap<StepId, u64> {
+    let steps: Vec<&Step> = solver.plan.steps.values().collect();
+    let recipes: Vec<[u8; 32]> = steps.iter().map(|step| cache_key::recipe(&step.op)).collect();
+    let known = solver.engine.store.cache_index().durations(&recipes).unwrap_or_default();
+    let costs: BTreeMap<StepId, u64> = steps
+        .iter()
+        .zip(known.into_iter().chain(std::iter::repeat(None)))
+        .map(|(step, known)| (step.id, known.unwrap_or_else(|| guess(step)).max(1)))
+        .collect();
+    heights(solver.plan, |id| costs[id])
+}
+
+/// Milliseconds of a step that has not run before.
+fn guess(step: &Step) -> u64 {
+    match step.op {
+        Op::Exec(_) => 2000,
+        Op::File(_) | Op::Source(_) => 50,
     }
-    known
 }
 
 #[cfg(test)]
@@ -214,17 +301,29 @@ mod tests {
              FROM scratch AS short\nCOPY d /\n\
              FROM scratch\nCOPY --from=long /a /\nCOPY --from=short /d /\n",
         );
-        let heights = heights(&plan);
+        let heights = heights(&plan, |_| 1);
         let height = |text: &str| {
             let step = plan.steps.values().find(|step| step.name.ends_with(text)).unwrap();
             heights[&step.id]
         };
-        assert_eq!([height("COPY a /"), height("COPY b /"), height("COPY c /")], [4, 3, 2]);
-        assert_eq!([height("COPY d /"), height("COPY --from=long /a /")], [1, 1]);
-        assert_eq!(height("COPY --from=short /d /"), 0);
+        assert_eq!([height("COPY a /"), height("COPY b /"), height("COPY c /")], [5, 4, 3]);
+        assert_eq!([height("COPY d /"), height("COPY --from=long /a /")], [2, 2]);
+        assert_eq!(height("COPY --from=short /d /"), 1);
         let first = plan.steps.values().filter(|step| is_ready(step, &BTreeMap::new()));
-        let mut first: Vec<usize> = first.map(|step| heights[&step.id]).collect();
+        let mut first: Vec<u64> = first.map(|step| heights[&step.id]).collect();
         first.sort_unstable();
-        assert_eq!(first, [5], "only the context has no inputs");
+        assert_eq!(first, [6], "only the context has no inputs");
+    }
+
+    #[test]
+    fn a_way_is_as_long_as_its_steps_took() {
+        let plan = plan(
+            "FROM scratch AS many\nCOPY a /\nCOPY b /\nCOPY c /\nFROM scratch AS slow\nCOPY d /\n\
+             FROM scratch\nCOPY --from=many /a /\nCOPY --from=slow /d /\n",
+        );
+        let is = |id: &StepId, text: &str| plan.steps[id].name.ends_with(text);
+        let heights = heights(&plan, |id| if is(id, "COPY d /") { 1000 } else { 10 });
+        let height = |text| heights[plan.steps.keys().find(|id| is(id, text)).unwrap()];
+        assert_eq!((height("COPY a /"), height("COPY d /")), (50, 1010));
     }
 }

@@ -70,8 +70,12 @@ impl Compression {
 
 /// Compresses single blocks.
 enum Encoder {
-    /// For patterns and for noise.
-    Gzip(libdeflater::Compressor, libdeflater::Compressor),
+    Gzip {
+        pattern: libdeflater::Compressor,
+        noise: libdeflater::Compressor,
+        /// Room for the longest result, used again and again.
+        room: Vec<u8>,
+    },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -86,7 +90,8 @@ impl Encoder {
                         .map(libdeflater::Compressor::new)
                         .map_err(|_| io::Error::other("libdeflate has no such level"))
                 };
-                Some(Self::Gzip(encoder(level)?, encoder(0)?))
+                let (pattern, noise) = (encoder(level)?, encoder(0)?);
+                Some(Self::Gzip { pattern, noise, room: Vec::new() })
             }
             Compression::Zstd { level } => Some(Self::Zstd(zstd::bulk::Compressor::new(level)?)),
         })
@@ -94,19 +99,21 @@ impl Encoder {
 
     fn encode(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
         match self {
-            Self::Gzip(pattern, noise) => {
+            Self::Gzip { pattern, noise, room } => {
                 let mut members = Vec::new();
                 for (texture, run) in runs(block) {
                     let encoder = match texture {
                         Texture::Pattern => &mut *pattern,
                         Texture::Noise => &mut *noise,
                     };
-                    let start = members.len();
-                    members.resize(start + encoder.gzip_compress_bound(run.len()), 0);
+                    let bound = encoder.gzip_compress_bound(run.len());
+                    if room.len() < bound {
+                        room.resize(bound, 0);
+                    }
                     let length = encoder
-                        .gzip_compress(run, &mut members[start..])
+                        .gzip_compress(run, room)
                         .map_err(|error| io::Error::other(error.to_string()))?;
-                    members.truncate(start + length);
+                    members.extend_from_slice(&room[..length]);
                 }
                 Ok(members)
             }

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn runs_make_up_the_block() {
-        let text = b"fn main() { greet(\"hello\"); }\n".repeat(6000);
+        let text = b"fn main() { greeting(\"hello\"); }\n".repeat(6000);
         let block = [&noise(1 << 17)[..], &text[..1 << 17], &noise(1 << 16), b"end"].concat();
         assert_eq!(
             textures(&block),

@@ -156,15 +156,16 @@ fn why_a_step_ran_is_said() {
     ");
     project.write("app/src/main.c", "2");
     insta::assert_snapshot!(build(run, &[]), @r"
-    `src` of the context changed
-    the file system so far changed
-    the file system so far changed
+    src/main.c changed
+    COPY src /src (line 3) made other files
+    COPY src /src (line 3) made other files
     ");
     insta::assert_snapshot!(build(run, &["--build-arg=VERSION=2"]), @r"
-    this instruction has not run before
-    this instruction has not run before
+    build-arg VERSION changed: 1 -> 2
+    build-arg VERSION changed: 1 -> 2
+    RUN echo 2 > /version (line 4) made other files
     ");
-    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @"this instruction has not run before");
+    insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2"]), @r#"command changed: "date +%N > /date" -> "date +%S > /date""#);
     insta::assert_snapshot!(build("RUN date +%S > /date", &["--build-arg=VERSION=2", "--no-cache"]), @r"
     --no-cache
     --no-cache
@@ -199,4 +200,41 @@ fn a_file_that_is_not_copied_is_not_looked_at() {
     project.write("app/b", "1");
     project.write("app/d/y.md", "2");
     project.build(&[]).assert_cached();
+}
+
+#[test]
+fn nothing_hides_a_change_from_a_context_of_many_files() {
+    let project = Project::new("FROM base\nCOPY src /src\n");
+    for number in 0..300 {
+        project.write(&format!("app/src/{number}"), "one");
+    }
+    // Files that are new could change again within the clock's granularity.
+    let settle = || std::thread::sleep(std::time::Duration::from_millis(60));
+    let copy = || project.build(&[]).step("COPY");
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    // The same size and time.
+    let file = project.at("app/src/77");
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    project.write("app/src/77", "two");
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    std::fs::rename(&file, project.at("app/src/x77")).unwrap();
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.at("app/src/x77"), executable).unwrap();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    project.write("app/src/new", "");
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+    project.write("app/.dockerignore", "src/new\n");
+    assert_eq!(copy(), "CACHED", "as it was before");
+    project.write("app/.dockerignore", "src/1*\n");
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
 }

@@ -11,6 +11,7 @@ mod archives;
 mod bases;
 mod cache;
 mod cache_mounts;
+mod causes;
 mod container;
 mod disk;
 mod download;

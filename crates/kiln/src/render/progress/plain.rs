@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! #5 [app 2/5] RUN uv sync
-//! #5 because: file uv.lock changed
+//! #5 because: uv.lock changed
 //! #5 0.123 Resolved 42 packages
 //! #5 DONE 0.3s
 //! ```
@@ -69,7 +69,7 @@ impl Plain {
                     mentioned: Vec::new(),
                 };
                 for cause in &activity.causes {
-                    lane.say(event.at, &format!("because: {}", one_line(cause)));
+                    lane.say(event.at, &format!("because: {}", one_line(&cause.to_string())));
                 }
                 self.lanes.insert(activity.id, lane);
             }

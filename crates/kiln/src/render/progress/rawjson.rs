@@ -87,7 +87,8 @@ impl RawJson {
         vertex.insert("name".to_owned(), activity.name.as_str().into());
         vertex.insert("started".to_owned(), self.time(started));
         if !activity.causes.is_empty() {
-            vertex.insert("causes".to_owned(), activity.causes.clone().into());
+            let causes: Vec<String> = activity.causes.iter().map(ToString::to_string).collect();
+            vertex.insert("causes".to_owned(), causes.into());
         }
         vertex
     }

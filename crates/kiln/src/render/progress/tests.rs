@@ -1,6 +1,7 @@
 //! Progress of a made-up build, in every form.
 
 use insta::assert_snapshot;
+use kiln_core::cause::Cause;
 use kiln_core::event::{Activity, ActivityId, EventKind, Outcome, Stream};
 
 use super::*;
@@ -24,7 +25,10 @@ impl Script {
             name: name.to_owned(),
             step: None,
             line: None,
-            causes: causes.iter().map(|cause| (*cause).to_owned()).collect(),
+            causes: causes
+                .iter()
+                .map(|cause| Cause::Content { what: cause.trim_end_matches(" changed").to_owned() })
+                .collect(),
         };
         self.push(at_ms, EventKind::Started(activity))
     }

@@ -123,11 +123,10 @@ fn block(activity: &ActivityState, now: Duration, screen: Screen, tail: usize) -
     let mut lines = vec![row(&format!(" => {word}{name}"), activity.elapsed(now), role)];
 
     // That something is new goes without saying; what changed does not.
-    let causes =
-        activity.activity.causes.iter().filter(|cause| *cause != kiln_core::event::NEW_INSTRUCTION);
-    let causes: Vec<&String> = causes.collect();
+    let causes = activity.activity.causes.iter().filter(|cause| !cause.is_new());
+    let causes: Vec<String> = causes.map(|cause| one_line(&cause.to_string())).collect();
     for cause in causes.iter().take(SHOWN_CAUSES) {
-        lines.push(faint(&format!(" => => because {}", one_line(cause)), screen));
+        lines.push(faint(&format!(" => => because {cause}"), screen));
     }
     if causes.len() > SHOWN_CAUSES {
         let more = causes.len() - SHOWN_CAUSES;

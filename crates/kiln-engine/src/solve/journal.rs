@@ -1,0 +1,174 @@
+//! What is known of the steps of a running build, for its report: keys and contents as they become
+//! known, why steps ran, and the builds that they are compared with.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use kiln_core::cache_key;
+use kiln_core::cause::Cause;
+use kiln_core::digest::{CacheKey, ContentId, FieldHasher, StepId};
+use kiln_core::event::Outcome;
+use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Step};
+use kiln_core::report::{BaseReport, BuildId, BuildReport, Place, StepReport, Timeline};
+use kiln_core::source::{SourceFile, Span};
+use kiln_store::Store;
+
+use super::lock;
+
+/// The steps of a build by number, as far as they are known.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    numbers: BTreeMap<StepId, usize>,
+    steps: Mutex<Vec<StepReport>>,
+    /// Builds of the same place, the best to compare with first; looked up when the first step runs.
+    earlier: Mutex<Option<Earlier>>,
+}
+
+#[derive(Debug)]
+struct Earlier {
+    ids: Vec<BuildId>,
+    builds: BTreeMap<BuildId, Option<Arc<BuildReport>>>,
+}
+
+impl Journal {
+    /// All steps of a plan; nothing is known of them yet but what they are.
+    pub(super) fn new(plan: &Plan, dockerfile: &SourceFile) -> Self {
+        let order = order(plan);
+        let numbers: BTreeMap<StepId, usize> =
+            order.iter().enumerate().map(|(number, step)| (step.id, number)).collect();
+        let steps = order.iter().map(|step| report(step, &numbers, dockerfile)).collect();
+        Self { numbers, steps: Mutex::new(steps), earlier: Mutex::default() }
+    }
+
+    /// The number of a step.
+    pub(super) fn number(&self, id: &StepId) -> usize {
+        self.numbers[id]
+    }
+
+    /// The steps as they are now.
+    pub(super) fn steps(&self) -> MutexGuard<'_, Vec<StepReport>> {
+        lock(&self.steps)
+    }
+
+    /// Notes that a step is answered by the cache.
+    pub(super) fn note_cached(&self, id: &StepId, key: CacheKey, content: ContentId) {
+        let step = &mut self.steps()[self.number(id)];
+        (step.key, step.content) = (Some(key), Some(content));
+    }
+
+    /// Notes that a step runs, why, and the build that this compares it with.
+    pub(super) fn note_start(
+        &self,
+        id: &StepId,
+        key: CacheKey,
+        (causes, compared_with): (&[Cause], Option<BuildId>),
+    ) {
+        let step = &mut self.steps()[self.number(id)];
+        step.key = Some(key);
+        step.causes = causes.to_vec();
+        step.compared_with = compared_with;
+    }
+
+    /// Notes what a step made.
+    pub(super) fn note_content(&self, id: &StepId, content: ContentId) {
+        self.steps()[self.number(id)].content = Some(content);
+    }
+
+    /// Earlier builds of this place, the best to compare with first. A history that cannot be read
+    /// is none.
+    pub(super) fn earlier(&self, store: &Store, place: impl FnOnce() -> Place) -> Vec<BuildId> {
+        let mut earlier = lock(&self.earlier);
+        let known = earlier.get_or_insert_with(|| Earlier {
+            ids: store.history().comparable(&place()).unwrap_or_default(),
+            builds: BTreeMap::new(),
+        });
+        known.ids.clone()
+    }
+
+    /// One of them with its steps.
+    pub(super) fn earlier_build(&self, store: &Store, id: BuildId) -> Option<Arc<BuildReport>> {
+        let mut earlier = lock(&self.earlier);
+        let builds = &mut earlier.as_mut()?.builds;
+        let read = || store.history().build(id).ok().flatten().map(Arc::new);
+        builds.entry(id).or_insert_with(read).clone()
+    }
+
+    /// The steps with what the events say of them.
+    pub(crate) fn reports(&self, timeline: &Timeline) -> Vec<StepReport> {
+        let mut steps = self.steps().clone();
+        for (id, number) in &self.numbers {
+            let step = &mut steps[*number];
+            match timeline.step(id) {
+                Some(lane) => {
+                    step.duration = lane.duration;
+                    step.outcome = Some(lane.outcome.clone().unwrap_or(Outcome::Canceled));
+                }
+                // Images are there, or are fetched where their files are looked at.
+                None if step.content.is_some() => step.outcome = Some(Outcome::Cached),
+                None => {}
+            }
+        }
+        steps
+    }
+}
+
+/// The steps in the order of the Dockerfile; those of one instruction as they follow each other.
+fn order(plan: &Plan) -> Vec<&Step> {
+    fn depth(plan: &Plan, id: StepId, known: &mut BTreeMap<StepId, usize>) -> usize {
+        if let Some(depth) = known.get(&id) {
+            return *depth;
+        }
+        let mut deepest = 0;
+        for input in &plan.steps[&id].inputs {
+            if let Input::Step(below) = input {
+                deepest = deepest.max(depth(plan, *below, known) + 1);
+            }
+        }
+        known.insert(id, deepest);
+        deepest
+    }
+    let mut known = BTreeMap::new();
+    let mut steps: Vec<&Step> = plan.steps.values().collect();
+    steps.sort_by_cached_key(|step| (step.span.start, depth(plan, step.id, &mut known), step.id));
+    steps
+}
+
+fn report(step: &Step, numbers: &BTreeMap<StepId, usize>, dockerfile: &SourceFile) -> StepReport {
+    let number = |input: &Input| match input {
+        Input::Scratch => None,
+        Input::Step(id) => Some(numbers[id] as u32),
+    };
+    StepReport {
+        name: step.name.clone(),
+        line: (step.span != Span::default()).then(|| dockerfile.position(step.span.start).line),
+        written: written(step, dockerfile),
+        inputs: step.inputs.iter().map(number).collect(),
+        base: base(&step.op),
+        recipe: cache_key::recipe(&step.op),
+        key: None,
+        content: None,
+        outcome: None,
+        duration: std::time::Duration::ZERO,
+        causes: Vec::new(),
+        compared_with: None,
+    }
+}
+
+/// See [`StepReport::written`]. What a base image's triggers make is not in the Dockerfile.
+fn written(step: &Step, dockerfile: &SourceFile) -> u64 {
+    let text = dockerfile.slice(step.span);
+    if text.is_empty() || step.name.contains("] ONBUILD ") {
+        return 0;
+    }
+    let hash = FieldHasher::new("kiln instruction 1").field(text).finish();
+    u64::from_le_bytes(*hash.first_chunk().expect("a hash has 32 bytes"))
+}
+
+fn base(op: &Op) -> Option<BaseReport> {
+    let Op::Source(SourceOp::Image { source, manifest, .. }) = op else { return None };
+    let reference = match source {
+        ImageSource::Reference(reference) => reference.familiar(),
+        ImageSource::Layout { context } => context.clone(),
+    };
+    Some(BaseReport { reference, manifest: *manifest })
+}

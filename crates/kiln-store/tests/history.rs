@@ -1,0 +1,148 @@
+//! The history of builds: what is kept, how long, and what happens when it cannot be.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use kiln_core::cause::Cause;
+use kiln_core::digest::{BlobDigest, CacheKey, ContentId};
+use kiln_core::event::Outcome;
+use kiln_core::report::{BaseReport, BuildReport, Place, StepReport};
+use kiln_store::Store;
+
+fn step(name: &str, outcome: Outcome) -> StepReport {
+    StepReport {
+        name: name.to_owned(),
+        line: Some(3),
+        written: u64::MAX - 5,
+        inputs: vec![None, Some(0)],
+        base: None,
+        recipe: [1; 32],
+        key: Some(CacheKey::from_bytes([2; 32])),
+        content: Some(ContentId::from_bytes([3; 32])),
+        outcome: Some(outcome),
+        duration: Duration::from_millis(1500),
+        causes: Vec::new(),
+        compared_with: None,
+    }
+}
+
+fn build(target: &str, steps: Vec<StepReport>) -> BuildReport {
+    BuildReport {
+        id: 0,
+        started_unix_ms: 1_700_000_000_123,
+        duration: Duration::from_millis(4200),
+        place: Place {
+            context: "/app".to_owned(),
+            dockerfile: "/app/Dockerfile".to_owned(),
+            targets: vec![target.to_owned()],
+            platforms: vec!["linux/amd64".to_owned()],
+        },
+        outcome: Outcome::Done,
+        steps,
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    (directory, store)
+}
+
+fn rows(store: &Store, table: &str) -> u64 {
+    let connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
+    connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_build_comes_back_as_it_was() {
+    let (_directory, store) = store();
+    let mut failed = step("[app 2/2] RUN false", Outcome::Failed("exit code 1".to_owned()));
+    failed.causes = vec![Cause::New, Cause::Content { what: "`src` of the context".to_owned() }];
+    failed.compared_with = Some(7);
+    let mut base = step("[app 1/2] FROM a:1", Outcome::Cached);
+    base.base = Some(BaseReport { reference: "a:1".to_owned(), manifest: BlobDigest::of(b"m") });
+    base.inputs = Vec::new();
+    let never = StepReport {
+        key: None,
+        content: None,
+        outcome: None,
+        line: None,
+        ..step("[app 3/3] RUN true", Outcome::Done)
+    };
+    let mut report = build("app", vec![base, failed, never]);
+    report.outcome = Outcome::Failed("the step failed".to_owned());
+    report.id = store.history().record(&report).unwrap();
+    assert_eq!(store.history().build(report.id).unwrap(), Some(report.clone()));
+    let last = store.history().last(5).unwrap();
+    assert_eq!(last, [BuildReport { steps: Vec::new(), ..report }]);
+    assert_eq!(store.history().build(99).unwrap(), None);
+}
+
+#[test]
+fn a_build_that_did_nothing_is_one_row() {
+    let (_directory, store) = store();
+    let history = store.history();
+    let ran = build("app", vec![step("a", Outcome::Done), step("b", Outcome::Unchanged)]);
+    let mut cached = build("app", vec![step("a", Outcome::Cached), step("b", Outcome::Cached)]);
+    for step in &mut cached.steps {
+        step.duration = Duration::ZERO;
+    }
+    history.record(&ran).unwrap();
+    for _ in 0..3 {
+        cached.id = history.record(&cached).unwrap();
+    }
+    assert_eq!((rows(&store, "builds"), rows(&store, "steps")), (4, 2));
+    assert_eq!(history.build(cached.id).unwrap(), Some(cached.clone()));
+    // Another line, another place: other steps.
+    cached.steps[0].line = Some(4);
+    history.record(&cached).unwrap();
+    assert_eq!(rows(&store, "steps"), 4);
+    history.record(&build("test", cached.steps.clone())).unwrap();
+    assert_eq!(rows(&store, "steps"), 6);
+}
+
+#[test]
+fn builds_of_the_same_place_come_first() {
+    let (_directory, store) = store();
+    let history = store.history();
+    let first = history.record(&build("app", Vec::new())).unwrap();
+    let second = history.record(&build("app", Vec::new())).unwrap();
+    let test = history.record(&build("test", Vec::new())).unwrap();
+    let mut elsewhere = build("app", Vec::new());
+    elsewhere.place.context = "/other".to_owned();
+    let elsewhere_id = history.record(&elsewhere).unwrap();
+    let place = build("app", Vec::new()).place;
+    assert_eq!(history.comparable(&place).unwrap(), [second, first, test]);
+    assert_eq!(history.comparable(&elsewhere.place).unwrap(), [elsewhere_id]);
+}
+
+#[test]
+fn old_builds_go_but_not_steps_that_younger_ones_have() {
+    let (_directory, store) = store();
+    let history = store.history();
+    let ran = build("app", vec![step("a", Outcome::Done)]);
+    let shared = history.record(&ran).unwrap();
+    history.record(&build("gone", vec![step("a", Outcome::Done)])).unwrap();
+    let mut cached = build("app", vec![step("a", Outcome::Cached)]);
+    cached.steps[0].duration = Duration::ZERO;
+    for _ in 0..1098 {
+        history.record(&cached).unwrap();
+    }
+    assert_eq!((rows(&store, "builds"), rows(&store, "steps")), (1000, 1));
+    assert_eq!(history.build(shared).unwrap(), None);
+    cached.id = 1100;
+    assert_eq!(history.build(1100).unwrap(), Some(cached));
+}
+
+#[test]
+fn nobody_waits_long_to_write_it() {
+    let (_directory, store) = store();
+    let mut connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
+    let writing =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let error = store.history().record(&build("app", Vec::new())).unwrap_err();
+    assert!(error.to_string().contains("record a build"), "{error}");
+    drop(writing);
+    store.history().record(&build("app", Vec::new())).unwrap();
+}
