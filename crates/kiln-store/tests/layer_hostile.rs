@@ -222,7 +222,7 @@ fn broken_archives() {
     let good = archive(&[file("a", vec![7; 1000]).pax("comment", "x"), file("b", b"")]);
     let malformed = |bytes: &[u8]| {
         let dest = tempfile::tempdir().unwrap();
-        let result = apply_bytes(&bytes, dest.path());
+        let result = apply_bytes(bytes, dest.path());
         assert!(matches!(result, Err(LayerError::MalformedTar { .. })), "{result:?}");
     };
     for cut in [1, 511, 513, 1000, 1024, 1300, 1536, 2000, 3000] {

@@ -6,7 +6,7 @@ mod support;
 use std::process::Command;
 
 use kiln_store::layer::{EntryKind, Tree, scan};
-use support::{Raw, apply, apply_bytes, dir, file, link, raw, written};
+use support::{Raw, apply, dir, file, link, raw, written};
 
 fn layer() -> Vec<Raw> {
     vec![
