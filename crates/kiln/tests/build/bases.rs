@@ -227,7 +227,13 @@ fn a_killed_build_leaves_nothing_half() {
 
 #[test]
 fn a_failed_step_ends_what_was_fetched_ahead() {
-    let (registry, layers) = registry();
+    // No layer is that of the other base, or the step would wait for it.
+    let registry = Registry::start();
+    let image = TestImage::new()
+        .layer("file one 0644 one\\n\nfile big 0644 @random:3000000\n")
+        .layer("file two 0644 two\\n\nfile large 0644 @random:2000000\n");
+    image.push(&registry, "app:1");
+    let layers = layers(&image);
     let project = known(&registry);
     let pause = std::time::Duration::from_millis(50);
     registry.fail(Fault::of_blobs(Damage::Slow(10_000, pause)), 1000);
