@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
 
-use kiln_core::digest::FileDigest;
+use kiln_core::digest::{ContentId, FileDigest};
 use kiln_core::glob::BadPattern;
 use kiln_core::pattern::{IgnoreFile, MatchState, Patterns};
 use kiln_store::layer::{LastSymlink, Timestamp, path_order};
+use kiln_store::selections::fingerprint;
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
@@ -19,6 +21,8 @@ use crate::missing::ignoring_pattern;
 use crate::source_tree::{Keeper, Node, NodeKind, Unresolved, as_path, join};
 use crate::wanted::WantedFiles;
 
+/// From this number of entries on, contents of selections are remembered.
+const MANY_ENTRIES: usize = 256;
 /// Most links that a path may go through.
 const LINK_LIMIT: usize = 255;
 
@@ -30,6 +34,10 @@ pub(crate) struct Context {
     index: Mutex<ContextIndex>,
     wanted: WantedFiles,
     patterns: Patterns,
+    store: Store,
+    walked: SystemTime,
+    /// Of all entries, once it was asked for.
+    fingerprint: OnceLock<Option<[u8; 32]>>,
 }
 
 impl Context {
@@ -51,9 +59,49 @@ impl Context {
         };
         let patterns = IgnoreFile::parse(&text)
             .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
+        let walked = SystemTime::now();
         let entries = walk(root, &Ignored::new(patterns.clone()))?;
         let index = Mutex::new(store.context_index(root));
-        Ok(Self { root: root.to_owned(), entries, index, wanted: WantedFiles::default(), patterns })
+        Ok(Self {
+            root: root.to_owned(),
+            entries,
+            index,
+            wanted: WantedFiles::default(),
+            patterns,
+            store: store.clone(),
+            walked,
+            fingerprint: OnceLock::new(),
+        })
+    }
+
+    /// The content of a selection, if nothing in the context has changed since it was remembered.
+    pub(crate) fn remembered(&self, selection: &[u8; 32]) -> Result<Option<ContentId>, BuildError> {
+        match self.fingerprint() {
+            Some(fingerprint) => {
+                Ok(self.store.selections().find(&self.root, selection, fingerprint)?)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers the content of a selection.
+    pub(crate) fn remember(
+        &self,
+        selection: &[u8; 32],
+        content: &ContentId,
+    ) -> Result<(), BuildError> {
+        if let Some(fingerprint) = self.fingerprint() {
+            let selection = (&*self.root, selection);
+            self.store.selections().remember(selection, fingerprint, content)?;
+        }
+        Ok(())
+    }
+
+    fn fingerprint(&self) -> Option<&[u8; 32]> {
+        if self.entries.len() < MANY_ENTRIES {
+            return None;
+        }
+        self.fingerprint.get_or_init(|| fingerprint(&self.entries, self.walked)).as_ref()
     }
 
     /// The same for a build that wants only a part of it.

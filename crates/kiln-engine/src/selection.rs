@@ -212,6 +212,19 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
+/// What decides over the content of a source that is named without wildcards, apart from the files
+/// of the context; `None` where more does.
+pub(crate) fn of_all_files(path: &str, copy: &CopyOp) -> Option<[u8; 32]> {
+    if has_wildcard(path) || copy.parents == Parents::Keep {
+        return None;
+    }
+    let mut hasher = FieldHasher::new("kiln selection of all files 1");
+    hasher.field(path).list(&copy.excludes);
+    hasher.number(u64::from(copy.owner.is_some()));
+    hasher.number(u64::from(matches!(copy.mode, Some(ModeChange::Absolute(_)))));
+    Some(hasher.finish())
+}
+
 /// The content of what one source selects, for the key of a copy.
 pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
     let mut hasher = FieldHasher::new("kiln selection 1");

@@ -165,7 +165,7 @@ pub(crate) fn stamp_of(stat: &Statx) -> Stamp {
 }
 
 /// The racy-clean rule: whether a write after `now` would surely have given other times.
-fn is_older(stamp: &Stamp, now: SystemTime) -> bool {
+pub(crate) fn is_older(stamp: &Stamp, now: SystemTime) -> bool {
     let Ok(now) = now.duration_since(UNIX_EPOCH) else {
         return false;
     };

@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
 /// opened. What is there already never changes: older programs use the same store.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -65,6 +65,13 @@ CREATE TABLE IF NOT EXISTS clamped (
     epoch INTEGER NOT NULL,
     diff_id BLOB NOT NULL,
     PRIMARY KEY (layer, epoch)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS selections (
+    root BLOB NOT NULL,
+    selection BLOB NOT NULL,
+    fingerprint BLOB NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (root, selection)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS exports (
     path BLOB PRIMARY KEY,

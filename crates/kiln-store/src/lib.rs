@@ -19,6 +19,7 @@ pub mod layer_error;
 pub mod layers;
 pub mod lock;
 mod process_dir;
+pub mod selections;
 pub mod store;
 pub mod trash;
 pub mod walk;

@@ -179,14 +179,24 @@ impl StepInputs {
         if let (Depth::Whole, Solved::Snapshot(snapshot)) = (depth, &self.solved[input]) {
             return Ok(whole(snapshot, path));
         }
+        let selection = selection::of_all_files(path, copy);
+        if let (Depth::Whole, Some(selection), Solved::Context(context)) =
+            (depth, &selection, &self.solved[input])
+            && let Some(content) = context.remembered(selection)?
+        {
+            return Ok(InputContent { role: self.role(input, path), content: Some(content) });
+        }
         if self.copied[position].is_none() {
             let tree = self.tree(solver, input)?;
             self.copied[position] =
                 Some(select(&tree, path, copy).map_err(|error| explain(error, &tree, path))?);
         }
         let selected = self.copied[position].as_deref().unwrap_or_default();
-        let content = Some(selection::content(selected, copy));
-        Ok(InputContent { role: self.role(input, path), content })
+        let content = selection::content(selected, copy);
+        if let (Some(selection), Solved::Context(context)) = (selection, &self.solved[input]) {
+            context.remember(&selection, &content)?;
+        }
+        Ok(InputContent { role: self.role(input, path), content: Some(content) })
     }
 
     fn exec_contents(

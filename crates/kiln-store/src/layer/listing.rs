@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_core::digest::FileDigest;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, copy_file_range, linkat, makedev, mkdirat, mknodat, openat,
+    symlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
@@ -30,6 +31,8 @@ const PARALLEL_FILES: usize = 64;
 /// How many files a thread takes at a time.
 const BATCH_FILES: usize = 64;
 const READ_BYTES: usize = 256 << 10;
+/// How much the kernel copies in one call.
+const COPY_BYTES: usize = 64 << 20;
 
 /// Where the bytes of a file are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,7 +364,7 @@ impl Writer<'_> {
         self.dir = Some((parent(path).to_vec(), dir));
         if size_bytes > 0 {
             let bytes = Bytes::open(origin)?;
-            if !clone(&bytes, &file) {
+            if !clone(&bytes, &file) && !copy_range(&bytes, &file, size_bytes) {
                 self.buffer.resize(READ_BYTES, 0);
                 bytes.pass((size_bytes, digest), &mut self.buffer, |mut bytes| {
                     while !bytes.is_empty() {
@@ -384,6 +387,21 @@ fn clone(bytes: &Bytes<'_>, to: &OwnedFd) -> bool {
         Bytes::File { file, trusted: true, .. } => rustix::fs::ioctl_ficlone(to, file).is_ok(),
         _ => false,
     }
+}
+
+/// Copies a file that nobody changes within the kernel; if it can't, nothing is copied.
+fn copy_range(bytes: &Bytes<'_>, to: &OwnedFd, size_bytes: u64) -> bool {
+    let Bytes::File { file, trusted: true, .. } = bytes else { return false };
+    let mut done = 0;
+    while done < size_bytes {
+        let length = usize::try_from(size_bytes - done).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        match copy_file_range(file, Some(&mut done.clone()), to, Some(&mut done.clone()), length) {
+            Ok(copied) if copied > 0 => done += copied as u64,
+            // Offsets were given: both files are read and written from the start then.
+            _ => return false,
+        }
+    }
+    true
 }
 
 fn metadata_of(entry: &Entry) -> Metadata {

@@ -201,3 +201,40 @@ fn a_file_that_is_not_copied_is_not_looked_at() {
     project.write("app/d/y.md", "2");
     project.build(&[]).assert_cached();
 }
+
+#[test]
+fn nothing_hides_a_change_from_a_context_of_many_files() {
+    let project = Project::new("FROM base\nCOPY src /src\n");
+    for number in 0..300 {
+        project.write(&format!("app/src/{number}"), "one");
+    }
+    // Files that are new could change again within the clock's granularity.
+    let settle = || std::thread::sleep(std::time::Duration::from_millis(60));
+    let copy = || project.build(&[]).step("COPY").to_owned();
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    // The same size and time.
+    let file = project.at("app/src/77");
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    project.write("app/src/77", "two");
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    std::fs::rename(&file, project.at("app/src/x77")).unwrap();
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.at("app/src/x77"), executable).unwrap();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+
+    project.write("app/src/new", "");
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+    project.write("app/.dockerignore", "src/new\n");
+    assert_eq!(copy(), "CACHED", "as it was before");
+    project.write("app/.dockerignore", "src/1*\n");
+    settle();
+    assert_eq!([copy(), copy()], ["DONE", "CACHED"]);
+}
