@@ -1,4 +1,5 @@
-"""A figure of several curves as SVG, written by hand: both axes logarithmic, legible on light and dark pages.
+"""A figure of several curves as SVG, written by hand: both axes logarithmic, in tones that are
+legible on light and dark pages.
 
 A colour is what was done, a full line is kiln, a dashed one a peer. Nothing but text and lines, so
 that a difference between two runs can be read.
@@ -8,17 +9,16 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-PANEL_WIDTH, PANEL_HEIGHT = 470, 330
-LEFT, RIGHT, TOP, BOTTOM = 64, 104, 40, 46
+PANEL_WIDTH, PANEL_HEIGHT = 500, 330
+LEFT, RIGHT, TOP, BOTTOM = 64, 150, 40, 46
 COLOURS = ["#2f7ed8", "#e08214", "#3a9d5d"]  # each has contrast on white and on black
 STYLE = """
-  text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #57606a }
-  .title { font-size: 14px; font-weight: 600; fill: #24292f }
+  text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #6e7781 }
+  .title { font-size: 14px; font-weight: 600 }
   .grid { stroke: #8b949e; stroke-opacity: .22; stroke-width: 1 }
-  .axis { stroke: #8b949e; stroke-width: 1 }
+  .axis { fill: none; stroke: #8b949e; stroke-width: 1 }
   .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
   .peer { stroke-dasharray: 5 5; stroke-width: 1.5 }
-  @media (prefers-color-scheme: dark) { text { fill: #9da7b1 } .title { fill: #e6edf3 } }
 """
 
 

@@ -1,7 +1,7 @@
 //! Activities: numbers for lines of work, and their events.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use kiln_core::cause::Cause;
 use kiln_core::digest::StepId;
@@ -10,17 +10,17 @@ use kiln_core::report::Timeline;
 
 use crate::solve::lock;
 
-/// Hands out the numbers of one build, and keeps its timeline.
-#[derive(Debug)]
+/// Hands out the numbers of one build, and keeps its timeline. Clones share both.
+#[derive(Clone, Debug)]
 pub(crate) struct Activities {
     sink: EventSink,
-    next: AtomicU32,
-    timeline: Mutex<Timeline>,
+    next: Arc<AtomicU32>,
+    timeline: Arc<Mutex<Timeline>>,
 }
 
 impl Activities {
     pub(crate) fn new(sink: EventSink) -> Self {
-        Self { sink, next: AtomicU32::new(1), timeline: Mutex::default() }
+        Self { sink, next: Arc::new(AtomicU32::new(1)), timeline: Arc::default() }
     }
 
     /// Starts an activity that is no step of the plan.

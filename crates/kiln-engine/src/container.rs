@@ -18,7 +18,7 @@ use kiln_sandbox::{
 use kiln_store::layer::{LayerIndex, Tree};
 
 use crate::activity::Activities;
-use crate::base_image::BaseImage;
+use crate::base_image::{BaseImage, Fetcher, Want};
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
 use crate::machine::emulator;
@@ -31,6 +31,8 @@ use crate::source_tree::SourceTree;
 /// One container.
 #[derive(Clone, Debug)]
 pub struct ContainerRequest {
+    /// The image, as the user names it.
+    pub image: String,
     /// The image's manifest.
     pub manifest: Manifest,
     /// The image's config.
@@ -82,6 +84,30 @@ impl From<kiln_store::Error> for ContainerError {
     }
 }
 
+/// Brings the files of a container's image into the store, as far as they are not there: a build
+/// may have left layers where they were. It can be killed at any time.
+///
+/// # Errors
+/// When a layer is not in the store and cannot be had.
+pub fn fetch_files(engine: &Engine, request: &ContainerRequest) -> Result<(), ContainerError> {
+    let _in_use = engine.store.lock_shared(&AtomicBool::new(false))?;
+    Ok(request.base_image().bring(&silent_fetcher(engine), Want::Files)?)
+}
+
+/// A fetcher whose progress nobody sees.
+fn silent_fetcher(engine: &Engine) -> Fetcher {
+    let (sender, _nobody) = mpsc::channel();
+    let activities = Activities::new(EventSink::new(sender, Instant::now()));
+    Fetcher::new(engine, &activities, Arc::default())
+}
+
+impl ContainerRequest {
+    fn base_image(&self) -> BaseImage {
+        let diff_ids = self.config.rootfs.diff_ids.clone().unwrap_or_default();
+        BaseImage::in_store(self.image.clone(), (diff_ids, self.manifest.layers.clone()))
+    }
+}
+
 /// Runs a container until its command ends. `started` is called with the running command, so
 /// that signals can be handed on to it.
 ///
@@ -93,14 +119,12 @@ pub fn run_container(
     started: impl FnOnce(&Running),
 ) -> Result<Exit, ContainerError> {
     let _in_use = engine.store.lock_shared(&AtomicBool::new(false))?;
-    let (sender, _nobody) = mpsc::channel();
-    let activities = Activities::new(EventSink::new(sender, Instant::now()));
-    let diff_ids = request.config.rootfs.diff_ids.clone().unwrap_or_default();
-    let image = BaseImage::in_store(diff_ids, request.manifest.layers.clone());
+    let (image, fetcher) = (request.base_image(), silent_fetcher(engine));
+    image.bring(&fetcher, Want::Files)?;
     let mut layers = Vec::new();
     let mut indexes = Vec::new();
     for position in 0..image.diff_ids.len() {
-        let layer = image.unpacked(engine, position, &activities)?;
+        let layer = image.layer(&fetcher, position)?;
         let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
         indexes.push(Arc::new(LayerIndex::decode(&bytes).map_err(BuildError::from)?));
         layers.push(layer.fs.clone());

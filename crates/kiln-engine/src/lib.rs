@@ -29,7 +29,7 @@ mod user;
 mod wanted;
 
 pub use build::build;
-pub use container::{ContainerError, ContainerRequest, Volume, run_container};
+pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
 pub use remote_context::{

@@ -59,6 +59,14 @@ impl Snapshot {
         self.content
     }
 
+    /// The image that it stands on, all of whose layers are its lowest ones.
+    pub(crate) fn base(&self) -> Option<&Arc<BaseImage>> {
+        match self.layers.first() {
+            Some(SnapshotLayer::Base { image, .. }) => Some(image),
+            _ => None,
+        }
+    }
+
     /// Lowest first.
     pub(crate) fn layers(&self) -> &[SnapshotLayer] {
         &self.layers

@@ -18,6 +18,7 @@ use crate::client::get;
 use crate::error::Error;
 use crate::exchange::{Call, Exchange};
 use crate::http::Response;
+use crate::limit::Permit;
 use crate::repository::Repository;
 use crate::retry::{Again, Attempts, Failure};
 
@@ -38,6 +39,8 @@ pub struct BlobReader {
     attempts: Attempts,
     restart_at_bytes: u64,
     state: State,
+    /// Given back with the last byte.
+    permit: Option<Permit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +63,12 @@ impl fmt::Debug for BlobReader {
 }
 
 impl BlobReader {
-    /// Asks for a blob.
+    /// Asks for a blob; a small one needs no permit.
     pub(crate) fn open(
         exchange: Arc<Exchange>,
         repository: Repository,
         descriptor: &Descriptor,
+        permit: Option<Permit>,
     ) -> Result<Self, Error> {
         let attempts = exchange.attempts();
         let mut reader = Self {
@@ -78,6 +82,7 @@ impl BlobReader {
             attempts,
             restart_at_bytes: PROGRESS_BYTES,
             state: State::Reading,
+            permit,
         };
         reader.body = Some(reader.request()?);
         Ok(reader)
@@ -223,6 +228,7 @@ impl BlobReader {
             return Err(Error::DigestMismatch { url: self.name(), expected: self.digest, actual });
         }
         self.state = State::Verified;
+        self.permit = None;
         Ok(())
     }
 }
@@ -238,6 +244,7 @@ impl Read for BlobReader {
         self.advance(buffer).map_err(|error| {
             self.state = State::Failed;
             self.body = None;
+            self.permit = None;
             error.into()
         })
     }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, printable};
 use crate::exchange::{Call, Exchange};
 use crate::http::Method;
+use crate::limit::Permit;
 use crate::repository::Repository;
 use crate::resolved::{Resolved, parse};
 use crate::retry::{Again, Failure};
@@ -154,11 +155,22 @@ impl Client {
     }
 
     /// A blob, as a stream that verifies itself and mends broken connections; see
-    /// [`BlobReader`]. The first answer has come when this returns.
+    /// [`BlobReader`]. The first answer has come when this returns. A few are read from one
+    /// registry at a time: this waits until one of them has ended or was dropped.
     pub fn blob(
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
+    ) -> Result<BlobReader, Error> {
+        let permit = self.exchange.permit(&repository.registry)?;
+        self.open_blob(repository, descriptor, Some(permit))
+    }
+
+    fn open_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        permit: Option<Permit>,
     ) -> Result<BlobReader, Error> {
         let is_foreign = descriptor
             .other
@@ -173,7 +185,7 @@ impl Client {
                 digest: descriptor.digest,
             });
         }
-        BlobReader::open(Arc::clone(&self.exchange), repository.clone(), descriptor)
+        BlobReader::open(Arc::clone(&self.exchange), repository.clone(), descriptor, permit)
     }
 
     /// A small blob as a whole, such as an image config; an error if it is longer than 16 MiB.
@@ -190,7 +202,7 @@ impl Client {
             });
         }
         let mut bytes = Vec::new();
-        let mut reader = self.blob(repository, descriptor)?;
+        let mut reader = self.open_blob(repository, descriptor, None)?;
         std::io::Read::read_to_end(&mut reader, &mut bytes).map_err(|error| {
             Error::from_io(error).unwrap_or_else(|source| Error::Unreachable {
                 registry: repository.registry.clone(),

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::download::Validators;
 use crate::error::{Error, is_plain_http};
 use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url};
+use crate::limit::{Downloads, Permit};
 use crate::repository::{Repository, is_loopback};
 use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
 
@@ -54,6 +55,7 @@ pub(crate) struct Exchange {
     transport: Transport,
     cancellation: Arc<Cancellation>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    downloads: Arc<Downloads>,
 }
 
 impl Exchange {
@@ -65,6 +67,7 @@ impl Exchange {
             config,
             cancellation,
             hosts: Mutex::default(),
+            downloads: Arc::default(),
         }
     }
 
@@ -82,6 +85,11 @@ impl Exchange {
     /// Whether to stop.
     pub(crate) fn cancellation(&self) -> &Cancellation {
         &self.cancellation
+    }
+
+    /// Waits for the right to download a blob from a registry.
+    pub(crate) fn permit(&self, registry: &str) -> Result<Permit, Error> {
+        self.downloads.permit(registry, &self.cancellation)
     }
 
     /// A count of attempts as configured.

@@ -29,6 +29,7 @@ mod error;
 mod exchange;
 mod git;
 mod http;
+mod limit;
 mod repository;
 mod resolved;
 mod retry;

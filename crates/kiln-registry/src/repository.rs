@@ -19,6 +19,15 @@ impl From<&Reference> for Repository {
     }
 }
 
+impl Repository {
+    /// Reads what [`Display`](fmt::Display) writes; `None` if the text is no such thing.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (registry, name) = text.split_once('/')?;
+        let is_whole = !registry.is_empty() && !name.is_empty();
+        is_whole.then(|| Self { registry: registry.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.name)
@@ -65,6 +74,13 @@ mod tests {
         for far in ["localhost.example", "127.evil.example", "10.0.0.1", "[::2]"] {
             assert!(!is_loopback(far), "{far}");
         }
+    }
+
+    #[test]
+    fn repositories_are_read_as_they_are_written() {
+        let repository = Repository { registry: "[::1]:5000".into(), name: "a/b".into() };
+        assert_eq!(Repository::parse(&repository.to_string()), Some(repository));
+        assert!(Repository::parse("a").is_none() && Repository::parse("/a").is_none());
     }
 
     #[test]

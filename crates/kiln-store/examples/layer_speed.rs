@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_store::layer::{
-    Compression, DigestWriter, Ignored, LayerIndex, Packing, TarOptions, Tree, Unpack, apply_tar,
-    pack, scan, unpack, write_tar,
+    BlobCheck, Compression, DigestWriter, Ignored, LayerIndex, Packing, TarOptions, Tree, Unpack,
+    apply_tar, pack, scan, unpack, write_tar,
 };
 
 /// Runs `work` a few times and prints the median.
@@ -90,7 +90,7 @@ fn measure(name: &str, root: &Path, tree: &Path) {
         let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
         time(&format!("unpack {compression:?}"), files, bytes, |round| {
             let dest = root.join(format!("{name}-{}-{round}", blob.len()));
-            unpack(&blob[..], expected, &dest).unwrap()
+            unpack(&blob[..], (expected, BlobCheck::Here), Some(&dest)).unwrap()
         });
     }
 }

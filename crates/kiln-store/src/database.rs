@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
 /// opened. What is there already never changes: older programs use the same store.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -79,6 +79,12 @@ CREATE TABLE IF NOT EXISTS exports (
     stamp TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remote_blobs (
+    digest BLOB NOT NULL,
+    place TEXT NOT NULL,
+    noted INTEGER NOT NULL,
+    PRIMARY KEY (digest, place)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (
     name TEXT PRIMARY KEY,
     descriptor TEXT NOT NULL,

@@ -331,6 +331,7 @@ fn remove_unreferenced_blobs(store: &Store, pruned: &mut Pruned) -> Result<(), E
     for (_, _, descriptor, _) in images::bases(store)? {
         collect_whole(store, &descriptor, &mut needed)?;
     }
+    store.remote_blobs().retain(&needed)?;
     let live: BTreeSet<DiffId> = layers(store)?.iter().filter_map(|layer| layer.diff_id).collect();
     let packed = packed(store)?;
     for (digest, diff_ids) in &packed {

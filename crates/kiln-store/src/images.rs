@@ -45,7 +45,8 @@ impl Images<'_> {
     /// that had the name loses it. Nothing is written when it had the name already.
     ///
     /// # Errors
-    /// [`Error::MissingBlob`] when something of the image is not in the store.
+    /// [`Error::MissingBlob`] when something of the image is not in the store, and it is not known
+    /// where it could be had either ([`RemoteBlobs`](crate::remote_blobs::RemoteBlobs)).
     pub fn tag(self, name: &str, descriptor: &Descriptor) -> Result<(), Error> {
         if let Some(digest) = missing_blob(self.store, descriptor)? {
             return Err(Error::MissingBlob { digest });
@@ -224,7 +225,7 @@ pub(crate) fn index_inode(store: &Store) -> Option<u64> {
 }
 
 /// The first blob of an image that is not there, if any. Of an index, manifests of platforms that
-/// were not fetched may be missing, but not all.
+/// were not fetched may be missing, but not all; so may blobs that are known to be elsewhere.
 pub(crate) fn missing_blob(
     store: &Store,
     descriptor: &Descriptor,
@@ -233,7 +234,14 @@ pub(crate) fn missing_blob(
     match collect_blobs(store, descriptor, &mut blobs) {
         Err(Error::MissingBlob { digest }) => Ok(Some(digest)),
         Err(error) => Err(error),
-        Ok(()) => Ok(blobs.into_iter().find(|digest| !store.content().has(digest))),
+        Ok(()) => {
+            for digest in blobs {
+                if !store.remote_blobs().is_known(&digest)? {
+                    return Ok(Some(digest));
+                }
+            }
+            Ok(None)
+        }
     }
 }
 

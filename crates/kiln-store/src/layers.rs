@@ -10,13 +10,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use kiln_core::digest::{BlobDigest, ContentId, DiffId};
+use kiln_core::digest::{ContentId, DiffId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use rustix::fs::Mode;
 
 use crate::database::Failure;
 use crate::error::Error;
-use crate::layer::{Frames, LayerIndex, OldFrames, Unpack, set_times, unpack};
 use crate::store::{Store, now_unix};
 
 /// Names a layer in this store only; random, so it says nothing about what is in it.
@@ -109,7 +108,7 @@ impl Drop for WorkingLayer {
 /// The layers of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Layers<'a> {
-    store: &'a Store,
+    pub(crate) store: &'a Store,
 }
 
 impl Store {
@@ -184,6 +183,21 @@ impl Layers<'_> {
     ) -> Result<Layer, Error> {
         let identity =
             Identity { content, times: None, diff_id: Some(diff_id), form: Form::Directory };
+        self.enter(working, index_bytes, &identity)
+    }
+
+    /// As [`Layers::commit_base`], of a layer that is there only as the blob that it came as, which
+    /// [`Layers::remember_packed`] knows. Nothing was put into `working.upper`.
+    pub fn commit_packed_base(
+        self,
+        working: WorkingLayer,
+        index_bytes: &[u8],
+        content: ContentId,
+        diff_id: DiffId,
+    ) -> Result<Layer, Error> {
+        std::fs::remove_dir(&working.upper).map_err(Error::io("remove", &working.upper))?;
+        let identity =
+            Identity { content, times: None, diff_id: Some(diff_id), form: Form::Archive };
         self.enter(working, index_bytes, &identity)
     }
 
@@ -298,54 +312,6 @@ impl Layers<'_> {
         Ok(layer.is_unpacked || self.archive(layer)?.is_some())
     }
 
-    /// A blob that holds the layer.
-    fn archive(self, layer: &Layer) -> Result<Option<BlobDigest>, Error> {
-        let Some(diff_id) = &layer.diff_id else { return Ok(None) };
-        let blobs = self.store.database().query("find a packed layer", |connection| {
-            connection
-                .prepare_cached("SELECT blob, size_bytes FROM packed WHERE diff_id = ?")?
-                .query_map([diff_id.as_bytes()], |row| {
-                    Ok((BlobDigest::from_bytes(row.get(0)?), row.get::<_, u64>(1)?))
-                })?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        for (digest, size_bytes) in blobs {
-            if self.store.content().size(&digest)? == Some(size_bytes) {
-                return Ok(Some(digest));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The layer with its directory, which is made of the layer's blob if it is not there.
-    ///
-    /// # Errors
-    /// [`Error::MissingLayer`] when there is no blob, [`Error::Layer`] when it is damaged.
-    pub fn unpack(self, layer: &Layer) -> Result<Layer, Error> {
-        let done = || Layer { is_unpacked: true, ..layer.clone() };
-        if layer.is_unpacked {
-            return Ok(done());
-        }
-        let _lock = self.store.lock(&format!("unpack-{}", layer.id))?;
-        if layer.fs.is_dir() {
-            return Ok(done());
-        }
-        let missing = Error::MissingLayer { id: layer.id };
-        let (Some(diff_id), Some(digest)) = (layer.diff_id, self.archive(layer)?) else {
-            return Err(missing);
-        };
-        let blob = self.store.content().open(&digest)?;
-        let working = self.begin()?;
-        let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
-        unpack(blob, Unpack { digest, diff_id }, &working.upper).map_err(failed)?;
-        let index =
-            std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
-        let index = LayerIndex::decode(&index).map_err(failed)?;
-        set_times(&index, &working.upper).map_err(failed)?;
-        std::fs::rename(&working.upper, &layer.fs).map_err(Error::io("rename to", &layer.fs))?;
-        Ok(done())
-    }
-
     fn using(self, layer: Option<Layer>) -> Option<Layer> {
         self.store.used().extend(layer.as_ref().map(|layer| layer.id));
         layer
@@ -371,7 +337,8 @@ impl Layers<'_> {
         let rows = select.query_map([diff_id.as_bytes()], |row| self.layer_of(row))?;
         for layer in rows {
             let layer = layer?;
-            if layer.is_unpacked || layer.index_path.is_file() {
+            let is_archive = || self.archive_of(connection, diff_id);
+            if layer.is_unpacked || (layer.index_path.is_file() && is_archive()?.is_some()) {
                 return Ok(Some(layer));
             }
         }
@@ -435,88 +402,6 @@ impl Layers<'_> {
             ))
         })?;
         Ok(())
-    }
-
-    /// The blob that a layer of this diff ID was packed into by `codec` (`gzip-6`, `zstd-3`,
-    /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone.
-    pub fn packed(self, diff_id: &DiffId, codec: &str) -> Result<Option<(BlobDigest, u64)>, Error> {
-        let key = (diff_id.as_bytes(), codec);
-        let database = self.store.database();
-        let found = database.query("find a packed layer", |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT blob, size_bytes FROM packed WHERE diff_id = ? AND codec = ?",
-                )?
-                .query_row(key, |row| Ok((BlobDigest::from_bytes(row.get(0)?), row.get(1)?)))
-                .optional()
-        })?;
-        let Some((digest, size_bytes)) = found else {
-            return Ok(None);
-        };
-        if self.store.content().size(&digest)? == Some(size_bytes) {
-            return Ok(Some((digest, size_bytes)));
-        }
-        database.query("forget a packed layer", |connection| {
-            connection.execute("DELETE FROM packed WHERE diff_id = ? AND codec = ?", key)
-        })?;
-        Ok(None)
-    }
-
-    /// Notes that packing a layer of this diff ID by `codec` gives this blob.
-    ///
-    /// # Errors
-    /// [`Error::MissingBlob`].
-    pub fn remember_packed(
-        self,
-        diff_id: &DiffId,
-        codec: &str,
-        digest: &BlobDigest,
-    ) -> Result<(), Error> {
-        let missing = || Error::MissingBlob { digest: *digest };
-        let size_bytes = self.store.content().size(digest)?.ok_or_else(missing)?;
-        self.store.database().query("note a packed layer", |connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?)")?
-                .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
-        })?;
-        Ok(())
-    }
-
-    /// Notes the blocks of a packed blob.
-    pub fn remember_frames(self, digest: &BlobDigest, frames: &Frames) -> Result<(), Error> {
-        if frames.is_empty() {
-            return Ok(());
-        }
-        self.store.database().query("note a blob's blocks", |connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO frames VALUES (?, ?)")?
-                .execute((digest.as_bytes(), frames.encode()))
-        })?;
-        Ok(())
-    }
-
-    /// Blocks of the newest blob that `codec` made for another layer of a recipe: what a layer of
-    /// that recipe has much in common with.
-    pub fn old_frames(self, recipe: &[u8; 32], codec: &str) -> Result<Option<OldFrames>, Error> {
-        let found = self.store.database().query("find an older blob", |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT packed.blob, frames.frames FROM records
-                     JOIN layers ON layers.id = records.layer
-                     JOIN packed ON packed.diff_id = layers.diff_id AND packed.codec = ?
-                     JOIN frames ON frames.blob = packed.blob
-                     WHERE records.recipe = ? ORDER BY records.seq DESC LIMIT 1",
-                )?
-                .query_row((codec, recipe), |row| {
-                    let frames = Frames::decode(row.get_ref(1)?.as_blob()?);
-                    Ok((BlobDigest::from_bytes(row.get(0)?), frames))
-                })
-                .optional()
-        })?;
-        let Some((digest, frames)) = found else { return Ok(None) };
-        // It only saves time: a blob that is gone is none.
-        let blob = self.store.content().open(&digest).ok();
-        Ok(blob.map(|blob| OldFrames::new(blob, frames)))
     }
 
     /// The recipe of the step that made a layer first.

@@ -3,12 +3,11 @@
 
 mod support;
 
-use std::io::Cursor;
 use std::path::Path;
 
-use kiln_store::layer::{EntryKind, LayerIndex, apply_tar, scan};
+use kiln_store::layer::{EntryKind, LayerIndex, scan};
 use kiln_store::layer_error::LayerError;
-use support::{Raw, apply, archive, dir, file, is_root, link, raw};
+use support::{Raw, apply, apply_bytes, archive, dir, file, is_root, link, raw};
 
 /// Applies to `outer/dest`; nothing else may appear in `outer`.
 fn apply_in(outer: &Path, members: &[Raw]) -> Result<LayerIndex, LayerError> {
@@ -223,7 +222,7 @@ fn broken_archives() {
     let good = archive(&[file("a", vec![7; 1000]).pax("comment", "x"), file("b", b"")]);
     let malformed = |bytes: &[u8]| {
         let dest = tempfile::tempdir().unwrap();
-        let result = apply_tar(Cursor::new(bytes), dest.path());
+        let result = apply_bytes(bytes, dest.path());
         assert!(matches!(result, Err(LayerError::MalformedTar { .. })), "{result:?}");
     };
     for cut in [1, 511, 513, 1000, 1024, 1300, 1536, 2000, 3000] {
@@ -231,7 +230,7 @@ fn broken_archives() {
     }
     // The end mark may be missing, as in Go's reader.
     let dest = tempfile::tempdir().unwrap();
-    apply_tar(Cursor::new(&good[..good.len() - 1024]), dest.path()).unwrap();
+    apply_bytes(&good[..good.len() - 1024], dest.path()).unwrap();
     for flip in [0, 148, 100, 1024 + 124, 513] {
         let mut bad = good.clone();
         bad[flip] ^= 1;
@@ -250,7 +249,7 @@ fn broken_archives() {
     for type_flag in [b'Z', b'S', b'7'] {
         let unknown = archive(&[raw(type_flag, "z")]);
         let dest = tempfile::tempdir().unwrap();
-        let result = apply_tar(Cursor::new(unknown), dest.path());
+        let result = apply_bytes(&unknown, dest.path());
         assert!(
             matches!(result, Err(LayerError::UnknownType { type_flag: t, .. }) if t == type_flag)
         );

@@ -4,17 +4,18 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt as _;
 
 use kiln_core::digest::{DiffId, FileDigest};
 use kiln_store::layer::{
-    Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, TarTimes, Timestamp,
-    Unpack, apply_tar, pack, scan, unpack, write_tar,
+    BlobCheck, Compression, Entry, EntryKind, LayerIndex, Packing, TarOptions, TarReader, TarTimes,
+    Timestamp, Unpack, pack, scan, unpack, write_tar,
 };
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
-use support::{Raw, apply, dir, file, is_root, link, member, raw, unpackable, written};
+use support::{
+    Raw, apply, apply_bytes, dir, file, is_root, link, member, raw, unpackable, written,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
@@ -31,7 +32,7 @@ proptest! {
 
         let tar = written(&scanned, one.path());
         let two = tempfile::tempdir().unwrap();
-        let again = apply_tar(Cursor::new(&tar), two.path()).unwrap();
+        let again = apply_bytes(&tar, two.path()).unwrap();
         prop_assert_eq!(&again.entries()[1..], &scanned.entries()[1..]);
         prop_assert_eq!(written(&again, two.path()), tar);
 
@@ -63,7 +64,7 @@ proptest! {
         }
         tar.truncate(cut.index(tar.len()));
         let dest = tempfile::tempdir().unwrap();
-        if let Ok(index) = apply_tar(Cursor::new(&tar), dest.path()) {
+        if let Ok(index) = apply_bytes(&tar, dest.path()) {
             let scanned = scan(dest.path()).unwrap();
             prop_assert_eq!(index.entries(), scanned.entries());
         }
@@ -113,7 +114,7 @@ fn awkward_names_and_numbers_survive() {
     assert_eq!(applied.find(b"times").map(|e| e.mtime), Some(times));
 
     let two = tempfile::tempdir().unwrap();
-    let again = apply_tar(Cursor::new(written(&applied, one.path())), two.path()).unwrap();
+    let again = apply_bytes(&written(&applied, one.path()), two.path()).unwrap();
     for (old, new) in applied.entries()[1..].iter().zip(&again.entries()[1..]) {
         let whole = Timestamp { nanoseconds: 0, ..old.mtime };
         assert_eq!(new, &Entry { mtime: whole, ..old.clone() });
@@ -162,7 +163,7 @@ fn capabilities_survive_chown() {
     let two = tempfile::tempdir().unwrap();
     let mut tar = Vec::new();
     write_tar(&index, one.path(), &TarOptions::default(), &mut tar).unwrap();
-    let again = apply_tar(Cursor::new(tar), two.path()).unwrap();
+    let again = apply_bytes(&tar, two.path()).unwrap();
     assert_eq!(&index.entries()[1..], &again.entries()[1..]);
     assert_eq!(again.entries()[1].xattrs[&b"security.capability"[..]], capability);
 }
@@ -362,13 +363,14 @@ fn pack_and_unpack_in_every_compression() {
 
             let expected = Unpack { digest: packed.digest, diff_id: packed.diff_id };
             let dest = tempfile::tempdir().unwrap();
-            let unpacked = unpack(&blob[..], expected, dest.path()).unwrap();
+            let unpacked =
+                unpack(&blob[..], (expected, BlobCheck::Here), Some(dest.path())).unwrap();
             assert_eq!(unpacked.content_id(), scan(dest.path()).unwrap().content_id());
             assert_eq!(unpacked.entries()[1].kind, index.entries()[1].kind);
 
             let dest = tempfile::tempdir().unwrap();
             let wrong = Unpack { diff_id: DiffId::from_bytes([7; 32]), ..expected };
-            let error = unpack(&blob[..], wrong, dest.path());
+            let error = unpack(&blob[..], (wrong, BlobCheck::Here), Some(dest.path()));
             assert!(matches!(error, Err(LayerError::DiffIdMismatch { .. })), "{error:?}");
 
             for damage in [0, 600, blob.len() / 2, blob.len() - 1] {
@@ -377,12 +379,13 @@ fn pack_and_unpack_in_every_compression() {
                     *byte ^= 0x55;
                 }
                 let dest = tempfile::tempdir().unwrap();
-                let error = unpack(&damaged[..], expected, dest.path());
+                let error = unpack(&damaged[..], (expected, BlobCheck::Here), Some(dest.path()));
                 let damaged_blob = matches!(error, Err(LayerError::BlobMismatch { .. }));
                 assert!(damaged_blob || damage >= blob.len(), "{compression:?} {error:?}");
             }
             let dest = tempfile::tempdir().unwrap();
-            let error = unpack(&blob[..blob.len() - 1], expected, dest.path());
+            let error =
+                unpack(&blob[..blob.len() - 1], (expected, BlobCheck::Here), Some(dest.path()));
             assert!(matches!(error, Err(LayerError::BlobMismatch { .. })));
         }
         assert!(diff_ids.windows(2).all(|pair| pair[0] == pair[1]));

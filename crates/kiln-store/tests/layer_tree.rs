@@ -9,11 +9,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use kiln_store::layer::{
-    Entry, EntryKind, Ignored, LastSymlink, LayerIndex, ResolveError, Timestamp, Tree, adopt,
-    apply_tar, scan,
+    Entry, EntryKind, Ignored, LastSymlink, LayerIndex, ResolveError, Timestamp, Tree, adopt, scan,
 };
 use proptest::prelude::*;
-use support::{Raw, apply, dir, file, is_root, link, member, unpackable};
+use support::{Raw, apply, apply_bytes, dir, file, is_root, link, member, unpackable};
 
 /// Layers under one temporary directory, with their view.
 struct Chain {
@@ -88,7 +87,7 @@ proptest! {
         let chain = chain(&layers);
         let copy = chain.root.path().join("copy");
         let tar = mounted(chain.root.path(), &chain.paths);
-        let merged = apply_tar(&tar[..], &copy).unwrap();
+        let merged = apply_bytes(&tar, &copy).unwrap();
         let expected: Shown = merged
             .entries()
             .iter()

@@ -374,3 +374,34 @@ fn a_look_up_counts_as_use() {
     let day = Prune { older_than: Some(Duration::from_hours(24)), ..Prune::default() };
     assert_eq!(store.prune(&day).unwrap().layers, 0);
 }
+
+#[test]
+fn layers_of_an_image_may_be_elsewhere() {
+    let (_directory, store) = new_store();
+    let app = image(&store, "app");
+    let text = String::from_utf8(store.content().read(&app.digest).unwrap()).unwrap();
+    let manifest: kiln_core::oci::Manifest = serde_json::from_str(&text).unwrap();
+    let layer = manifest.layers[0].digest;
+    std::fs::remove_file(store.content().path(&layer)).unwrap();
+    let name = "docker.io/library/app:1";
+    assert!(matches!(store.images().tag(name, &app), Err(Error::MissingBlob { .. })));
+    let places = || store.remote_blobs().places(&layer).unwrap();
+    assert_eq!(places(), Vec::<String>::new());
+    for place in ["a.example/app", "a.example/app", "b.example/app"] {
+        store.remote_blobs().note(&[layer], place).unwrap();
+    }
+    assert_eq!(places().len(), 2);
+    store.images().tag(name, &app).unwrap();
+    assert_eq!(fsck(&store, Repair::Yes).unwrap().problems, []);
+    // As long as an image needs it, its place is known.
+    let all = Prune { all: true, ..Prune::default() };
+    store.prune(&all).unwrap();
+    assert_eq!(places().len(), 2);
+    // A config can be nowhere else.
+    std::fs::remove_file(store.content().path(&manifest.config.digest)).unwrap();
+    let problems = fsck(&store, Repair::No).unwrap().problems;
+    assert!(matches!(problems[..], [Problem::IncompleteImage { .. }]), "{problems:?}");
+    store.images().untag(name).unwrap();
+    store.prune(&all).unwrap();
+    assert_eq!(places(), Vec::<String>::new());
+}

@@ -246,6 +246,7 @@ impl Session {
             },
         });
         let container = ContainerRequest {
+            image: request.image.clone(),
             manifest: image.manifest,
             config: image.config,
             entrypoint: request.entrypoint.clone(),
@@ -256,22 +257,22 @@ impl Session {
             user: request.user.clone(),
             network: request.network,
         };
+        let not_run = |error| match error {
+            ContainerError::Invalid(message) => Failure::usage(message),
+            ContainerError::Start(error) => {
+                Failure::input("run-failed", format!("{}: {error}", request.image))
+            }
+            ContainerError::Image(error) => {
+                build_failure(error, &SourceFile::new(&request.image, ""))
+            }
+        };
+        // While signals still end kiln.
+        kiln_engine::fetch_files(&self.engine, &container).map_err(not_run)?;
         // Before the command starts: it may be told to end as soon as it runs.
         let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
             .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
         let started = |running: &Running| forward_signals(running, signals);
-        let exit = run_container(&self.engine, &container, started);
-        let status = match exit {
-            Ok(exit) => exit.status,
-            Err(ContainerError::Invalid(message)) => return Err(Failure::usage(message)),
-            Err(ContainerError::Start(error)) => {
-                return Err(Failure::input("run-failed", format!("{}: {error}", request.image)));
-            }
-            Err(ContainerError::Image(error)) => {
-                let nowhere = SourceFile::new(&request.image, "");
-                return Err(build_failure(error, &nowhere));
-            }
-        };
+        let status = run_container(&self.engine, &container, started).map_err(not_run)?.status;
         self.settle();
         Ok(match status {
             ExitStatus::Code(code) => ExitCode::from(code as u8),

@@ -15,6 +15,7 @@ use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
 use kiln_store::Layer;
 use kiln_store::layer::{Compression, Packing, TarOptions, TarTimes, pack};
 
+use crate::base_image::Want;
 use crate::error::{BuildError, FileContext};
 use crate::request::{AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes};
 use crate::snapshot::{Snapshot, SnapshotLayer};
@@ -23,7 +24,8 @@ use crate::solve::Solver;
 /// Annotation of layers whose times follow an epoch.
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
-/// An image of one platform whose blobs are all in the store.
+/// An image of one platform, whose blobs are in the store; in an image of the store itself, layers
+/// of the base may still be elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedImage {
     /// The manifest.
@@ -43,6 +45,14 @@ pub(crate) fn pack_image(
     snapshot: &Snapshot,
     options: &ImageOptions,
 ) -> Result<PackedImage, BuildError> {
+    if let Some(image) = snapshot.base() {
+        // An image in the store needs no byte of its base.
+        if solver.request.outputs.is_empty() {
+            image.leave_blobs(&solver.fetcher)?;
+        } else {
+            image.bring(&solver.fetcher, Want::Blobs)?;
+        }
+    }
     let mut descriptors = Vec::new();
     let mut layers = Vec::new();
     let epoch = layer_epoch(options, target.epoch);
@@ -51,7 +61,6 @@ pub(crate) fn pack_image(
     for layer in snapshot.layers() {
         let (diff_id, descriptor) = match layer {
             SnapshotLayer::Base { image, position } => {
-                image.ensure_blob(solver.engine, *position)?;
                 let mut descriptor = image.layers[*position].clone();
                 descriptor.media_type =
                     layer_media_type(&descriptor.media_type, options.media_types).to_owned();

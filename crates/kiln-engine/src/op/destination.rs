@@ -99,10 +99,10 @@ pub(crate) struct Listed {
 
 impl Listed {
     /// Changes over `below`, which has no layers for the empty file system, at the time `now`. The
-    /// new layer's root directory has the attributes of the one of `chain`, which it comes to lie on.
-    pub(crate) fn new(below: Arc<Tree>, chain: &Tree, now: Timestamp) -> Self {
+    /// new layer's root directory has the attributes of the one below.
+    pub(crate) fn new(below: Arc<Tree>, now: Timestamp) -> Self {
         let listed = Self { below, now, changes: RefCell::default() };
-        let root = match chain.lookup(b"") {
+        let root = match listed.below.lookup(b"") {
             Some((root, _)) => Entry { mtime: now, ..plain_directory(root) },
             None => listed.entry(b"", EntryKind::Directory { opaque: false }, 0o755),
         };

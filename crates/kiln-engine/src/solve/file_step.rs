@@ -89,10 +89,11 @@ impl Solver<'_> {
         {
             return Ok(None);
         }
-        let root = self.index_tree(inputs.root())?;
         let independent = matches!(op, FileOp::Copy(copy) if copy.link == Link::Yes);
-        let below = if independent { Arc::new(Tree::default()) } else { Arc::clone(&root) };
-        let listed = Listed::new(below, &root, now(ClockId::Realtime));
+        // What looks at nothing below needs nothing of it: it may not even be there.
+        let below =
+            if independent { Arc::new(Tree::default()) } else { self.index_tree(inputs.root())? };
+        let listed = Listed::new(below, now(ClockId::Realtime));
         match op {
             FileOp::Copy(copy) => {
                 let owner = self.copy_owner(copy, inputs)?;
@@ -134,7 +135,7 @@ impl Solver<'_> {
         inputs: &StepInputs,
     ) -> Result<Option<(u32, u32)>, StepError> {
         let is_empty = copy.link == Link::Yes || inputs.root().layers().is_empty();
-        file::owner(copy, is_empty, || file::accounts(&inputs.root_tree_with_files(self)?))
+        file::owner(copy, is_empty, || Ok(self.accounts(inputs.root())?))
     }
 
     /// The owner of what WORKDIR makes.
@@ -145,10 +146,7 @@ impl Solver<'_> {
     ) -> Result<Option<(u32, u32)>, StepError> {
         match owner {
             "" => Ok(None),
-            owner => {
-                let accounts = file::accounts(&inputs.root_tree_with_files(self)?)?;
-                Ok(Some(accounts.owner(owner)))
-            }
+            owner => Ok(Some(self.accounts(inputs.root())?.owner(owner))),
         }
     }
 

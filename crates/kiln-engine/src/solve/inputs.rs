@@ -94,14 +94,6 @@ impl StepInputs {
         Ok(solver.tree(self.root())?)
     }
 
-    /// The same with files to be read.
-    pub(crate) fn root_tree_with_files(
-        &self,
-        solver: &Solver<'_>,
-    ) -> Result<SourceTree, StepError> {
-        Ok(solver.tree_with_files(self.root())?)
-    }
-
     /// Makes sure that the files of what is copied from are there to be read.
     pub(crate) fn unpack_sources(&self, solver: &Solver<'_>) -> Result<(), StepError> {
         for solved in &self.solved[1..] {

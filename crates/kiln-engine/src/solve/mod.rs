@@ -10,6 +10,8 @@
 //! A result whose content is equal to that of an earlier run of the same instruction keeps the
 //! earlier layer, so that nothing that follows has to run (early cutoff).
 
+mod accounts;
+mod ahead;
 mod behind;
 mod cause;
 mod diff;
@@ -35,13 +37,14 @@ use kiln_store::layer::{EntryKind, LayerIndex, Timestamp, scan};
 use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 use rustix::time::ClockId;
 
+use ahead::Ahead;
 use cause::Ingredients;
 pub(crate) use inputs::StepInputs;
 pub(crate) use journal::Journal;
 pub(crate) use schedule::{Done, solve};
 
 use crate::activity::{Activities, Running};
-use crate::base_image::BaseImage;
+use crate::base_image::{BaseImage, Fetcher};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
@@ -76,7 +79,10 @@ pub(crate) struct Solver<'a> {
     pub(crate) activities: &'a Activities,
     pub(crate) cancelled: Arc<AtomicBool>,
     /// Set when nothing more is to run: the build was canceled, or a step failed.
-    pub(crate) stopped: AtomicBool,
+    pub(crate) stopped: Arc<AtomicBool>,
+    /// Brings layers of base images.
+    pub(crate) fetcher: Fetcher,
+    ahead: Ahead,
     images: BTreeMap<BlobDigest, Arc<BaseImage>>,
     contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
     trees: Mutex<BTreeMap<Option<ContentId>, SourceTree>>,
@@ -156,13 +162,25 @@ impl<'a> Solver<'a> {
         (activities, cancelled): (&'a Activities, Arc<AtomicBool>),
         start: Instant,
     ) -> Self {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let fetcher = Fetcher::new(engine, activities, Arc::clone(&stopped));
+        let directories = file_step::directories(plan, &request.outputs);
+        for step in &directories {
+            if let Op::Source(SourceOp::Image { manifest, .. }) = &plan.steps[step].op
+                && let Some(image) = images.get(manifest)
+            {
+                image.unpack_at_once();
+            }
+        }
         Self {
             engine,
             request,
             plan,
             activities,
             cancelled,
-            stopped: AtomicBool::new(false),
+            stopped,
+            fetcher,
+            ahead: Ahead::default(),
             images,
             contexts: Mutex::default(),
             trees: Mutex::default(),
@@ -171,7 +189,7 @@ impl<'a> Solver<'a> {
             has_run: AtomicBool::new(false),
             emptied: Mutex::default(),
             network_files: Mutex::default(),
-            directories: file_step::directories(plan, &request.outputs),
+            directories,
             ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
             journal: Journal::new(plan, &request.dockerfile),
@@ -206,6 +224,7 @@ impl<'a> Solver<'a> {
     /// Ends all commands, those that run now and those that are about to, and all waiting.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+        self.ahead.stop();
         for killer in lock(&self.killers).values() {
             // It may have ended by itself.
             let _ = killer.kill();
@@ -334,6 +353,7 @@ impl<'a> Solver<'a> {
         if let Some(made) = self.cached(step, &fast.key(), inputs)? {
             return Ok(made);
         }
+        self.fetch_ahead(step);
         let exact = match inputs.selected(self)? {
             Some(contents) => cache_key::key_parts(&step.op, &contents),
             None => fast.clone(),

@@ -206,7 +206,7 @@ fn is_ready(step: &Step, done: &BTreeMap<StepId, Done>) -> bool {
         })
 }
 
-fn dependents(plan: &Plan, id: StepId) -> impl Iterator<Item = &Step> {
+pub(super) fn dependents(plan: &Plan, id: StepId) -> impl Iterator<Item = &Step> {
     plan.steps.values().filter(move |step| step.inputs.contains(&Input::Step(id)))
 }
 

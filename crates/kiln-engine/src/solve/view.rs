@@ -7,18 +7,25 @@ use kiln_store::Layer;
 use kiln_store::layer::{LayerIndex, Tree};
 
 use super::{Solver, lock};
+use crate::base_image::Want;
 use crate::error::{BuildError, FileContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
 
 impl Solver<'_> {
+    /// Brings all layers of the image that a snapshot stands on, at the same time.
+    fn bring(&self, snapshot: &Snapshot, want: Want) -> Result<(), BuildError> {
+        match snapshot.base() {
+            Some(image) => image.bring(&self.fetcher, want),
+            None => Ok(()),
+        }
+    }
+
     /// The layer of a snapshot's layer: its index, and perhaps no files yet.
     pub(super) fn layer(&self, layer: &SnapshotLayer) -> Result<Arc<Layer>, BuildError> {
         match layer {
             SnapshotLayer::Built { layer, .. } => Ok(Arc::clone(layer)),
-            SnapshotLayer::Base { image, position } => {
-                image.unpacked(self.engine, *position, self.activities)
-            }
+            SnapshotLayer::Base { image, position } => image.layer(&self.fetcher, *position),
         }
     }
 
@@ -33,6 +40,7 @@ impl Solver<'_> {
 
     /// The directories of a snapshot's layers, lowest first.
     pub(crate) fn layer_dirs(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, BuildError> {
+        self.bring(snapshot, Want::Files)?;
         snapshot.layers().iter().map(|layer| Ok(self.files(layer)?.fs.clone())).collect()
     }
 
@@ -57,6 +65,7 @@ impl Solver<'_> {
 
     /// The indexes of a snapshot's layers, merged.
     pub(super) fn index_tree(&self, snapshot: &Snapshot) -> Result<Arc<Tree>, BuildError> {
+        self.bring(snapshot, Want::Indexes)?;
         let indexes = snapshot.layers().iter().map(|layer| self.index(&*self.layer(layer)?));
         Ok(Arc::new(Tree::new(indexes.collect::<Result<Vec<_>, BuildError>>()?)))
     }

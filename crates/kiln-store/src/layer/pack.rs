@@ -19,7 +19,7 @@ use super::frames::{Frames, OldFrames};
 use super::index::LayerIndex;
 use super::listing::Contents;
 use super::outline::outline;
-use super::pipe::{CHUNK_BYTES, PipeReader, is_hang_up, pipe};
+use super::pipe::{CHUNK_BYTES, PipeReader, SMALL_CHUNK_BYTES, is_hang_up, pipe};
 use super::tar_apply::apply_buffered;
 use super::tar_write::{TarOptions, write_tar_from};
 use crate::layer_error::LayerError;
@@ -49,6 +49,15 @@ pub struct Unpack {
     pub digest: BlobDigest,
     /// Digest of the uncompressed archive, from the image config.
     pub diff_id: DiffId,
+}
+
+/// Who makes sure that a blob has the digest of its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobCheck {
+    /// Whoever unpacks it.
+    Here,
+    /// The reader that it comes from: it fails before it hands out the last wrong byte.
+    Reader,
 }
 
 /// How a layer becomes a blob.
@@ -84,7 +93,7 @@ pub fn pack<'a>(
         write_tar_from(index, contents, options, (skipped, &mut sink))?;
         return sink.finish().map(packed).map_err(failed);
     }
-    let (mut writer, reader) = pipe();
+    let (mut writer, reader) = pipe(CHUNK_BYTES);
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
             write_tar_from(index, contents, options, (skipped, &mut writer))?;
@@ -137,7 +146,8 @@ impl<R: Read> Read for DigestReader<R> {
 }
 
 /// Unpacks a layer's blob, compressed or not, into the directory `dest`, which is made if it is
-/// missing and must be empty. Returns the layer's index.
+/// missing and must be empty. Returns the layer's index; without a directory that is all that it
+/// does.
 ///
 /// # Errors
 /// [`LayerError::BlobMismatch`] and [`LayerError::DiffIdMismatch`] when it is not the expected
@@ -145,8 +155,8 @@ impl<R: Read> Read for DigestReader<R> {
 /// must not be used.
 pub fn unpack(
     mut blob: impl Read + Send,
-    expected: Unpack,
-    dest: &Path,
+    (expected, check): (Unpack, BlobCheck),
+    dest: Option<&Path>,
 ) -> Result<LayerIndex, LayerError> {
     let mut head = Vec::new();
     (&mut blob)
@@ -154,10 +164,12 @@ pub fn unpack(
         .read_to_end(&mut head)
         .map_err(LayerError::stream("read a layer blob"))?;
     if head.len() as u64 <= SMALL_BLOB_BYTES {
-        check_blob(BlobDigest::of(&head), expected)?;
+        if check == BlobCheck::Here {
+            check_blob(BlobDigest::of(&head), expected)?;
+        }
         return apply(decompressor(&head[..]), expected, dest);
     }
-    unpack_threaded(io::Cursor::new(head).chain(blob), expected, dest)
+    unpack_threaded(io::Cursor::new(head).chain(blob), (expected, check), dest)
 }
 
 fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
@@ -166,7 +178,11 @@ fn check_blob(found: BlobDigest, expected: Unpack) -> Result<(), LayerError> {
 }
 
 /// Applies the archive, reads on to the end, and checks the diff ID.
-fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex, LayerError> {
+fn apply(
+    archive: impl Read,
+    expected: Unpack,
+    dest: Option<&Path>,
+) -> Result<LayerIndex, LayerError> {
     // Of an uncompressed layer the blob's digest says it all.
     let hasher = (expected.diff_id.as_blob() != expected.digest).then(Sha256::new);
     let mut archive = DigestReader { input: archive, hasher };
@@ -183,15 +199,19 @@ fn apply(archive: impl Read, expected: Unpack, dest: &Path) -> Result<LayerIndex
 
 fn unpack_threaded(
     mut blob: impl Read + Send,
-    expected: Unpack,
-    dest: &Path,
+    (expected, check): (Unpack, BlobCheck),
+    dest: Option<&Path>,
 ) -> Result<LayerIndex, LayerError> {
-    let (mut raw_writer, raw_reader) = pipe();
-    let (mut tar_writer, tar_reader) = pipe();
-    let mut hasher = Sha256::new();
+    let (mut raw_writer, raw_reader) = pipe(SMALL_CHUNK_BYTES);
+    let (mut tar_writer, tar_reader) = pipe(SMALL_CHUNK_BYTES);
+    let mut hasher = (check == BlobCheck::Here).then(Sha256::new);
     let (applied, decompressed, read) = std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
-            raw_writer.fill(&mut blob, |bytes| hasher.update(bytes))?;
+            raw_writer.fill(&mut blob, |bytes| {
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(bytes);
+                }
+            })?;
             raw_writer.finish()
         });
         let decompressing = scope.spawn(move || {
@@ -209,12 +229,12 @@ fn unpack_threaded(
         // Something did not like the blob. When it is damaged, that is the thing to say; but
         // a full disk is no reason to download the rest.
         if !matches!(applied, Err(LayerError::Io { .. } | LayerError::NotEmpty { .. })) {
-            io::copy(&mut blob, &mut DigestSink(&mut hasher))
+            io::copy(&mut blob, &mut DigestSink(hasher.as_mut()))
                 .map_err(LayerError::stream("read a layer blob"))?;
-            check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+            check_hashed(hasher, expected)?;
         }
     } else {
-        check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected)?;
+        check_hashed(hasher, expected)?;
     }
     match decompressed {
         Err(source) if !is_hang_up(&source) => {
@@ -224,11 +244,20 @@ fn unpack_threaded(
     }
 }
 
-struct DigestSink<'a>(&'a mut Sha256);
+fn check_hashed(hasher: Option<Sha256>, expected: Unpack) -> Result<(), LayerError> {
+    match hasher {
+        Some(hasher) => check_blob(BlobDigest::from_bytes(hasher.finalize().into()), expected),
+        None => Ok(()),
+    }
+}
+
+struct DigestSink<'a>(Option<&'a mut Sha256>);
 
 impl Write for DigestSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        if let Some(hasher) = &mut self.0 {
+            hasher.update(bytes);
+        }
         Ok(bytes.len())
     }
 

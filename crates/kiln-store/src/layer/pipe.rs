@@ -7,14 +7,17 @@
 use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Size of a chunk in bytes.
+/// Size of a chunk in bytes, where one layer is worked on.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
+/// The same where several layers are, each with several pipes.
+pub(super) const SMALL_CHUNK_BYTES: usize = 256 << 10;
 /// How many full chunks may wait.
 const DEPTH: usize = 3;
 
 /// The writing end.
 #[derive(Debug)]
 pub(super) struct PipeWriter {
+    chunk_bytes: usize,
     chunk: Vec<u8>,
     filled: usize,
     full: SyncSender<Option<Vec<u8>>>,
@@ -31,12 +34,12 @@ pub(super) struct PipeReader {
     empty: Sender<Vec<u8>>,
 }
 
-/// A pipe of at most a few chunks.
-pub(super) fn pipe() -> (PipeWriter, PipeReader) {
+/// A pipe of at most a few chunks of this size.
+pub(super) fn pipe(chunk_bytes: usize) -> (PipeWriter, PipeReader) {
     let (full_in, full_out) = sync_channel(DEPTH);
     let (empty_in, empty_out) = channel();
     (
-        PipeWriter { chunk: Vec::new(), filled: 0, full: full_in, empty: empty_out },
+        PipeWriter { chunk_bytes, chunk: Vec::new(), filled: 0, full: full_in, empty: empty_out },
         PipeReader { chunk: Vec::new(), offset: 0, ended: false, full: full_out, empty: empty_in },
     )
 }
@@ -94,14 +97,14 @@ impl PipeWriter {
     fn room(&mut self) -> &mut [u8] {
         if self.chunk.is_empty() {
             self.chunk = self.empty.try_recv().unwrap_or_default();
-            self.chunk.resize(CHUNK_BYTES, 0);
+            self.chunk.resize(self.chunk_bytes, 0);
         }
         &mut self.chunk[self.filled..]
     }
 
     fn advance(&mut self, length: usize) -> io::Result<()> {
         self.filled += length;
-        if self.filled == CHUNK_BYTES { self.send() } else { Ok(()) }
+        if self.filled == self.chunk_bytes { self.send() } else { Ok(()) }
     }
 }
 
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn bytes_pass_in_order() {
         let bytes: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let (mut writer, mut reader) = pipe();
+        let (mut writer, mut reader) = pipe(CHUNK_BYTES);
         let read = std::thread::scope(|scope| {
             scope.spawn(|| {
                 for piece in bytes.chunks(70_001) {
@@ -171,12 +174,12 @@ mod tests {
 
     #[test]
     fn an_end_that_gives_up_is_an_error_at_the_other() {
-        let (mut writer, mut reader) = pipe();
+        let (mut writer, mut reader) = pipe(CHUNK_BYTES);
         writer.write_all(b"half").unwrap();
         drop(writer);
         assert!(is_hang_up(&reader.read(&mut [0; 8]).unwrap_err()));
 
-        let (mut writer, reader) = pipe();
+        let (mut writer, reader) = pipe(CHUNK_BYTES);
         drop(reader);
         assert!(is_hang_up(&writer.write_all(&vec![0; CHUNK_BYTES]).unwrap_err()));
     }

@@ -51,11 +51,15 @@ const READ_BYTES: usize = 128 << 10;
 /// [`LayerError::LinkTarget`], [`LayerError::Io`] and [`LayerError::Stream`]; `dest` then holds
 /// a part of the layer and is of no use.
 pub fn apply_tar(reader: impl Read, dest: &Path) -> Result<LayerIndex, LayerError> {
-    apply_buffered(BufReader::with_capacity(READ_BYTES, reader), dest)
+    apply_buffered(BufReader::with_capacity(READ_BYTES, reader), Some(dest))
 }
 
-/// The same for a reader that is cheap to read little by little.
-pub(super) fn apply_buffered(reader: impl Read, dest: &Path) -> Result<LayerIndex, LayerError> {
+/// The same for a reader that is cheap to read little by little. Without a directory it only tells
+/// what would be in it.
+pub(super) fn apply_buffered(
+    reader: impl Read,
+    dest: Option<&Path>,
+) -> Result<LayerIndex, LayerError> {
     let mut applier = Applier::new(dest)?;
     let mut tar = TarReader::new(reader);
     while let Some(member) = tar.next_member()? {
@@ -72,7 +76,7 @@ struct Applier {
 }
 
 impl Applier {
-    fn new(dest: &Path) -> Result<Self, LayerError> {
+    fn new(dest: Option<&Path>) -> Result<Self, LayerError> {
         Ok(Self {
             unpacked: Unpacked::new(dest)?,
             own: (geteuid().as_raw(), getegid().as_raw()),
@@ -104,7 +108,7 @@ impl Applier {
                 return Err(LayerError::member(&member.path, "it marks no name as deleted"));
             }
             let (dir, fd) = self.unpacked.parent(dir, &member.path)?;
-            return self.whiteout(&dir, deleted, &fd);
+            return self.whiteout(&dir, deleted, fd.as_ref());
         }
         if path.is_empty() {
             return self.root(member);
@@ -129,7 +133,7 @@ impl Applier {
         &mut self,
         member: Member,
         tar: &mut TarReader<impl Read>,
-        (dir, name, fd): (&[u8], &[u8], OwnedFd),
+        (dir, name, fd): (&[u8], &[u8], Option<OwnedFd>),
     ) -> Result<(), LayerError> {
         let path = join(dir, name);
         let link = match member.kind {
@@ -150,9 +154,9 @@ impl Applier {
             self.unpacked.remove(&path)?;
         }
         if let Some(target) = link {
-            self.hard_link(member, &target, (&path, name, &fd))?;
+            self.hard_link(member, &target, (&path, name, fd.as_ref()))?;
         } else {
-            let inode = self.create(member, tar, (&path, name, &fd))?;
+            let inode = self.create(member, tar, (&path, name, fd.as_ref()))?;
             let inode = match inode.kind {
                 EntryKind::Directory { .. } => {
                     Inode { kind: EntryKind::Directory { opaque: replaces }, ..inode }
@@ -170,20 +174,20 @@ impl Applier {
         &mut self,
         member: Member,
         tar: &mut TarReader<impl Read>,
-        (path, name, fd): (&[u8], &[u8], &OwnedFd),
+        (path, name, fd): (&[u8], &[u8], Option<&OwnedFd>),
     ) -> Result<Inode, LayerError> {
         let (major, minor) = member.device;
         let kind = match member.kind {
             MemberKind::File => return self.file(member, tar, (path, name, fd)),
             MemberKind::Directory => {
-                mkdirat(fd, name, Mode::RWXU)
-                    .map_err(self.unpacked.beneath.failed("create", path))?;
+                let ground = &self.unpacked.ground;
+                ground.act(("create", path), fd, |fd| mkdirat(fd, name, Mode::RWXU))?;
                 let kind = EntryKind::Directory { opaque: false };
                 return Ok(Inode { kind, metadata: metadata_of(member), implied: false });
             }
             MemberKind::Symlink => {
-                symlinkat(&member.link[..], fd, name)
-                    .map_err(self.unpacked.beneath.failed("create", path))?;
+                let (ground, link) = (&self.unpacked.ground, &member.link[..]);
+                ground.act(("create", path), fd, |fd| symlinkat(link, fd, name))?;
                 EntryKind::Symlink { target: member.link.clone() }
             }
             // What overlayfs would take for a whiteout is one.
@@ -210,8 +214,9 @@ impl Applier {
         if is_symlink {
             metadata.mode = 0o777;
         }
-        metadata::set_at(fd, name, &metadata, is_symlink)
-            .map_err(self.unpacked.beneath.failed("set the metadata of", path))?;
+        self.unpacked.ground.act(("set the metadata of", path), fd, |fd| {
+            metadata::set_at(fd, name, &metadata, is_symlink)
+        })?;
         Ok(Inode { kind, metadata, implied: false })
     }
 
@@ -220,28 +225,29 @@ impl Applier {
         &self,
         file_type: FileType,
         (major, minor): (u32, u32),
-        (path, name, fd): (&[u8], &[u8], &OwnedFd),
+        (path, name, fd): (&[u8], &[u8], Option<&OwnedFd>),
     ) -> Result<(), LayerError> {
-        let made = mknodat(fd, name, file_type, Mode::empty(), makedev(major, minor));
-        let made = match made {
-            Err(Errno::PERM) if (major, minor) != (0, 0) => {
-                mknodat(fd, name, FileType::RegularFile, Mode::empty(), 0)
+        self.unpacked.ground.act(("create", path), fd, |fd| {
+            match mknodat(fd, name, file_type, Mode::empty(), makedev(major, minor)) {
+                Err(Errno::PERM) if (major, minor) != (0, 0) => {
+                    mknodat(fd, name, FileType::RegularFile, Mode::empty(), 0)
+                }
+                made => made,
             }
-            made => made,
-        };
-        made.map_err(self.unpacked.beneath.failed("create", path))
+        })
     }
 
     fn file(
         &mut self,
         member: Member,
         tar: &mut TarReader<impl Read>,
-        (path, name, fd): (&[u8], &[u8], &OwnedFd),
+        (path, name, fd): (&[u8], &[u8], Option<&OwnedFd>),
     ) -> Result<Inode, LayerError> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(fd, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(self.unpacked.beneath.failed("create", path))?;
+        let ground = &self.unpacked.ground;
+        let open = |fd| openat(fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = fd.map(open).transpose().map_err(ground.failed("create", path))?;
         let mut hasher = blake3::Hasher::new();
         loop {
             let length = tar.read(&mut self.buffer)?;
@@ -250,19 +256,22 @@ impl Applier {
             }
             let mut bytes = &self.buffer[..length];
             hasher.update(bytes);
-            while !bytes.is_empty() {
-                let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes))
-                    .map_err(self.unpacked.beneath.failed("write", path))?;
-                bytes = &bytes[written..];
-            }
+            ground.act(("write", path), file.as_ref(), |file| {
+                while !bytes.is_empty() {
+                    let written = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
+                    bytes = &bytes[written..];
+                }
+                Ok(())
+            })?;
         }
         let digest = FileDigest::from_bytes(*hasher.finalize().as_bytes());
         let kind = EntryKind::File { size_bytes: member.size_bytes, digest };
         let mut metadata = metadata_of(member);
         let now =
             if (metadata.uid, metadata.gid) == self.own { Owner::Right } else { Owner::Unset };
-        metadata::set(file.as_fd(), &mut metadata, now)
-            .map_err(self.unpacked.beneath.failed("set the metadata of", path))?;
+        ground.act(("set the metadata of", path), file.as_ref(), |file| {
+            metadata::set(file.as_fd(), &mut metadata, now)
+        })?;
         Ok(Inode { kind, metadata, implied: false })
     }
 
@@ -291,13 +300,16 @@ impl Applier {
         &mut self,
         member: Member,
         target: &[u8],
-        (path, name, fd): (&[u8], &[u8], &OwnedFd),
+        (path, name, fd): (&[u8], &[u8], Option<&OwnedFd>),
     ) -> Result<(), LayerError> {
         let position = self.unpacked.paths[target];
         let (target_dir, target_name) = split(target);
-        let target_fd = self.unpacked.beneath.directory(target_dir)?;
-        linkat(&target_fd, target_name, fd, name, AtFlags::empty())
-            .map_err(self.unpacked.beneath.failed("link", path))?;
+        let ground = &self.unpacked.ground;
+        let target_fd = ground.directory(target_dir)?;
+        ground.act(("link", path), target_fd.as_ref().and(fd), |fd| match &target_fd {
+            Some(target) => linkat(target, target_name, fd, name, AtFlags::empty()),
+            None => Ok(()),
+        })?;
         self.unpacked.paths.insert(path.to_vec(), position);
         let Inode { kind, metadata, .. } = &mut self.unpacked.inodes[position];
         let mut new = metadata_of(member);
@@ -305,28 +317,33 @@ impl Applier {
         for (name, value) in &metadata.xattrs {
             new.xattrs.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        let set = match kind {
-            EntryKind::File { .. } if new != *metadata => {
-                let file = openat(fd, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(self.unpacked.beneath.failed("open", path))?;
+        let ground = &self.unpacked.ground;
+        let place = ("set the metadata of", path);
+        match kind {
+            EntryKind::File { .. } if new != *metadata => ground.act(place, fd, |fd| {
+                let file = openat(fd, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 metadata::set(file.as_fd(), &mut new, Owner::Unset)
-            }
-            EntryKind::File { .. } => Ok(()),
+            })?,
+            EntryKind::File { .. } => {}
             _ => {
                 new.xattrs.clear();
                 let is_symlink = matches!(kind, EntryKind::Symlink { .. });
                 if is_symlink {
                     new.mode = 0o777;
                 }
-                metadata::set_at(fd, name, &new, is_symlink)
+                ground.act(place, fd, |fd| metadata::set_at(fd, name, &new, is_symlink))?;
             }
-        };
-        set.map_err(self.unpacked.beneath.failed("set the metadata of", path))?;
+        }
         *metadata = new;
         Ok(())
     }
 
-    fn whiteout(&mut self, dir: &[u8], name: &[u8], fd: &OwnedFd) -> Result<(), LayerError> {
+    fn whiteout(
+        &mut self,
+        dir: &[u8],
+        name: &[u8],
+        fd: Option<&OwnedFd>,
+    ) -> Result<(), LayerError> {
         let path = join(dir, name);
         if self.unpacked.paths.contains_key(&path) {
             self.unpacked.remove(&path)?;

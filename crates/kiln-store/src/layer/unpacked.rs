@@ -1,11 +1,12 @@
 //! A layer while it is being unpacked: what lies in its directory, kept in memory.
 //!
 //! Names are resolved here and not by the kernel, which is given paths without links. Directories
-//! get their owner, mode, attributes and times last, when nothing is put into them any more.
+//! get their owner, mode, attributes and times last, when nothing is put into them any more. So it
+//! takes no directory at all to know what would be in it: see [`Ground`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat, removexattr, unlinkat};
 use rustix::io::Errno;
@@ -32,20 +33,12 @@ pub(super) struct Inode {
     pub(super) implied: bool,
 }
 
-/// The files so far, and the directory that they are in.
-pub(super) struct Unpacked {
-    pub(super) beneath: Beneath,
-    pub(super) inodes: Vec<Inode>,
-    /// Position in `inodes` of every path; the order is that of bytes, so that what lies
-    /// beneath a directory is the range from `dir/` to `dir0`.
-    pub(super) paths: BTreeMap<Vec<u8>, usize>,
-    /// The last parent as the archive named it, as it is, and opened.
-    pub(super) last_parent: Option<(Vec<u8>, Vec<u8>, OwnedFd)>,
-}
+/// Where files are put: into a directory, or nowhere when only the index is wanted.
+pub(super) struct Ground(Option<Beneath>);
 
-impl Unpacked {
+impl Ground {
     /// Takes the empty directory `dest`, which is made if it is missing.
-    pub(super) fn new(dest: &Path) -> Result<Self, LayerError> {
+    fn of(dest: &Path) -> Result<Self, LayerError> {
         let failed =
             |action| move |source| LayerError::Io { action, path: dest.to_owned(), source };
         std::fs::create_dir_all(dest).map_err(failed("create"))?;
@@ -61,13 +54,60 @@ impl Unpacked {
         }
         let beneath = Beneath::open(dest)?;
         fchmod(beneath.root(), Mode::RWXU).map_err(beneath.failed("prepare", b""))?;
+        Ok(Self(Some(beneath)))
+    }
+
+    /// Opens the directory `path` as a place to act in; nothing where there are no files.
+    pub(super) fn directory(&self, path: &[u8]) -> Result<Option<OwnedFd>, LayerError> {
+        self.0.as_ref().map(|beneath| beneath.directory(path)).transpose()
+    }
+
+    /// Calls the kernel about `path`, if there are files.
+    pub(super) fn act(
+        &self,
+        (action, path): (&'static str, &[u8]),
+        dir: Option<&OwnedFd>,
+        call: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), LayerError> {
+        match (&self.0, dir) {
+            (Some(beneath), Some(dir)) => call(dir).map_err(beneath.failed(action, path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// For `map_err` on a system call about `path`.
+    pub(super) fn failed(
+        &self,
+        action: &'static str,
+        path: &[u8],
+    ) -> impl FnOnce(Errno) -> LayerError {
+        let path = self.0.as_ref().map_or_else(PathBuf::new, |beneath| beneath.host_path(path));
+        move |errno| LayerError::Io { action, path, source: errno.into() }
+    }
+}
+
+/// The files so far, and the directory that they are in.
+pub(super) struct Unpacked {
+    pub(super) ground: Ground,
+    pub(super) inodes: Vec<Inode>,
+    /// Position in `inodes` of every path; the order is that of bytes, so that what lies
+    /// beneath a directory is the range from `dir/` to `dir0`.
+    pub(super) paths: BTreeMap<Vec<u8>, usize>,
+    /// The last parent as the archive named it, as it is, and opened.
+    pub(super) last_parent: Option<(Vec<u8>, Vec<u8>, Option<OwnedFd>)>,
+}
+
+impl Unpacked {
+    /// Nothing yet; files are put into the directory `dest`, if there is one.
+    pub(super) fn new(dest: Option<&Path>) -> Result<Self, LayerError> {
+        let ground = dest.map_or(Ok(Ground(None)), Ground::of)?;
         let root = Inode {
             kind: EntryKind::Directory { opaque: false },
             metadata: implied_metadata(),
             implied: true,
         };
         Ok(Self {
-            beneath,
+            ground,
             inodes: vec![root],
             paths: BTreeMap::from([(Vec::new(), 0)]),
             last_parent: None,
@@ -101,8 +141,8 @@ impl Unpacked {
             } else {
                 AtFlags::empty()
             };
-            unlinkat(self.beneath.directory(dir)?, name, flags)
-                .map_err(self.beneath.failed("remove", path))?;
+            let dir = self.ground.directory(dir)?;
+            self.ground.act(("remove", path), dir.as_ref(), |dir| unlinkat(dir, name, flags))?;
         }
         Ok(())
     }
@@ -113,7 +153,7 @@ impl Unpacked {
         &mut self,
         dir: &[u8],
         member: &[u8],
-    ) -> Result<(Vec<u8>, OwnedFd), LayerError> {
+    ) -> Result<(Vec<u8>, Option<OwnedFd>), LayerError> {
         if let Some((named, resolved, fd)) = self.last_parent.take()
             && named == dir
         {
@@ -127,7 +167,7 @@ impl Unpacked {
         if missing {
             self.make_directories(&path)?;
         }
-        let fd = self.beneath.directory(&path)?;
+        let fd = self.ground.directory(&path)?;
         Ok((path, fd))
     }
 
@@ -191,13 +231,15 @@ impl Unpacked {
             }
             let (dir, name) = split(path);
             let parent = match made.take() {
-                Some(parent) => parent,
-                None => self.beneath.directory(dir)?,
+                Some(parent) => Some(parent),
+                None => self.ground.directory(dir)?,
             };
-            mkdirat(&parent, name, Mode::RWXU).map_err(self.beneath.failed("create", path))?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = openat(&parent, name, flags, Mode::empty());
-            made = Some(opened.map_err(self.beneath.failed("open", path))?);
+            self.ground.act(("create", path), parent.as_ref(), |parent| {
+                mkdirat(parent, name, Mode::RWXU)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                made = Some(openat(parent, name, flags, Mode::empty())?);
+                Ok(())
+            })?;
             let kind = EntryKind::Directory { opaque };
             let inode = Inode { kind, metadata: implied_metadata(), implied: true };
             self.add(path.to_vec(), inode);
@@ -214,12 +256,14 @@ impl Unpacked {
             let EntryKind::Directory { opaque } = inode.kind else {
                 continue;
             };
-            let fd = self.beneath.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            if opaque {
-                xattr::mark_opaque(fd.as_fd()).map_err(self.beneath.failed("mark", path))?;
+            if let Ground(Some(beneath)) = &self.ground {
+                let fd = beneath.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                if opaque {
+                    xattr::mark_opaque(fd.as_fd()).map_err(beneath.failed("mark", path))?;
+                }
+                metadata::set(fd.as_fd(), &mut inode.metadata, Owner::Unset)
+                    .map_err(beneath.failed("set the metadata of", path))?;
             }
-            metadata::set(fd.as_fd(), &mut inode.metadata, Owner::Unset)
-                .map_err(self.beneath.failed("set the metadata of", path))?;
             if inode.implied {
                 implied.push(path.clone());
             }

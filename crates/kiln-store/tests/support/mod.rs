@@ -1,10 +1,12 @@
 //! Archives made by hand, and strategies for random ones.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
-use std::io::Cursor;
 use std::path::Path;
 
-use kiln_store::layer::{LayerIndex, TarOptions, TarXattrs, apply_tar, write_tar};
+use kiln_core::digest::{BlobDigest, DiffId};
+use kiln_store::layer::{
+    BlobCheck, LayerIndex, TarOptions, TarXattrs, Unpack, apply_tar, unpack, write_tar,
+};
 use kiln_store::layer_error::LayerError;
 use proptest::prelude::*;
 
@@ -126,7 +128,22 @@ pub(crate) fn archive(members: &[Raw]) -> Vec<u8> {
 }
 
 pub(crate) fn apply(members: &[Raw], dest: &Path) -> Result<LayerIndex, LayerError> {
-    apply_tar(Cursor::new(archive(members)), dest)
+    apply_bytes(&archive(members), dest)
+}
+
+/// Unpacks an archive. To look into it without unpacking anything must tell the same.
+pub(crate) fn apply_bytes(bytes: &[u8], dest: &Path) -> Result<LayerIndex, LayerError> {
+    let applied = apply_tar(bytes, dest);
+    let digest = BlobDigest::of(bytes);
+    let expected = Unpack { digest, diff_id: DiffId::from_bytes(*digest.as_bytes()) };
+    let listed = unpack(bytes, (expected, BlobCheck::Here), None);
+    match (&applied, &listed) {
+        (Ok(applied), Ok(listed)) => assert_eq!(applied, listed),
+        // The kernel may refuse what the archive says.
+        (Err(_), _) => {}
+        (Ok(_), Err(error)) => panic!("it cannot be looked into: {error}"),
+    }
+    applied
 }
 
 /// The archive that kiln writes for a layer, with all attributes.

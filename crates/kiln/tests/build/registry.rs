@@ -214,16 +214,6 @@ fn layers_that_nothing_needs_are_not_downloaded() {
     // A stage that the target does not stand on is not even looked up.
     project.build(&[]);
     assert_eq!(registry.log(), "");
-    // An image in the store has all its blobs, as other tools read the store; but nothing is
-    // unpacked for it.
-    project.dockerfile(&format!("FROM {}\nENV A=b\n", registry.reference("app:1")));
-    let run = project.build(&["-t", "app"]);
-    assert_eq!(blobs(&registry), 2, "config and layer: {}", registry.log());
-    assert!(!run.stderr.contains("unpack"), "{}", run.stderr);
-    // The owner of a COPY --link by number needs nothing of the base, so that only the export
-    // reads it.
-    assert_eq!(project.build(&[]).digest(), run.digest());
-    project.assert_whole();
 }
 
 #[test]

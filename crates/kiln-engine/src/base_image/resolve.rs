@@ -1,44 +1,18 @@
-//! Base images: from a reference to facts, and from a layer's blob to its files.
-//!
-//! Nothing is fetched before something needs it: planning takes the manifest and the config, an
-//! unpacked layer is made when a step or an output needs its files.
+//! Finding an image: the store's own first, then those it remembers, then the registry.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use kiln_core::cache_key::{KeyPart, KeyParts};
-use kiln_core::digest::{BlobDigest, ChainId, DiffId};
+use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::plan::{ImageFact, ImageNeed, ImageSource};
 use kiln_registry::Repository;
-use kiln_store::layer::{LayerIndex, Tree, Unpack, adopt, unpack};
-use kiln_store::{Layer, WorkingLayer};
 
-use crate::activity::{Activities, Running};
+use super::{BaseImage, Origin};
+use crate::activity::Activities;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, with_causes};
 use crate::request::{NamedContext, Pull};
-use crate::solve::record_of;
-
-/// An image that steps stand on.
-#[derive(Debug)]
-pub(crate) struct BaseImage {
-    /// Layers by diff ID, lowest first.
-    pub(crate) diff_ids: Vec<DiffId>,
-    /// Layers as blobs, in the same order.
-    pub(crate) layers: Vec<Descriptor>,
-    origin: Origin,
-    /// One lock a layer: it is unpacked once, however many steps wait for it.
-    unpacked: Vec<Mutex<Option<Arc<Layer>>>>,
-}
-
-/// Where blobs that the store lacks come from.
-#[derive(Clone, Debug)]
-enum Origin {
-    Registry(Repository),
-    Layout(PathBuf),
-    Store,
-}
 
 /// A manifest with what is needed to go on from it.
 struct Found {
@@ -73,7 +47,7 @@ pub(crate) fn resolve(
     };
     let shown = shown(&need.source);
     let manifest: Manifest = parse(&found.bytes, &shown)?;
-    let config_bytes = blob_bytes(engine, &found.origin, &manifest.config)?;
+    let config_bytes = config_bytes(engine, &found.origin, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, &shown)?;
     if let (ImageSource::Reference(reference), true) = (&need.source, found.is_new) {
         let images = engine.store.images();
@@ -90,7 +64,12 @@ pub(crate) fn resolve(
             help: None,
         });
     }
-    let image = Arc::new(BaseImage::new(diff_ids.clone(), manifest.layers, found.origin));
+    let name = match &need.source {
+        ImageSource::Reference(reference) => reference.to_string(),
+        ImageSource::Layout { context } => format!("context `{context}`"),
+    };
+    let layers = (diff_ids.clone(), manifest.layers);
+    let image = Arc::new(BaseImage::new(name, layers, found.origin));
     Ok((ImageFact { manifest: found.descriptor.digest, config, diff_ids }, image))
 }
 
@@ -140,13 +119,13 @@ fn from_reference(
     Ok(Found { bytes, descriptor, origin: Origin::Registry(repository), is_new: true })
 }
 
-/// What a registry's failure means for the build; `reference` is what was asked for, where the
-/// error does not say it.
-fn registry_error(reference: Option<&Reference>, error: &kiln_registry::Error) -> BuildError {
+/// What a registry's failure means for the build; `asked` is what for, where the error does not
+/// say it.
+pub(super) fn registry_error(asked: Option<&str>, error: &kiln_registry::Error) -> BuildError {
     use kiln_registry::Error;
     let causes = with_causes(error);
-    let message = match reference {
-        Some(reference) => format!("{}: {causes}", reference.familiar()),
+    let message = match asked {
+        Some(asked) => format!("{asked}: {causes}"),
         None => causes,
     };
     let help = error.hint();
@@ -183,7 +162,8 @@ fn from_registry(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<(Vec<u8>, Descriptor), BuildError> {
-    let image_error = |error| registry_error(Some(reference), &error);
+    let asked = reference.familiar();
+    let image_error = |error| registry_error(Some(&asked), &error);
     let resolved = engine.registry.resolve(reference).map_err(image_error)?;
     if !media_type::is_index(&resolved.descriptor.media_type) {
         return Ok((resolved.bytes, resolved.descriptor));
@@ -212,7 +192,7 @@ fn no_platform(index: &Index, reference: &Reference, platform: &Platform) -> Bui
 
 /// An image of a layout on disk. Blobs are read where they are.
 fn from_layout(
-    path: &std::path::Path,
+    path: &Path,
     reference: Option<&str>,
     platform: &Platform,
 ) -> Result<Found, BuildError> {
@@ -260,11 +240,11 @@ fn from_layout(
     Err(broken("its indexes point to each other".to_owned()))
 }
 
-fn layout_blob(layout: &std::path::Path, digest: &BlobDigest) -> PathBuf {
+pub(super) fn layout_blob(layout: &Path, digest: &BlobDigest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 
-fn read_layout_blob(layout: &std::path::Path, digest: &BlobDigest) -> Result<Vec<u8>, BuildError> {
+fn read_layout_blob(layout: &Path, digest: &BlobDigest) -> Result<Vec<u8>, BuildError> {
     let path = layout_blob(layout, digest);
     let bytes = std::fs::read(&path).at("read", &path)?;
     if BlobDigest::of(&bytes) == *digest {
@@ -276,182 +256,29 @@ fn read_layout_blob(layout: &std::path::Path, digest: &BlobDigest) -> Result<Vec
     })
 }
 
-/// A small blob: a config. It is kept in the store.
-fn blob_bytes(
+/// The bytes of a config. It is kept in the store.
+fn config_bytes(
     engine: &Engine,
     origin: &Origin,
     descriptor: &Descriptor,
 ) -> Result<Vec<u8>, BuildError> {
-    if engine.store.content().has(&descriptor.digest) {
-        return Ok(engine.store.content().read(&descriptor.digest)?);
+    let content = engine.store.content();
+    if content.has(&descriptor.digest) {
+        return Ok(content.read(&descriptor.digest)?);
     }
     match origin {
         Origin::Layout(path) => read_layout_blob(path, &descriptor.digest),
-        Origin::Store | Origin::Registry(_) => {
-            fetch(engine, origin, descriptor, None)?;
-            Ok(engine.store.content().read(&descriptor.digest)?)
-        }
-    }
-}
-
-/// Brings a blob into the store, verified while it is read.
-fn fetch(
-    engine: &Engine,
-    origin: &Origin,
-    descriptor: &Descriptor,
-    activity: Option<&Running<'_>>,
-) -> Result<(), BuildError> {
-    let content = engine.store.content();
-    match origin {
-        Origin::Layout(path) => {
-            let path = layout_blob(path, &descriptor.digest);
-            content.import(&path, &descriptor.digest, descriptor.size)?;
-        }
-        Origin::Store => {
-            return Err(BuildError::Image {
-                message: format!("blob {} is missing in the store", descriptor.digest),
-                help: Some("`kiln fsck --repair` removes what is not whole".to_owned()),
-            });
-        }
+        Origin::Store => Err(BuildError::Image {
+            message: format!("blob {} is missing in the store", descriptor.digest),
+            help: Some("`kiln fsck --repair` removes what is not whole".to_owned()),
+        }),
         Origin::Registry(repository) => {
-            let image_error = |error| registry_error(None, &error);
-            let mut reader = engine.registry.blob(repository, descriptor).map_err(image_error)?;
-            let mut writer = content.writer()?;
-            let mut buffer = vec![0; 256 * 1024];
-            let (mut done, mut reported) = (0, 0);
-            loop {
-                let read = std::io::Read::read(&mut reader, &mut buffer).map_err(|error| {
-                    match kiln_registry::Error::from_io(error) {
-                        Ok(error) => registry_error(None, &error),
-                        Err(error) => BuildError::Image {
-                            message: format!("{}: {error}", descriptor.digest),
-                            help: None,
-                        },
-                    }
-                })?;
-                if read == 0 {
-                    break;
-                }
-                std::io::Write::write_all(&mut writer, &buffer[..read])
-                    .at("write", &engine.store.content().path(&descriptor.digest))?;
-                done += read as u64;
-                if let Some(activity) = activity.filter(|_| done - reported >= 1 << 20) {
-                    reported = done;
-                    let item = descriptor.digest.to_string();
-                    activity.progress(&item, done, Some(descriptor.size));
-                }
-            }
-            writer.commit(Some(descriptor.digest))?;
+            let bytes = engine
+                .registry
+                .document_blob(repository, descriptor)
+                .map_err(|error| registry_error(None, &error))?;
+            content.put(&bytes)?;
+            Ok(bytes)
         }
-    }
-    Ok(())
-}
-
-impl BaseImage {
-    fn new(diff_ids: Vec<DiffId>, layers: Vec<Descriptor>, origin: Origin) -> Self {
-        let unpacked = diff_ids.iter().map(|_| Mutex::new(None)).collect();
-        Self { diff_ids, layers, origin, unpacked }
-    }
-
-    /// An image whose blobs are all in the store.
-    pub(crate) fn in_store(diff_ids: Vec<DiffId>, layers: Vec<Descriptor>) -> Self {
-        Self::new(diff_ids, layers, Origin::Store)
-    }
-
-    /// The blob of a layer in the store, fetched if it is not there.
-    pub(crate) fn ensure_blob(&self, engine: &Engine, position: usize) -> Result<(), BuildError> {
-        let descriptor = &self.layers[position];
-        if engine.store.content().has(&descriptor.digest) {
-            return Ok(());
-        }
-        fetch(engine, &self.origin, descriptor, None)
-    }
-
-    /// The files of a layer, unpacked if they are not yet.
-    pub(crate) fn unpacked(
-        &self,
-        engine: &Engine,
-        position: usize,
-        sink: &Activities,
-    ) -> Result<Arc<Layer>, BuildError> {
-        let mut known =
-            self.unpacked[position].lock().expect("no thread panics with a layer locked");
-        if let Some(layer) = known.as_ref() {
-            return Ok(Arc::clone(layer));
-        }
-        let layer = Arc::new(self.unpack(engine, position, sink)?);
-        *known = Some(Arc::clone(&layer));
-        Ok(layer)
-    }
-
-    /// An archive may name a file without the directories above it. Those have the attributes of
-    /// the layers below, so that such a layer belongs to its chain and not to its diff ID alone.
-    fn adopt(
-        &self,
-        engine: &Engine,
-        position: usize,
-        (working, index): (WorkingLayer, &LayerIndex),
-        activities: &Activities,
-    ) -> Result<Layer, BuildError> {
-        let mut below = Vec::new();
-        for lower in 0..position {
-            let layer = self.unpacked(engine, lower, activities)?;
-            let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
-            below.push(Arc::new(LayerIndex::decode(&bytes)?));
-        }
-        let index = adopt(index, &working.upper, &Tree::new(below))?;
-        let content = index.content_id();
-        let layers = engine.store.layers();
-        let layer = layers.commit(working, &index.encode(), content, content)?;
-        let parts = self.adopted_parts(position);
-        let (key, recipe) = (parts.key(), *parts.key().as_bytes());
-        let record = record_of(&layer, (recipe, parts), "layer of a base image");
-        engine.store.cache_index().record(key, &record)?;
-        Ok(layer)
-    }
-
-    /// Under what such a layer is remembered.
-    fn adopted_parts(&self, position: usize) -> KeyParts {
-        let chain = ChainId::of(&self.diff_ids[..=position]);
-        KeyParts(vec![KeyPart {
-            name: "base layer with the directories of its chain".to_owned(),
-            value: chain.map_or_else(String::new, |chain| chain.to_string()),
-        }])
-    }
-
-    fn unpack(
-        &self,
-        engine: &Engine,
-        position: usize,
-        activities: &Activities,
-    ) -> Result<Layer, BuildError> {
-        let diff_id = self.diff_ids[position];
-        let layers = engine.store.layers();
-        if let Some(layer) = layers.by_diff_id(&diff_id)? {
-            return Ok(layers.unpack(&layer)?);
-        }
-        let adopted = self.adopted_parts(position).key();
-        if let Some(record) = engine.store.cache_index().lookup(&adopted)?
-            && let Some(layer) = layers.by_id(&record.result.layer)?
-        {
-            return Ok(layers.unpack(&layer)?);
-        }
-        let descriptor = &self.layers[position];
-        let activity = activities.start(format!("[internal] unpack layer {}", descriptor.digest));
-        let result = (|| {
-            if !engine.store.content().has(&descriptor.digest) {
-                fetch(engine, &self.origin, descriptor, Some(&activity))?;
-            }
-            let blob = engine.store.content().open(&descriptor.digest)?;
-            let working = layers.begin()?;
-            let expected = Unpack { digest: descriptor.digest, diff_id };
-            let index = unpack(blob, expected, &working.upper)?;
-            if position > 0 && index.implied().any(|entry| !entry.path.is_empty()) {
-                return self.adopt(engine, position, (working, &index), activities);
-            }
-            Ok(layers.commit_base(working, &index.encode(), index.content_id(), diff_id)?)
-        })();
-        activity.finish::<_, BuildError>(&result);
-        result
     }
 }

@@ -1,0 +1,168 @@
+//! Layers as archives: the blobs that layers were packed into, and layers that are there only as
+//! such a blob, until something needs their files.
+
+use kiln_core::digest::{BlobDigest, DiffId, FileDigest};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::Error;
+use crate::layer::{BlobCheck, Frames, LayerIndex, OldFrames, Unpack, extract, set_times, unpack};
+use crate::layers::{Layer, Layers};
+
+impl Layers<'_> {
+    /// A blob that holds the layer.
+    pub(crate) fn archive(self, layer: &Layer) -> Result<Option<BlobDigest>, Error> {
+        let Some(diff_id) = &layer.diff_id else { return Ok(None) };
+        self.store
+            .database()
+            .query("find a packed layer", |connection| self.archive_of(connection, diff_id))
+    }
+
+    /// A blob that holds a layer of this diff ID.
+    pub(crate) fn archive_of(
+        self,
+        connection: &Connection,
+        diff_id: &DiffId,
+    ) -> rusqlite::Result<Option<BlobDigest>> {
+        let mut select =
+            connection.prepare_cached("SELECT blob, size_bytes FROM packed WHERE diff_id = ?")?;
+        let blobs = select.query_map([diff_id.as_bytes()], |row| {
+            Ok((BlobDigest::from_bytes(row.get(0)?), row.get::<_, u64>(1)?))
+        })?;
+        for blob in blobs {
+            let (digest, size_bytes) = blob?;
+            // What cannot be looked at is not there.
+            if self.store.content().size(&digest).ok().flatten() == Some(size_bytes) {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layer with its directory, which is made of the layer's blob if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::MissingLayer`] when there is no blob, [`Error::Layer`] when it is damaged.
+    pub fn unpack(self, layer: &Layer) -> Result<Layer, Error> {
+        let done = || Layer { is_unpacked: true, ..layer.clone() };
+        if layer.is_unpacked {
+            return Ok(done());
+        }
+        let _lock = self.store.lock(&format!("unpack-{}", layer.id))?;
+        if layer.fs.is_dir() {
+            return Ok(done());
+        }
+        let missing = Error::MissingLayer { id: layer.id };
+        let (Some(diff_id), Some(digest)) = (layer.diff_id, self.archive(layer)?) else {
+            return Err(missing);
+        };
+        let blob = self.store.content().open(&digest)?;
+        let working = self.begin()?;
+        let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
+        let expected = (Unpack { digest, diff_id }, BlobCheck::Here);
+        unpack(blob, expected, Some(&working.upper)).map_err(failed)?;
+        let index =
+            std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
+        let index = LayerIndex::decode(&index).map_err(failed)?;
+        set_times(&index, &working.upper).map_err(failed)?;
+        std::fs::rename(&working.upper, &layer.fs).map_err(Error::io("rename to", &layer.fs))?;
+        Ok(done())
+    }
+
+    /// The contents of small files of a layer that is an archive, which its index names with their
+    /// digests; `None` if they can't be had without unpacking it.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] when it is damaged.
+    pub fn extract(
+        self,
+        layer: &Layer,
+        wanted: &[(&[u8], FileDigest)],
+    ) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let Some(digest) = self.archive(layer)? else { return Ok(None) };
+        let blob = self.store.content().open(&digest)?;
+        let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
+        extract(blob, wanted).map_err(failed)
+    }
+
+    /// The blob that a layer of this diff ID was packed into by `codec` (`gzip-6`, `zstd-3`,
+    /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone.
+    pub fn packed(self, diff_id: &DiffId, codec: &str) -> Result<Option<(BlobDigest, u64)>, Error> {
+        let key = (diff_id.as_bytes(), codec);
+        let database = self.store.database();
+        let found = database.query("find a packed layer", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT blob, size_bytes FROM packed WHERE diff_id = ? AND codec = ?",
+                )?
+                .query_row(key, |row| Ok((BlobDigest::from_bytes(row.get(0)?), row.get(1)?)))
+                .optional()
+        })?;
+        let Some((digest, size_bytes)) = found else {
+            return Ok(None);
+        };
+        if self.store.content().size(&digest)? == Some(size_bytes) {
+            return Ok(Some((digest, size_bytes)));
+        }
+        database.query("forget a packed layer", |connection| {
+            connection.execute("DELETE FROM packed WHERE diff_id = ? AND codec = ?", key)
+        })?;
+        Ok(None)
+    }
+
+    /// Notes that packing a layer of this diff ID by `codec` gives this blob.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`].
+    pub fn remember_packed(
+        self,
+        diff_id: &DiffId,
+        codec: &str,
+        digest: &BlobDigest,
+    ) -> Result<(), Error> {
+        let missing = || Error::MissingBlob { digest: *digest };
+        let size_bytes = self.store.content().size(digest)?.ok_or_else(missing)?;
+        self.store.database().query("note a packed layer", |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?)")?
+                .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
+        })?;
+        Ok(())
+    }
+
+    /// Notes the blocks of a packed blob.
+    pub fn remember_frames(self, digest: &BlobDigest, frames: &Frames) -> Result<(), Error> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.store.database().query("note a blob's blocks", |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO frames VALUES (?, ?)")?
+                .execute((digest.as_bytes(), frames.encode()))
+        })?;
+        Ok(())
+    }
+
+    /// Blocks of the newest blob that `codec` made for another layer of a recipe: what a layer of
+    /// that recipe has much in common with.
+    pub fn old_frames(self, recipe: &[u8; 32], codec: &str) -> Result<Option<OldFrames>, Error> {
+        let found = self.store.database().query("find an older blob", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT packed.blob, frames.frames FROM records
+                     JOIN layers ON layers.id = records.layer
+                     JOIN packed ON packed.diff_id = layers.diff_id AND packed.codec = ?
+                     JOIN frames ON frames.blob = packed.blob
+                     WHERE records.recipe = ? ORDER BY records.seq DESC LIMIT 1",
+                )?
+                .query_row((codec, recipe), |row| {
+                    let frames = Frames::decode(row.get_ref(1)?.as_blob()?);
+                    Ok((BlobDigest::from_bytes(row.get(0)?), frames))
+                })
+                .optional()
+        })?;
+        let Some((digest, frames)) = found else { return Ok(None) };
+        // It only saves time: a blob that is gone is none.
+        let blob = self.store.content().open(&digest).ok();
+        Ok(blob.map(|blob| OldFrames::new(blob, frames)))
+    }
+}
