@@ -130,8 +130,9 @@ pub fn run_container(
         layers.push(layer.fs.clone());
     }
     let working = engine.store.layers().begin()?;
-    if let Some(top) = layers.last() {
-        adopt_root(&working.upper, top)?;
+    let tree = Tree::new(indexes);
+    if let Some((_, position)) = tree.lookup(b"") {
+        adopt_root(&working.upper, &layers[position])?;
     }
     let scratch = engine.store.scratch_dir()?;
     let host = host_name();
@@ -151,10 +152,7 @@ pub fn run_container(
             recursion: Recursion::Recursive,
         },
     }));
-    let tree = SourceTree::Snapshot {
-        tree: Arc::new(Tree::new(indexes)),
-        layers: Arc::new(layers.clone()),
-    };
+    let tree = SourceTree::Snapshot { tree: Arc::new(tree), layers: Arc::new(layers.clone()) };
     let spec = Spec {
         rootfs: Rootfs {
             lowers: layers.into_iter().rev().collect(),

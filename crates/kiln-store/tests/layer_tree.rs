@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -152,6 +153,22 @@ fn layers_hide_and_merge() {
     );
     assert_eq!(paths(&opaque), ["y"]);
     assert!(Tree::default().lookup(b"").is_none());
+}
+
+#[test]
+fn the_root_is_that_of_the_topmost_layer_that_says_something_of_it() {
+    let [low, high]: [LayerIndex; 2] = [0o700, 0o711].map(|mode| {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("x"), "").unwrap();
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        scan(root.path()).unwrap()
+    });
+    let root = |high| {
+        let tree = Tree::new(vec![Arc::new(low.clone()), Arc::new(high)]);
+        tree.lookup(b"").map(|(entry, layer)| (entry.mode & 0o777, layer)).unwrap()
+    };
+    assert_eq!(root(high.clone()), (0o711, 1));
+    assert_eq!(root(high.with_implied_root()), (0o700, 0));
 }
 
 #[test]

@@ -107,7 +107,11 @@ impl Solver<'_> {
         // The listing says all that is needed of them, and there may be many.
         inputs.forget_copied();
         let listing = Listing::new(listed.into_entries()).map_err(BuildError::from)?;
-        let listing = if independent { listing } else { self.changed_only(listing, inputs)? };
+        let listing = if independent {
+            listing.with_implied_root()
+        } else {
+            self.changed_only(listing, inputs)?
+        };
         let content = listing.index().content_id();
         if let Some(layer) = self.earlier((step, recipe), (content, content), began)? {
             return Ok(Some(layer));

@@ -488,8 +488,9 @@ impl<'a> Solver<'a> {
         let below = if independent { Vec::new() } else { self.layer_dirs(inputs.root())? };
         let lowers: Vec<PathBuf> = below.into_iter().rev().collect();
         let mut working = self.engine.store.layers().begin()?;
-        if let Some(top) = inputs.root().layers().last() {
-            adopt_root(&working.upper, &self.files(top)?.fs)?;
+        if !independent && let Some((_, position)) = self.index_tree(inputs.root())?.lookup(b"") {
+            let layer = self.files(&inputs.root().layers()[position])?;
+            adopt_root(&working.upper, &layer.fs)?;
         }
         let target = Target { lowers: &lowers, upper: &working.upper, work: &working.work };
         match &step.op {
@@ -504,7 +505,9 @@ impl<'a> Solver<'a> {
             }
         }
         let mut index = scan(&working.upper)?;
-        if !independent {
+        if independent {
+            index = index.with_implied_root();
+        } else {
             index = self.drop_unchanged(index, inputs, &working.upper)?;
         }
         // Times that a command set on purpose are part of what it made; those of now are not.
@@ -591,8 +594,9 @@ pub(crate) fn network_files(
     Ok(files)
 }
 
-/// Gives an upper directory the owner of the topmost layer's root: overlayfs takes it from the
-/// upper directory alone. Its mode is 0755 whatever the layers say (as in BuildKit's snapshots).
+/// Gives an upper directory the owner of the root below, which is that of the layer in `top`:
+/// overlayfs takes it from the upper directory alone. Its mode is 0755 whatever the layers say (as
+/// in BuildKit's snapshots).
 pub(crate) fn adopt_root(upper: &Path, top: &Path) -> Result<(), BuildError> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(top).at("read", top)?;

@@ -213,6 +213,15 @@ impl LayerIndex {
         }
     }
 
+    /// The same layer, knowing nothing of its root directory: what lies below says what that is like.
+    #[must_use]
+    pub fn with_implied_root(mut self) -> Self {
+        if self.implied.first() != Some(&0) {
+            self.implied.insert(0, 0);
+        }
+        self
+    }
+
     /// Whether the entry of `path` is unchanged; see the module's head.
     pub fn is_unchanged(&self, path: &[u8]) -> bool {
         !self.unchanged.is_empty()

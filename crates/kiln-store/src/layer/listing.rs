@@ -93,6 +93,12 @@ impl Listing {
         Ok(Self { index: LayerIndex::from_entries(entries)?, origins })
     }
 
+    /// See [`LayerIndex::with_implied_root`].
+    #[must_use]
+    pub fn with_implied_root(self) -> Self {
+        Self { index: self.index.with_implied_root(), ..self }
+    }
+
     /// What the layer holds.
     pub fn index(&self) -> &LayerIndex {
         &self.index

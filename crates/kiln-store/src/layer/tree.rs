@@ -2,7 +2,8 @@
 //! would show.
 //!
 //! A directory that several layers have shows the metadata of the topmost one and the names of
-//! all of them, down to the first layer where it is opaque, deleted or something else. Nothing
+//! all of them, down to the first layer where it is opaque, deleted or something else. The root shows
+//! the metadata of the topmost layer that says something of it, which archives rarely do. Nothing
 //! is built up front: a look-up goes down the path and keeps, for each layer that still takes
 //! part, the range of its entries beneath the directory, which are neighbours in the index.
 
@@ -83,6 +84,10 @@ impl Tree {
             let entry = index.entries.first()?;
             let part = Part { layer, range: 1..index.entries.len() };
             let node = root.get_or_insert_with(|| Node { entry, layer, parts: Vec::new() });
+            if self.layers[node.layer].implied.first() == Some(&0) {
+                // It says nothing of the root; the next one below may.
+                (node.entry, node.layer) = (entry, layer);
+            }
             node.parts.push(part);
             if entry.kind == (EntryKind::Directory { opaque: true }) {
                 break;
