@@ -8,7 +8,7 @@ use kiln_core::oci::{Descriptor, ImageConfig, Manifest, Platform, Reference, med
 use crate::blob::BlobReader;
 use crate::config::Config;
 use crate::error::{Error, printable};
-use crate::exchange::{Call, Exchange};
+use crate::exchange::{Access, Call, Exchange};
 use crate::http::Method;
 use crate::limit::Permit;
 use crate::repository::Repository;
@@ -22,7 +22,7 @@ const DOCUMENT_BYTES: u64 = 16 << 20;
 const INDEX_DEPTH: usize = 4;
 
 /// Every kind of manifest and index that kiln reads.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json";
@@ -257,10 +257,12 @@ impl Client {
 
 /// A GET of a path below a repository.
 pub(crate) fn get<'a>(repository: &'a Repository, path: String, reference: &'a str) -> Call<'a> {
-    Call { method: Method::Get, repository, path, accept: "", offset_bytes: 0, reference }
+    let access = Access::Pull;
+    let method = Method::Get;
+    Call { method, repository, path, at: None, access, accept: "", offset_bytes: 0, reference }
 }
 
-fn claimed_digest(text: &str, place: &str) -> Result<BlobDigest, Error> {
+pub(crate) fn claimed_digest(text: &str, place: &str) -> Result<BlobDigest, Error> {
     text.trim()
         .parse()
         .map_err(|_| Error::UnknownDigest { digest: printable(text), place: place.to_owned() })

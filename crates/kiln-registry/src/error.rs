@@ -140,6 +140,52 @@ pub enum Error {
         /// The last failure.
         source: io::Error,
     },
+    /// What is to be sent cannot be read.
+    #[error("cannot read what is to be sent to {url}")]
+    Unread {
+        /// Where it is sent.
+        url: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file that is to be sent cannot be read.
+    #[error("cannot read {} to send it", path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The registry has no such repository, and makes none for who pushes.
+    #[error("`{registry}` has no repository `{name}`")]
+    NoRepository {
+        /// The registry.
+        registry: String,
+        /// The repository there.
+        name: String,
+    },
+    /// The registry takes no blobs or manifests.
+    #[error("`{registry}` does not take pushes: {url} answered {status}{}", detail(message))]
+    ReadOnly {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says; may be empty.
+        message: String,
+    },
+    /// The registry says that it took something, but not where it goes on.
+    #[error("{url} answered {status} without {header}")]
+    MissingHeader {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The header's name.
+        header: &'static str,
+    },
     /// A digest of another kind than sha256.
     #[error("`{digest}` in {place} is not a sha256 digest, the only kind that kiln knows")]
     UnknownDigest {
@@ -256,6 +302,13 @@ impl Error {
             Self::TooManyRequests { registry, .. } if registry == "docker.io" => {
                 Some("Docker Hub allows more requests after `docker login`".to_owned())
             }
+            Self::NoRepository { registry, name } => {
+                Some(format!("make the repository `{name}` at {registry} first, or check the name"))
+            }
+            Self::ReadOnly { .. } => Some(
+                "it may be a mirror, a cache or read-only for now: push to the registry itself"
+                    .to_owned(),
+            ),
             Self::NoGit { .. } => Some(
                 "install git (`apt-get install git`, `dnf install git`, `apk add git`), or fetch \
                  an archive of the repository instead"

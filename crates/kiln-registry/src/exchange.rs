@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::download::Validators;
 use crate::error::{Error, is_plain_http};
 use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url};
-use crate::limit::{Downloads, Permit};
+use crate::limit::{Permit, Transfers};
 use crate::repository::{Repository, is_loopback};
 use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
 
@@ -28,11 +28,15 @@ const LOGINS: u32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Call<'a> {
     /// What is asked.
-    pub(crate) method: Method,
+    pub(crate) method: Method<'a>,
     /// Of which repository.
     pub(crate) repository: &'a Repository,
-    /// Path below the repository, such as `/blobs/sha256:…`.
+    /// Path below the repository, such as `/blobs/sha256:…`, with query.
     pub(crate) path: String,
+    /// Where to, in place of the path: the registry has told it.
+    pub(crate) at: Option<Url>,
+    /// What a token has to allow.
+    pub(crate) access: Access<'a>,
     /// Media types; may be empty.
     pub(crate) accept: &'a str,
     /// First byte that is wanted; 0 for all.
@@ -41,10 +45,28 @@ pub(crate) struct Call<'a> {
     pub(crate) reference: &'a str,
 }
 
+/// What a token has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access<'a> {
+    /// To read the repository.
+    Pull,
+    /// To write to it.
+    Push,
+    /// To write to it, and to read another one of the same registry.
+    Mount(&'a str),
+}
+
 impl Call<'_> {
-    /// The scope of a token that allows the call.
+    /// The scopes of a token that allows the call, separated by spaces.
     fn scope(&self) -> String {
-        format!("repository:{}:pull", self.repository.name)
+        let name = &self.repository.name;
+        match self.access {
+            Access::Pull => format!("repository:{name}:pull"),
+            Access::Push => format!("repository:{name}:pull,push"),
+            Access::Mount(from) => {
+                format!("repository:{name}:pull,push repository:{from}:pull")
+            }
+        }
     }
 }
 
@@ -55,7 +77,8 @@ pub(crate) struct Exchange {
     transport: Transport,
     cancellation: Arc<Cancellation>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
-    downloads: Arc<Downloads>,
+    downloads: Arc<Transfers>,
+    uploads: Arc<Transfers>,
 }
 
 impl Exchange {
@@ -68,6 +91,7 @@ impl Exchange {
             cancellation,
             hosts: Mutex::default(),
             downloads: Arc::default(),
+            uploads: Arc::default(),
         }
     }
 
@@ -90,6 +114,11 @@ impl Exchange {
     /// Waits for the right to download a blob from a registry.
     pub(crate) fn permit(&self, registry: &str) -> Result<Permit, Error> {
         self.downloads.permit(registry, &self.cancellation)
+    }
+
+    /// Waits for the right to upload a blob to a registry.
+    pub(crate) fn upload_permit(&self, registry: &str) -> Result<Permit, Error> {
+        self.uploads.permit(registry, &self.cancellation)
     }
 
     /// A count of attempts as configured.
@@ -185,11 +214,28 @@ impl Exchange {
         call: &Call<'_>,
         shown: Option<&Secret>,
     ) -> Result<(Response, bool), Failure> {
-        let path = format!("/v2/{}{}", call.repository.name, call.path);
-        let mut response = self.send_first(host, call, &path, shown)?;
-        let registry = response.url.clone();
+        let (mut response, registry) = match &call.at {
+            None => {
+                let path = format!("/v2/{}{}", call.repository.name, call.path);
+                let response = self.send_first(host, call, &path, shown)?;
+                let registry = response.url.clone();
+                (response, registry)
+            }
+            Some(url) => {
+                let scheme = host.scheme.get().copied().unwrap_or(Scheme::Https);
+                let registry = Url::new(scheme, &host.authority, "/v2/")?;
+                self.check_redirection(&registry, url)?;
+                let authorization = shown.filter(|_| url.has_origin_of(&registry));
+                let request = request_of(call, url.clone(), authorization);
+                (self.transport.send(&request)?, registry)
+            }
+        };
         for _ in 0..=REDIRECTIONS {
-            let is_redirection = matches!(response.status, 301 | 302 | 303 | 307 | 308);
+            let is_redirection = match call.method.body() {
+                None => matches!(response.status, 301 | 302 | 303 | 307 | 308),
+                // The others would change what is asked (RFC 9110, 15.4).
+                Some(_) => matches!(response.status, 307 | 308),
+            };
             let Some(location) = response.header("location").filter(|_| is_redirection) else {
                 let is_registry = response.url.has_origin_of(&registry);
                 return Ok((response, is_registry));
@@ -198,14 +244,7 @@ impl Exchange {
             self.check_redirection(&response.url, &target)?;
             let authorization = shown.filter(|_| target.has_origin_of(&registry));
             drop(response.message());
-            response = self.transport.send(&Request {
-                method: call.method.clone(),
-                url: target,
-                accept: call.accept,
-                offset_bytes: call.offset_bytes,
-                authorization,
-                conditions: UNCONDITIONAL,
-            })?;
+            response = self.transport.send(&request_of(call, target, authorization))?;
         }
         let target = response.url.clone();
         Err(redirect(&registry, &target, "there are too many redirections").into())
@@ -230,14 +269,8 @@ impl Exchange {
         shown: Option<&Secret>,
     ) -> Result<Response, Failure> {
         let send = |scheme| {
-            self.transport.send(&Request {
-                method: call.method.clone(),
-                url: Url::new(scheme, &host.authority, path)?,
-                accept: call.accept,
-                offset_bytes: call.offset_bytes,
-                authorization: shown,
-                conditions: UNCONDITIONAL,
-            })
+            let url = Url::new(scheme, &host.authority, path)?;
+            self.transport.send(&request_of(call, url, shown))
         };
         if let Some(scheme) = host.scheme.get() {
             return send(*scheme);
@@ -362,6 +395,18 @@ impl Exchange {
             .header("retry-after")
             .and_then(|value| parse_retry_after(value, SystemTime::now()))
             .map_or(Again::Later, Again::After)
+    }
+}
+
+/// A call as a request to one host.
+fn request_of<'a>(call: &Call<'a>, url: Url, authorization: Option<&'a Secret>) -> Request<'a> {
+    Request {
+        method: call.method.clone(),
+        url,
+        accept: call.accept,
+        offset_bytes: call.offset_bytes,
+        authorization,
+        conditions: UNCONDITIONAL,
     }
 }
 

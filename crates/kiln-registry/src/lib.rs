@@ -1,4 +1,4 @@
-//! Speaks the OCI distribution protocol: pull, credentials, retries; and fetches files of the web.
+//! Speaks the OCI distribution protocol: pull, push, credentials, retries; and fetches files of the web.
 //!
 //! A [`Client`] is a thin, blocking client of registries, shared by threads. It reads no
 //! environment: where certificates, credentials and proxies are is in its [`Config`]. Git
@@ -30,9 +30,11 @@ mod exchange;
 mod git;
 mod http;
 mod limit;
+mod push;
 mod repository;
 mod resolved;
 mod retry;
+mod upload;
 
 pub use blob::BlobReader;
 pub use client::{Client, RemoteImage};
@@ -40,5 +42,6 @@ pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
 pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
 pub use git::{GitLogin, GitReference, GitRemote, GitWork};
+pub use push::{BlobSource, BlobUpload, Pushed};
 pub use repository::Repository;
 pub use resolved::Resolved;

@@ -1,7 +1,9 @@
-//! How many blobs are downloaded from one registry at a time.
+//! How many blobs are downloaded from one registry, or uploaded to it, at a time.
 //!
 //! More connections than a few get nothing faster, and registries hold them against the user.
 //! The limit is the client's, so that it goes for all images, stages and platforms together.
+//! Both directions count for themselves: an upload may wait for a download that feeds it, and
+//! no download waits for an upload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,27 +12,27 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::retry::Cancellation;
 
-/// Downloads at a time, from one registry; BuildKit's number.
-pub(crate) const DOWNLOADS: usize = 4;
+/// Transfers in one direction at a time, of one registry; BuildKit's number.
+pub(crate) const TRANSFERS: usize = 4;
 
 /// How often a waiting thread looks whether it shall stop.
 const CANCEL_POLL: Duration = Duration::from_millis(30);
 
-/// Downloads under way, by registry.
+/// Transfers in one direction that are under way, by registry.
 #[derive(Debug, Default)]
-pub(crate) struct Downloads {
+pub(crate) struct Transfers {
     under_way: Mutex<HashMap<String, usize>>,
     ended: Condvar,
 }
 
-/// The right to download from a registry, until it is dropped.
+/// The right to transfer a blob, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    downloads: Arc<Downloads>,
+    transfers: Arc<Transfers>,
     registry: String,
 }
 
-impl Downloads {
+impl Transfers {
     /// Waits for a permit.
     pub(crate) fn permit(
         self: &Arc<Self>,
@@ -41,9 +43,9 @@ impl Downloads {
         loop {
             cancellation.check()?;
             let count = under_way.entry(registry.to_owned()).or_default();
-            if *count < DOWNLOADS {
+            if *count < TRANSFERS {
                 *count += 1;
-                return Ok(Permit { downloads: Arc::clone(self), registry: registry.to_owned() });
+                return Ok(Permit { transfers: Arc::clone(self), registry: registry.to_owned() });
             }
             under_way = self
                 .ended
@@ -56,12 +58,12 @@ impl Downloads {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut under_way = self.downloads.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.transfers.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = under_way.get_mut(&self.registry) {
             *count -= 1;
         }
         drop(under_way);
-        self.downloads.ended.notify_all();
+        self.transfers.ended.notify_all();
     }
 }
 
@@ -71,10 +73,10 @@ mod tests {
 
     #[test]
     fn a_registry_gives_so_many_and_no_more() {
-        let downloads = Arc::new(Downloads::default());
+        let transfers = Arc::new(Transfers::default());
         let cancellation = Cancellation::default();
-        let permit = |registry: &str| downloads.permit(registry, &cancellation);
-        let mut held: Vec<Permit> = (0..DOWNLOADS).map(|_| permit("a").unwrap()).collect();
+        let permit = |registry: &str| transfers.permit(registry, &cancellation);
+        let mut held: Vec<Permit> = (0..TRANSFERS).map(|_| permit("a").unwrap()).collect();
         // Another registry has its own.
         held.push(permit("b").unwrap());
         std::thread::scope(|scope| {

@@ -45,7 +45,8 @@ struct Answer {
 }
 
 impl<'a> TokenRequest<'a> {
-    /// The request that `challenge` asks for, for `scope` besides what the challenge names.
+    /// The request that `challenge` asks for, for the scopes in `scope` besides what the challenge
+    /// names.
     /// `registry` is named in errors; `is_plain` tells whether a host may be spoken to without TLS.
     pub(crate) fn new(
         challenge: &'a Challenge,
@@ -64,8 +65,10 @@ impl<'a> TokenRequest<'a> {
         }
         let mut scopes: Vec<&str> =
             challenge.parameter("scope").unwrap_or_default().split_ascii_whitespace().collect();
-        if !scopes.iter().any(|asked| covers(asked, scope)) {
-            scopes.push(scope);
+        for needed in scope.split_ascii_whitespace() {
+            if !scopes.iter().any(|asked| covers(asked, needed)) {
+                scopes.push(needed);
+            }
         }
         Ok(Self { realm, service: challenge.parameter("service"), scopes, credential })
     }
@@ -76,7 +79,7 @@ impl<'a> TokenRequest<'a> {
     }
 
     /// The HTTP request; a Basic `authorization` has to be added to it.
-    pub(crate) fn request(&self) -> Request<'static> {
+    pub(crate) fn request(&self) -> Request<'_> {
         let service = self.service.map(|service| ("service", service));
         if let Credential::IdentityToken(token) = self.credential {
             let scope = self.scopes.join(" ");

@@ -3,40 +3,70 @@
 //! Connections are pooled and shared by threads. Redirections, retries and logins are not
 //! known here. Plain `http` requests through a proxy use CONNECT, as `https` ones do.
 
+mod body;
 mod proxy;
 mod roots;
 mod url;
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, ProxyProtocol};
+use ureq::{Agent, ProxyProtocol, SendBody};
 
 use crate::auth::Secret;
 use crate::config::Config;
 use crate::error::{Error, printable};
 use crate::retry::{Again, Cancellation, Failure};
 
+pub(crate) use body::Body;
+use body::Promised;
 pub(crate) use url::{Scheme, Url, form};
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(crate) enum Method {
+pub(crate) enum Method<'a> {
     /// For the body.
     Get,
     /// For the head only.
     Head,
     /// With a form, which may hold secrets.
     PostForm(Secret),
+    /// With a body that may be sent again.
+    Post(Body<'a>),
+    /// The same.
+    Patch(Body<'a>),
+    /// The same.
+    Put(Body<'a>),
+}
+
+impl<'a> Method<'a> {
+    /// What it sends, if it is one that sends.
+    pub(crate) fn body(&self) -> Option<&Body<'a>> {
+        match self {
+            Self::Post(body) | Self::Patch(body) | Self::Put(body) => Some(body),
+            Self::Get | Self::Head | Self::PostForm(_) => None,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::PostForm(_) | Self::Post(_) => "POST",
+            Self::Patch(_) => "PATCH",
+            Self::Put(_) => "PUT",
+        }
+    }
 }
 
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'a> {
     /// What is asked.
-    pub(crate) method: Method,
+    pub(crate) method: Method<'a>,
     /// Of whom.
     pub(crate) url: Url,
     /// Media types; may be empty.
@@ -53,9 +83,9 @@ pub(crate) struct Request<'a> {
 pub(crate) const UNCONDITIONAL: [(&str, Option<&str>); 2] =
     [("if-none-match", None), ("if-modified-since", None)];
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// Asks for a URL.
-    pub(crate) fn new(method: Method, url: Url) -> Self {
+    pub(crate) fn new(method: Method<'a>, url: Url) -> Self {
         let conditions = UNCONDITIONAL;
         Self { method, url, accept: "", offset_bytes: 0, authorization: None, conditions }
     }
@@ -69,7 +99,7 @@ pub(crate) struct Response {
     /// Who answered.
     pub(crate) url: Url,
     headers: HeaderMap,
-    body: Body,
+    body: ureq::Body,
 }
 
 /// Bodies of errors are read this far.
@@ -163,15 +193,37 @@ impl Transport {
         if let Some(authorization) = request.authorization {
             head = head.header("authorization", authorization.expose());
         }
+        let head = head.method(request.method.name());
+        // Why the body could not be read, if that is why the exchange failed.
+        let unread = RefCell::new(None);
         let answer = match &request.method {
-            Method::Get => agent.run(head.method("GET").body(()).map_err(invalid)?),
-            Method::Head => agent.run(head.method("HEAD").body(()).map_err(invalid)?),
+            Method::Get | Method::Head => agent.run(head.body(()).map_err(invalid)?),
             Method::PostForm(form) => {
-                let head =
-                    head.method("POST").header("content-type", "application/x-www-form-urlencoded");
+                let head = head.header("content-type", "application/x-www-form-urlencoded");
                 agent.run(head.body(form.expose()).map_err(invalid)?)
             }
+            Method::Post(body) | Method::Patch(body) | Method::Put(body) => {
+                let mut head = head.header("content-length", body.length_bytes);
+                if !body.content_type.is_empty() {
+                    head = head.header("content-type", body.content_type);
+                }
+                if let Some(range) = body.content_range() {
+                    head = head.header("content-range", range);
+                }
+                if body.length_bytes == 0 {
+                    agent.run(head.body(&[] as &[u8]).map_err(invalid)?)
+                } else {
+                    let mut reader = Promised::new(body, &unread)?;
+                    agent.run(head.body(SendBody::from_reader(&mut reader)).map_err(invalid)?)
+                }
+            }
         };
+        if let Some(source) = unread.take() {
+            self.cancellation.check()?;
+            return Err(Error::from_io(source)
+                .unwrap_or_else(|source| Error::Unread { url: url.to_string(), source })
+                .into());
+        }
         match answer {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();

@@ -19,6 +19,11 @@ impl Fault {
         Self { target: Target::Blob, damage }
     }
 
+    /// A fault of requests of this method of uploads.
+    pub const fn of_uploads(method: &'static str, damage: Damage) -> Self {
+        Self { target: Target::Upload(method), damage }
+    }
+
     /// A fault of requests for manifests and indexes.
     pub const fn of_manifests(damage: Damage) -> Self {
         Self { target: Target::Manifest, damage }
@@ -34,13 +39,22 @@ pub enum Target {
     Manifest,
     /// For tokens.
     Token,
+    /// Of uploads, with this method.
+    Upload(&'static str),
+    /// That put manifests.
+    PutManifest,
 }
 
 impl Target {
     pub(crate) fn matches(self, request: &Request) -> bool {
         let path = request.bare_path();
         match self {
-            Self::Blob => path.contains("/blobs/") || request.server == Server::Storage,
+            Self::Blob => {
+                !path.contains("/uploads/")
+                    && (path.contains("/blobs/") || request.server == Server::Storage)
+            }
+            Self::Upload(method) => path.contains("/uploads/") && request.method == method,
+            Self::PutManifest => path.contains("/manifests/") && request.method == "PUT",
             Self::Manifest => path.contains("/manifests/"),
             Self::Token => path == "/token",
         }
@@ -88,6 +102,10 @@ pub enum Damage {
     Unauthorized,
     /// A redirection to this address.
     RedirectsTo(String),
+    /// The connection ends after this many bytes of the request's body were taken.
+    CutRequestAfter(usize),
+    /// The registry has lost the session.
+    ForgetsSession,
     /// Something that is not HTTP.
     Garbage,
 }

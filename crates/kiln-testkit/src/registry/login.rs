@@ -53,12 +53,46 @@ pub(crate) fn check(state: &State, content: &Content, request: &Request) -> Opti
             (shown != Some(&basic(user, password))).then(|| refuse(r#"Basic realm="kiln, tests""#))
         }
         _ => {
-            let scope = format!("repository:{}:pull", repository(request)?);
+            let needed = needed_scopes(request);
             let is_good = content.tokens.iter().any(|token| {
-                shown == Some(&format!("Bearer {}", token.text)) && token.scopes.contains(&scope)
+                shown == Some(&format!("Bearer {}", token.text))
+                    && needed.iter().all(|scope| token.covers(scope))
             });
-            (!is_good).then(|| challenge(state, &scope))
+            (!is_good).then(|| challenge(state, &needed.join(" ")))
         }
+    }
+}
+
+/// The answer to a request that shows credentials to a server that must not see any.
+pub(crate) fn check_none(request: &Request) -> Option<Answer> {
+    request
+        .header("authorization")
+        .map(|_| Answer::error(400, "INVALID", "only one kind of authorization is allowed"))
+}
+
+/// What a token has to be good for.
+fn needed_scopes(request: &Request) -> Vec<String> {
+    let Some(repository) = repository(request) else {
+        return Vec::new();
+    };
+    let is_push = !matches!(request.method.as_str(), "GET" | "HEAD");
+    let actions = if is_push { "pull,push" } else { "pull" };
+    let mut scopes = vec![format!("repository:{repository}:{actions}")];
+    let query = request.path.split_once('?').map_or("", |(_, query)| query);
+    let from = parse_form(query).into_iter().find(|(name, _)| name == "from");
+    scopes.extend(from.map(|(_, from)| format!("repository:{from}:pull")));
+    scopes
+}
+
+impl IssuedToken {
+    fn covers(&self, needed: &str) -> bool {
+        let (name, actions) = needed.rsplit_once(':').unwrap_or_default();
+        let granted = |action: &str| {
+            self.scopes.iter().filter_map(|scope| scope.rsplit_once(':')).any(|(known, granted)| {
+                known == name && granted.split(',').any(|known| known == action)
+            })
+        };
+        actions.split(',').all(granted)
     }
 }
 
@@ -73,8 +107,9 @@ pub(crate) fn challenge(state: &State, scope: &str) -> Answer {
 /// Asks for the repository that a request is about.
 pub(crate) fn repository(request: &Request) -> Option<&str> {
     let path = request.bare_path().strip_prefix("/v2/")?;
-    let (repository, _) =
-        ["/manifests/", "/blobs/"].iter().find_map(|middle| path.rsplit_once(middle))?;
+    let (repository, _) = ["/manifests/", "/blobs/uploads/", "/blobs/"]
+        .iter()
+        .find_map(|middle| path.rsplit_once(middle))?;
     Some(repository)
 }
 
@@ -86,7 +121,8 @@ fn refuse(challenge: &str) -> Answer {
 /// Answers a request for a token.
 pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
     let query = request.path.split_once('?').map_or("", |(_, query)| query);
-    let fields = parse_form(if request.method == "POST" { &request.body } else { query });
+    let body = String::from_utf8_lossy(&request.body);
+    let fields = parse_form(if request.method == "POST" { &body } else { query });
     let all = |name: &str| -> Vec<String> {
         let found = fields.iter().filter(|(known, _)| known == name);
         found.flat_map(|(_, value)| value.split(' ')).map(str::to_owned).collect()
@@ -118,7 +154,7 @@ pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
     Answer::new(200, answer.to_string().into_bytes()).header("Content-Type", "application/json")
 }
 
-fn parse_form(form: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_form(form: &str) -> Vec<(String, String)> {
     form.split('&')
         .filter_map(|field| field.split_once('='))
         .map(|(name, value)| (unescape(name), unescape(value)))

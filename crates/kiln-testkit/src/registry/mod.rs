@@ -1,13 +1,14 @@
-//! A registry in the test's own process, on a loopback port (OCI distribution-spec 1.1, the
-//! parts of pulling), that can be told to fail.
+//! A registry in the test's own process, on a loopback port (OCI distribution-spec 1.1, pulling
+//! and pushing), that can be told to fail.
 //!
-//! Content is put in through methods, not through uploads. Every request is recorded. Faults
+//! Content is put in through methods or pushed. Every request is recorded. Faults
 //! are taken in the order in which they were given: the first one that applies to a request and
 //! has times left is used for it. All ends when the [`Registry`] is dropped.
 
 mod fault;
 mod login;
 mod serve;
+mod upload;
 mod wire;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use kiln_core::digest::BlobDigest;
 
 pub use fault::{Damage, Fault, Target};
 pub use login::Login;
+pub use upload::{Locations, Mounts, Uploads};
 
 /// One request, as the registry saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub struct Request {
     pub path: String,
     /// Headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body, as text.
-    pub body: String,
+    /// The body, as far as it came.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -97,6 +99,11 @@ pub(crate) struct Content {
     tokens: Vec<login::IssuedToken>,
     /// How many tokens there ever were.
     issued: u32,
+    uploading: Uploads,
+    /// Sessions by their number.
+    sessions: HashMap<u32, upload::Session>,
+    /// How many sessions there ever were.
+    begun: u32,
     requests: Vec<Request>,
     is_released: bool,
 }
@@ -202,6 +209,30 @@ impl Registry {
     /// Serves blobs like this from now on.
     pub fn serve_blobs(&self, blobs: Blobs) {
         self.state.lock().serving = blobs;
+    }
+
+    /// Takes uploads like this from now on.
+    pub fn take_uploads(&self, uploads: Uploads) {
+        self.state.lock().uploading = uploads;
+    }
+
+    /// A blob of a repository, if it is there.
+    pub fn blob(&self, repository: &str, digest: BlobDigest) -> Option<Vec<u8>> {
+        let content = self.state.lock();
+        content.blobs.get(&(repository.to_owned(), digest)).map(|bytes| bytes.to_vec())
+    }
+
+    /// Media type and bytes of a manifest by its tag or digest, if it is there.
+    pub fn manifest(&self, repository: &str, name: &str) -> Option<(String, Vec<u8>)> {
+        let content = self.state.lock();
+        let (media_type, bytes) =
+            content.manifests.get(&(repository.to_owned(), name.to_owned()))?;
+        Some((media_type.clone(), bytes.to_vec()))
+    }
+
+    /// Forgets all uploads that have not ended.
+    pub fn forget_sessions(&self) {
+        self.state.lock().sessions.clear();
     }
 
     /// Fails like this, the next `times` times that it applies.

@@ -1,4 +1,4 @@
-//! What is answered to which request (distribution-spec, "Pull").
+//! What is answered to which request (distribution-spec, "Pull"; [`upload`] has "Push").
 
 use std::io::BufReader;
 use std::net::TcpStream;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kiln_core::digest::BlobDigest;
 
 use super::fault::Damage;
-use super::wire::{After, Answer, read_request, write_answer};
-use super::{Blobs, Content, Request, Server, State, login};
+use super::wire::{After, Answer, read_body, read_head, write_answer};
+use super::{Blobs, Content, Request, Server, State, login, upload};
 
 /// Serves one connection to its end.
 pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<State>) {
@@ -18,12 +18,19 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
     // Answers are written in small pieces; without this, each would wait for the other side.
     drop(stream.set_nodelay(true));
     let mut reader = BufReader::new(incoming);
-    while let Ok(Some(request)) = read_request(&mut reader, server) {
-        let (answer, damage) = {
+    while let Ok(Some(mut request)) = read_head(&mut reader, server) {
+        let damage = take_fault(&mut state.lock(), &request);
+        let limit = match damage {
+            Some(Damage::CutRequestAfter(count)) => Some(count),
+            _ => None,
+        };
+        if read_body(&mut reader, &mut request, limit).is_err() {
+            return;
+        }
+        let answer = {
             let mut content = state.lock();
             content.requests.push(request.clone());
-            let damage = take_fault(&mut content, &request);
-            (answer(state, &mut content, &request, damage.as_ref()), damage)
+            answer(state, &mut content, &request, damage.as_ref())
         };
         let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
         if !matches!(written, Ok(After::Keep)) {
@@ -37,6 +44,7 @@ fn take_fault(content: &mut Content, request: &Request) -> Option<Damage> {
     if request.server == Server::Registry
         && content.serving == Blobs::Redirected
         && request.path.contains("/blobs/")
+        && !request.path.contains("/uploads/")
     {
         return None;
     }
@@ -68,14 +76,18 @@ fn answer(
         }
         _ => {}
     }
+    if request.path.contains("/uploads/") {
+        let refusal = match request.server {
+            Server::Registry => login::check(state, content, request),
+            Server::Storage => login::check_none(request),
+        };
+        return refusal.unwrap_or_else(|| upload::serve(state, content, request, damage));
+    }
     if request.server == Server::Storage {
         return stored_blob(content, request, damage);
     }
     if request.bare_path() == "/token" {
         return login::issue(content, request);
-    }
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return Answer::error(405, "UNSUPPORTED", "only pulling is supported");
     }
     if let Some(refusal) = login::check(state, content, request) {
         return refusal;
@@ -84,6 +96,12 @@ fn answer(
         return Answer::error(404, "NAME_UNKNOWN", "there is nothing here");
     };
     let (_, name) = request.bare_path().rsplit_once('/').unwrap_or_default();
+    if request.method == "PUT" && request.bare_path().contains("/manifests/") {
+        return upload::put_manifest(content, repository, (request, damage));
+    }
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return Answer::error(405, "UNSUPPORTED", "that is not supported");
+    }
     if request.bare_path().contains("/manifests/") {
         manifest(content, repository, name, damage)
     } else if content.serving == Blobs::Redirected {
@@ -110,8 +128,8 @@ fn manifest(content: &Content, repository: &str, name: &str, damage: Option<&Dam
 }
 
 fn stored_blob(content: &Content, request: &Request, damage: Option<&Damage>) -> Answer {
-    if request.header("authorization").is_some() {
-        return Answer::error(400, "INVALID", "only one kind of authorization is allowed");
+    if let Some(refusal) = login::check_none(request) {
+        return refusal;
     }
     let path = request.bare_path().trim_start_matches('/');
     let (repository, name) = path.rsplit_once('/').unwrap_or_default();

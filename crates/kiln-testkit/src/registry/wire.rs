@@ -43,11 +43,8 @@ pub(crate) enum After {
     Close,
 }
 
-/// Reads one request; `None` at the end of the connection.
-pub(crate) fn read_request(
-    reader: &mut impl BufRead,
-    server: Server,
-) -> io::Result<Option<Request>> {
+/// Reads one request without its body; `None` at the end of the connection.
+pub(crate) fn read_head(reader: &mut impl BufRead, server: Server) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -65,10 +62,19 @@ pub(crate) fn read_request(
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request { server, method, path, headers, body: String::new() };
-    let length = request.header("content-length").and_then(|text| text.parse().ok());
-    reader.take(length.unwrap_or(0)).read_to_string(&mut request.body)?;
-    Ok(Some(request))
+    Ok(Some(Request { server, method, path, headers, body: Vec::new() }))
+}
+
+/// Reads a request's body, at most `limit` bytes of it.
+pub(crate) fn read_body(
+    reader: &mut impl BufRead,
+    request: &mut Request,
+    limit: Option<usize>,
+) -> io::Result<()> {
+    let length = request.header("content-length").and_then(|text| text.parse::<u64>().ok());
+    let length = length.unwrap_or(0).min(limit.map_or(u64::MAX, |limit| limit as u64));
+    reader.take(length).read_to_end(&mut request.body)?;
+    Ok(())
 }
 
 /// Sends an answer, damaged as told.
@@ -83,7 +89,7 @@ pub(crate) fn write_answer(
     let mut is_chunked = false;
     let mut end = None;
     match damage {
-        Some(Damage::CutBeforeHead) => return cut(stream),
+        Some(Damage::CutBeforeHead | Damage::CutRequestAfter(_)) => return cut(stream),
         Some(Damage::Garbage) => {
             stream.write_all(b"\x15\x03\x01\x00\x02\x02\x16")?;
             return cut(stream);
