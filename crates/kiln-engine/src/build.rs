@@ -53,6 +53,8 @@ pub fn build(
         }
     });
     let _in_use = engine.store.lock_shared(cancelled)?;
+    // An unchanged build only looks things up.
+    engine.store.hold_reads()?;
     let record = Record::begin(request);
     let result = build_targets(engine, (request, &record), events, cancelled);
     let duration = start.elapsed();

@@ -22,10 +22,11 @@ use crate::base_image::{BaseImage, Fetcher, Want};
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
 use crate::machine::emulator;
+use crate::network_files::network_files;
 use crate::op::exec::DEFAULT_PATH;
 use crate::op::file::accounts;
 use crate::op::mounts::read_only;
-use crate::solve::{adopt_root, network_files};
+use crate::solve::adopt_root;
 use crate::source_tree::SourceTree;
 
 /// One container.

@@ -14,6 +14,7 @@ mod export;
 mod history;
 mod machine;
 mod missing;
+mod network_files;
 mod op;
 mod outputs;
 mod redact;

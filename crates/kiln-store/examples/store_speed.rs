@@ -85,7 +85,7 @@ fn main() {
     median("record", || {
         store.cache_index().record(key(5), &again).unwrap();
     });
-    store.mark_durable().unwrap();
+    store.settle().unwrap();
 
     median("open (another connection is open)", || {
         drop(Store::open(&root).unwrap());

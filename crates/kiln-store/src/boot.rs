@@ -3,19 +3,21 @@
 //! Nothing that a build writes is forced to the disk. The page cache keeps it over `kill -9`, so
 //! within one boot of the machine everything is whole. What a power cut may take is told by the
 //! database: a layer's row carries the boot in which it was written, a blob has no row in `blobs`,
-//! until a `syncfs` behind a build has written both to the disk ([`Store::mark_durable`]).
+//! until a sync behind a build has written both to the disk ([`Store::settle`]).
 //! The first to open the store in another boot drops layers without that mark and verifies blobs
 //! without it. The marks themselves can be lost; then work is redone, never trusted wrongly.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-
-use kiln_core::digest::BlobDigest;
-use rusqlite::OptionalExtension;
+use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::layers::LayerId;
-use crate::store::{BackgroundTask, Store};
+use crate::store::Store;
+use kiln_core::digest::BlobDigest;
+
+/// So many files are synced one by one.
+const FEW_FILES: usize = 32;
 
 /// The kernel's id of this boot; without one, an id that no other call gives.
 pub(crate) fn id() -> String {
@@ -103,29 +105,57 @@ fn durable_blobs(store: &Store) -> Result<BTreeSet<BlobDigest>, Error> {
     })
 }
 
+/// Waits until layers and blobs are on the disk: file by file while they are few, since `syncfs`
+/// waits for what everybody else has written as well.
+fn sync<'a>(
+    store: &Store,
+    layers: impl Iterator<Item = &'a LayerId>,
+    blobs: &[BlobDigest],
+) -> Result<(), Error> {
+    let mut files: Vec<PathBuf> = blobs.iter().map(|blob| store.content().path(blob)).collect();
+    let mut directories = vec![store.path("blobs/sha256"), store.path("layers")];
+    let mut are_few = true;
+    for layer in layers {
+        let directory = store.layers().directory(layer);
+        are_few &= !directory.join("fs").is_dir();
+        files.extend(["index", "sources"].map(|name| directory.join(name)));
+        directories.push(directory);
+    }
+    if !are_few || files.len() > FEW_FILES {
+        let root = std::fs::File::open(store.root()).map_err(Error::io("open", store.root()))?;
+        return rustix::fs::syncfs(&root).map_err(Error::io("sync", store.root()));
+    }
+    for path in files.iter().chain(&directories) {
+        match std::fs::File::open(path) {
+            Ok(file) => file.sync_all().map_err(Error::io("sync", path))?,
+            // A layer has no list of sources, or was pruned meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("open", path)(error)),
+        }
+    }
+    Ok(())
+}
+
 impl Store {
-    /// Writes everything to the disk (`syncfs`) and notes that it is there, so that it is trusted
-    /// after a power cut. Returns at once when there is nothing new. To be called off the
-    /// critical path: it takes as long as the disk does.
-    pub fn mark_durable(&self) -> Result<(), Error> {
+    /// Has what is new written to the disk and notes that it is there, so that it is trusted after
+    /// a power cut. Returns at once when there is nothing new. To be called off the critical path:
+    /// it takes as long as the disk does.
+    pub(crate) fn mark_durable(&self) -> Result<(), Error> {
         self.flush()?;
-        let last_layer: Option<i64> = self.database().query("find layers", |connection| {
+        let layers = self.database().query("find layers", |connection| {
             connection
-                .query_row(
-                    "SELECT seq FROM layers WHERE boot IS NOT NULL ORDER BY seq DESC LIMIT 1",
-                    [],
-                    |row| row.get(0),
-                )
-                .optional()
+                .prepare("SELECT seq, id FROM layers WHERE boot IS NOT NULL ORDER BY seq")?
+                .query_map([], |row| Ok((row.get(0)?, LayerId::from_bytes(row.get(1)?))))?
+                .collect::<Result<Vec<(i64, LayerId)>, _>>()
         })?;
         let known = durable_blobs(self)?;
         let mut blobs = self.content().list()?;
         blobs.retain(|digest| !known.contains(digest));
-        if last_layer.is_none() && blobs.is_empty() {
+        if layers.is_empty() && blobs.is_empty() {
             return Ok(());
         }
-        let root = std::fs::File::open(self.root()).map_err(Error::io("open", self.root()))?;
-        rustix::fs::syncfs(&root).map_err(Error::io("sync", self.root()))?;
+        sync(self, layers.iter().map(|(_, id)| id), &blobs)?;
+        let last_layer = layers.last().map(|(seq, _)| *seq);
         self.database().write("note what is durable", |transaction| {
             transaction.execute(
                 "UPDATE layers SET boot = NULL WHERE boot = ? AND seq <= ?",
@@ -139,12 +169,6 @@ impl Store {
             Ok(())
         })?;
         self.database().checkpoint()
-    }
-
-    /// [`Store::mark_durable`] in a thread of its own.
-    pub fn sync_in_background(&self) -> BackgroundTask {
-        let store = self.clone();
-        BackgroundTask::spawn("sync", move || store.mark_durable())
     }
 }
 

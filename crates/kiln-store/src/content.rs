@@ -5,9 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use kiln_core::digest::BlobDigest;
+use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -15,6 +17,9 @@ use crate::store::Store;
 
 /// Bytes read at once when a blob is hashed or copied.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// After so many bytes of a blob the disk begins to write them.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
 
 /// The blobs of a store.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,7 @@ impl Content<'_> {
             path,
             file,
             size_bytes: 0,
+            started_bytes: 0,
             is_committed: false,
         })
     }
@@ -249,6 +255,8 @@ pub struct UnhashedBlobWriter {
     path: PathBuf,
     file: File,
     size_bytes: u64,
+    /// Of these, the kernel was told to write so many to the disk.
+    started_bytes: u64,
     is_committed: bool,
 }
 
@@ -280,6 +288,14 @@ impl Write for UnhashedBlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.size_bytes += count as u64;
+        let due_bytes = self.size_bytes - self.started_bytes;
+        if due_bytes >= WRITE_BACK_BYTES {
+            // Begins to write what is dirty, waits for nothing; only a hint. The disk works while
+            // the processor does, and little is left to wait for behind the build.
+            let length = NonZeroU64::new(due_bytes);
+            let _ = fadvise(&self.file, self.started_bytes, length, Advice::DontNeed);
+            self.started_bytes = self.size_bytes;
+        }
         Ok(count)
     }
 

@@ -109,7 +109,29 @@ const AUTOCHECKPOINT_PAGES: u32 = 2000;
 #[derive(Debug)]
 pub(crate) struct Database {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    link: Mutex<Link>,
+}
+
+/// The connection, and what it is in the middle of.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    /// All reads are of one state, see [`Database::hold`].
+    is_held: bool,
+}
+
+impl Link {
+    fn new(connection: Connection) -> Self {
+        Self { connection, is_held: false }
+    }
+
+    /// Ends what [`Database::hold`] began.
+    fn release(&mut self) -> rusqlite::Result<()> {
+        if std::mem::take(&mut self.is_held) {
+            self.connection.execute_batch("COMMIT; PRAGMA query_only = 0")?;
+        }
+        Ok(())
+    }
 }
 
 /// Why a transaction was rolled back: the database's fault or that of work done within it.
@@ -163,15 +185,31 @@ impl Database {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
+        Ok(Self { path: path.to_owned(), link: Mutex::new(Link::new(connection)) })
     }
 
     /// Replaces the connection by one to the file that is at the path now.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         let fresh = Self::open(&self.path)?;
-        let fresh = fresh.connection.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.connection() = fresh;
+        *self.link() = fresh.link.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(())
+    }
+
+    /// From now on all reads are of one state, with one lock of the file for all of them, until
+    /// something is written or [`Database::release`] is called.
+    pub(crate) fn hold(&self) -> Result<(), Error> {
+        let mut link = self.link();
+        if !link.is_held {
+            let begin = "PRAGMA query_only = 1; BEGIN DEFERRED";
+            link.connection.execute_batch(begin).map_err(self.error("begin to read"))?;
+            link.is_held = true;
+        }
+        Ok(())
+    }
+
+    /// From now on reads see what others have written.
+    pub(crate) fn release(&self) -> Result<(), Error> {
+        self.link().release().map_err(self.error("end reading"))
     }
 
     /// Reads from one state of the database.
@@ -180,22 +218,34 @@ impl Database {
         operation: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        let mut connection = self.connection();
+        let mut link = self.link();
         let read = || {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-            work(&transaction)
+            if link.is_held {
+                return work(&link.connection);
+            }
+            let deferred = TransactionBehavior::Deferred;
+            work(&*link.connection.transaction_with_behavior(deferred)?)
         };
         read().map_err(self.error(operation))
     }
 
-    /// One statement, or a few that need no common state: saves the transaction.
+    /// Reads by one statement, or a few that need no common state: saves the transaction.
     pub(crate) fn query<T>(
         &self,
         operation: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        work(&self.connection()).map_err(self.error(operation))
+        work(&self.link().connection).map_err(self.error(operation))
+    }
+
+    /// Writes by one statement.
+    pub(crate) fn change<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let mut link = self.link();
+        link.release().and_then(|()| work(&link.connection)).map_err(self.error(operation))
     }
 
     /// Writes all or nothing. No other process writes meanwhile.
@@ -204,10 +254,11 @@ impl Database {
         operation: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Error> {
-        let mut connection = self.connection();
+        let mut link = self.link();
         let write = || -> Result<T, Failure> {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            link.release()?;
+            let immediate = TransactionBehavior::Immediate;
+            let transaction = link.connection.transaction_with_behavior(immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -227,7 +278,7 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let limit =
-            |timeout| self.connection().busy_timeout(timeout).map_err(self.error(operation));
+            |timeout| self.link().connection.busy_timeout(timeout).map_err(self.error(operation));
         limit(patience)?;
         let result = self.write(operation, work);
         limit(BUSY_TIMEOUT)?;
@@ -254,9 +305,9 @@ impl Database {
         checkpoint().map_err(self.error("copy the log back"))
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn link(&self) -> MutexGuard<'_, Link> {
         // A panic within a transaction has rolled it back.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn error(&self, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {

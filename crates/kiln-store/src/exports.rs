@@ -64,7 +64,7 @@ impl Exports<'_> {
             std::thread::sleep(WAIT);
             waited += WAIT;
         }
-        self.store.database().query("note an output", |connection| {
+        self.store.database().change("note an output", |connection| {
             connection.prepare_cached("INSERT OR REPLACE INTO exports VALUES (?, ?, ?)")?.execute((
                 key,
                 what,

@@ -168,7 +168,7 @@ fn layers(store: &Store) -> Result<Vec<LayerRow>, Error> {
             size_bytes
         } else {
             let size_bytes = disk_usage(&store.layers().directory(&id))?;
-            store.database().query("note a size", |connection| {
+            store.database().change("note a size", |connection| {
                 connection.execute(
                     "UPDATE layers SET size_bytes = ? WHERE id = ?",
                     (size_bytes, id.as_bytes()),

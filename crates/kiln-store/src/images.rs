@@ -113,7 +113,7 @@ impl Images<'_> {
         if let Some(digest) = missing_base_blob(self.store, manifest)? {
             return Err(Error::MissingBlob { digest });
         }
-        self.store.database().query("note a base image", |connection| {
+        self.store.database().change("note a base image", |connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO bases VALUES (?, ?, ?, ?)")?
                 .execute((reference, platform, encode(manifest), now_unix()))
@@ -141,7 +141,7 @@ impl Images<'_> {
         }
         let now = now_unix();
         if used + 3600 < now {
-            database.query("note a base image", |connection| {
+            database.change("note a base image", |connection| {
                 connection.execute(
                     "UPDATE bases SET used = ? WHERE reference = ? AND platform = ?",
                     (now, reference, platform),
@@ -325,7 +325,7 @@ pub(crate) fn bases(store: &Store) -> Result<Vec<(String, String, Descriptor, u6
 
 /// Forgets a base image.
 pub(crate) fn forget_base(store: &Store, reference: &str, platform: &str) -> Result<(), Error> {
-    store.database().query("forget a base image", |connection| {
+    store.database().change("forget a base image", |connection| {
         connection.execute(
             "DELETE FROM bases WHERE reference = ? AND platform = ?",
             (reference, platform),
@@ -347,7 +347,7 @@ pub(crate) fn is_incomplete(result: Result<Option<BlobDigest>, Error>) -> Result
 pub(crate) fn drop_incomplete(store: &Store) -> Result<(), Error> {
     for (name, descriptor) in store.images().list()? {
         if is_incomplete(missing_blob(store, &descriptor))? {
-            store.database().query("forget a name", |connection| {
+            store.database().change("forget a name", |connection| {
                 connection.execute("DELETE FROM images WHERE name = ?", [&name])
             })?;
         }

@@ -295,7 +295,7 @@ impl Layers<'_> {
             Some(layer) if self.has_files(&layer)? => Ok(self.using(Some(layer))),
             Some(layer) => {
                 if let Some(diff_id) = layer.diff_id {
-                    self.store.database().query("forget packed layers", |connection| {
+                    self.store.database().change("forget packed layers", |connection| {
                         let forget = "DELETE FROM packed WHERE diff_id = ?";
                         connection.execute(forget, [diff_id.as_bytes()])
                     })?;
@@ -365,7 +365,7 @@ impl Layers<'_> {
     /// # Errors
     /// [`Error::MissingLayer`].
     pub fn set_diff_id(self, id: &LayerId, diff_id: &DiffId) -> Result<(), Error> {
-        let changed = self.store.database().query("note a diff ID", |connection| {
+        let changed = self.store.database().change("note a diff ID", |connection| {
             connection
                 .prepare_cached("UPDATE layers SET diff_id = ? WHERE id = ?")?
                 .execute((diff_id.as_bytes(), id.as_bytes()))
@@ -394,7 +394,7 @@ impl Layers<'_> {
         epoch: i64,
         diff_id: &DiffId,
     ) -> Result<(), Error> {
-        self.store.database().query("note a diff ID", |connection| {
+        self.store.database().change("note a diff ID", |connection| {
             connection.prepare_cached("INSERT OR REPLACE INTO clamped VALUES (?, ?, ?)")?.execute((
                 id.as_bytes(),
                 epoch,

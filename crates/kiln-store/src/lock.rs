@@ -163,7 +163,10 @@ impl Store {
         } else {
             format!("{}.lock", blake3::hash(name.as_bytes()).to_hex())
         };
-        lock_removable(self.path("locks").join(file), cancelled)
+        let guard = lock_removable(self.path("locks").join(file), cancelled)?;
+        // What the former holder wrote must be seen.
+        self.database().release()?;
+        Ok(guard)
     }
 
     /// Takes the right to run the step of `key`, so that it runs once however many builds need
@@ -178,6 +181,7 @@ impl Store {
         let path = self.path("locks/store");
         let file = open_lock_file(&path)?;
         wait_flock(&file, &path, Mode::Shared, cancelled)?;
+        self.database().release()?;
         Ok(Guard { _file: file, remove: None })
     }
 

@@ -64,6 +64,11 @@ impl Layers<'_> {
             std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
         let index = LayerIndex::decode(&index).map_err(failed)?;
         set_times(&index, &working.upper).map_err(failed)?;
+        // The archive may be on the disk already; the files are not.
+        self.store.database().change("note a layer's files", |connection| {
+            let note = "UPDATE layers SET boot = ? WHERE id = ?";
+            connection.execute(note, (self.store.boot(), layer.id.as_bytes()))
+        })?;
         std::fs::rename(&working.upper, &layer.fs).map_err(Error::io("rename to", &layer.fs))?;
         Ok(done())
     }
@@ -103,7 +108,7 @@ impl Layers<'_> {
         if self.store.content().size(&digest)? == Some(size_bytes) {
             return Ok(Some((digest, size_bytes)));
         }
-        database.query("forget a packed layer", |connection| {
+        database.change("forget a packed layer", |connection| {
             connection.execute("DELETE FROM packed WHERE diff_id = ? AND codec = ?", key)
         })?;
         Ok(None)
@@ -121,7 +126,7 @@ impl Layers<'_> {
     ) -> Result<(), Error> {
         let missing = || Error::MissingBlob { digest: *digest };
         let size_bytes = self.store.content().size(digest)?.ok_or_else(missing)?;
-        self.store.database().query("note a packed layer", |connection| {
+        self.store.database().change("note a packed layer", |connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?)")?
                 .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
@@ -134,7 +139,7 @@ impl Layers<'_> {
         if frames.is_empty() {
             return Ok(());
         }
-        self.store.database().query("note a blob's blocks", |connection| {
+        self.store.database().change("note a blob's blocks", |connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO frames VALUES (?, ?)")?
                 .execute((digest.as_bytes(), frames.encode()))

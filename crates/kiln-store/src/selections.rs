@@ -66,7 +66,7 @@ impl Selections<'_> {
         fingerprint: &[u8; 32],
         content: &ContentId,
     ) -> Result<(), Error> {
-        self.store.database().query("note a selection", |connection| {
+        self.store.database().change("note a selection", |connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO selections VALUES (?, ?, ?, ?)")?
                 .execute((root.as_os_str().as_bytes(), selection, fingerprint, content.as_bytes()))

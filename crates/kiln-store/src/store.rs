@@ -22,7 +22,6 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Mode;
@@ -164,6 +163,11 @@ impl Store {
         format!("{:032x}", u128::from_be_bytes(self.random()))
     }
 
+    /// Whether this process has made anything in `tmp/`, where everything is made.
+    pub(crate) fn has_made_files(&self) -> bool {
+        self.shared.process_dir().is_some()
+    }
+
     /// A path in `tmp/` that nobody else uses; it is swept if this process dies.
     pub(crate) fn tmp_path(&self) -> Result<PathBuf, Error> {
         let mut slot = self.shared.process_dir();
@@ -207,8 +211,14 @@ impl Store {
         Ok(ScratchDir { path, store: self.clone() })
     }
 
+    /// For as long as nothing is written and no lock is taken: what others do meanwhile is not
+    /// seen, and each look-up costs less.
+    pub fn hold_reads(&self) -> Result<(), Error> {
+        self.database().hold()
+    }
+
     /// Writes what is only in memory: when layers were last used. Called by
-    /// [`Store::mark_durable`] and when the last clone is dropped.
+    /// [`Store::settle`] and when the last clone is dropped.
     pub fn flush(&self) -> Result<(), Error> {
         self.shared.flush()
     }
@@ -257,39 +267,6 @@ impl Drop for ScratchDir {
     fn drop(&mut self) {
         if std::fs::remove_dir(&self.path).is_err() {
             let _ = self.store.discard(&self.path);
-        }
-    }
-}
-
-/// Work that goes on behind a build. Dropping it lets it go on; a process that ends, ends it.
-#[derive(Debug)]
-pub struct BackgroundTask {
-    thread: Option<JoinHandle<Result<(), Error>>>,
-    failed: Option<Error>,
-}
-
-impl BackgroundTask {
-    pub(crate) fn spawn(
-        name: &str,
-        work: impl FnOnce() -> Result<(), Error> + Send + 'static,
-    ) -> Self {
-        match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
-            Ok(thread) => Self { thread: Some(thread), failed: None },
-            Err(error) => {
-                Self { thread: None, failed: Some(Error::io("start a thread for", name)(error)) }
-            }
-        }
-    }
-
-    /// Waits until it is done.
-    pub fn wait(self) -> Result<(), Error> {
-        match (self.thread, self.failed) {
-            (_, Some(error)) => Err(error),
-            (None, None) => Ok(()),
-            (Some(thread), None) => match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            },
         }
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::store::{BackgroundTask, Store};
+use crate::store::Store;
 
 impl Store {
     /// Moves a file or directory of the store to the trash; one that is gone is fine.
@@ -21,13 +21,14 @@ impl Store {
         }
     }
 
-    /// Deletes what is in the trash, in a thread of its own. To be called after a build, never
-    /// before or during one. A process that ends first leaves the rest for the next call.
-    pub fn empty_trash(&self) -> BackgroundTask {
-        let store = self.clone();
-        BackgroundTask::spawn("empty-trash", move || store.delete_trash())
+    /// Whether there is anything to delete.
+    pub(crate) fn has_trash(&self) -> bool {
+        let entries = std::fs::read_dir(self.path("trash"));
+        entries.is_ok_and(|mut entries| entries.next().is_some())
     }
 
+    /// Deletes what is in the trash; never before or during a build. A process that ends first
+    /// leaves the rest for the next call.
     pub(crate) fn delete_trash(&self) -> Result<(), Error> {
         let trash = self.path("trash");
         for entry in std::fs::read_dir(&trash).map_err(Error::io("read directory", &trash))? {

@@ -155,7 +155,7 @@ fn a_working_layer_that_is_dropped_goes_to_the_trash() {
     drop(working);
     assert_eq!(store.layers().by_id(&id).unwrap(), None);
     assert_eq!(std::fs::read_dir(store.root().join("trash")).unwrap().count(), 1);
-    store.empty_trash().wait().unwrap();
+    store.settle().unwrap();
     assert_eq!(std::fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
 }
 

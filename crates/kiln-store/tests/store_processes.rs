@@ -53,13 +53,13 @@ fn child_builds() {
         let store = Store::open(&root).unwrap();
         build(&store, &format!("{name}-{}", round % 50));
         if round % 7 == 3 {
-            store.mark_durable().unwrap();
+            store.settle().unwrap();
         }
         if round % 11 == 5 {
             store.images().untag(&format!("docker.io/library/{name}-0:latest")).unwrap();
         }
         if round % 13 == 7 {
-            store.empty_trash().wait().unwrap();
+            store.settle().unwrap();
         }
     }
 }

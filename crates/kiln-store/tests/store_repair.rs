@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use disk::*;
-use kiln_core::digest::BlobDigest;
+use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_store::fsck::{Problem, Repair, fsck};
 use kiln_store::gc::Prune;
+use kiln_store::layer::{BlobCheck, Unpack, unpack};
 use kiln_store::{Error, Layer, Store};
 
 /// Makes the store look as if the machine had been started since.
@@ -64,7 +65,7 @@ fn after_a_power_cut_only_what_is_durable_is_trusted() {
     let (durable, lost) = (image(&store, "durable"), image(&store, "lost"));
     let kept = recorded(&store, "durable");
     store.images().tag("docker.io/library/durable:1", &durable).unwrap();
-    store.sync_in_background().wait().unwrap();
+    store.settle().unwrap();
     let dropped = recorded(&store, "undurable");
     store.images().tag("docker.io/library/lost:1", &lost).unwrap();
     let whole = store.content().put(b"written by luck").unwrap();
@@ -86,6 +87,32 @@ fn after_a_power_cut_only_what_is_durable_is_trusted() {
     assert!(store.images().resolve("docker.io/library/durable:1").unwrap().is_some());
     assert!(store.images().resolve("docker.io/library/lost:1").unwrap().is_none());
     assert_eq!(problems(&store), []);
+}
+
+#[test]
+fn files_of_an_archive_are_new_when_they_are_made() {
+    let (_directory, store) = new_store();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(2);
+    archive.append_data(&mut header, "file", &b"hi"[..]).unwrap();
+    let digest = store.content().put(&archive.into_inner().unwrap()).unwrap();
+    let diff_id = DiffId::from_bytes(*digest.as_bytes());
+    let expected = (Unpack { digest, diff_id }, BlobCheck::Here);
+    let index = unpack(store.content().open(&digest).unwrap(), expected, None).unwrap();
+    store.layers().remember_packed(&diff_id, "none", &digest).unwrap();
+    let working = store.layers().begin().unwrap();
+    let identity = (index.content_id(), content("times"));
+    let layer = store.layers().commit_packed(working, &index.encode(), identity, diff_id).unwrap();
+    store.settle().unwrap();
+    let store = reboot(store);
+    let layer = store.layers().by_id(&layer.id).unwrap().unwrap();
+    assert!(!layer.is_unpacked);
+    store.layers().unpack(&layer).unwrap();
+    // What a power cut left of the files is not known.
+    let store = reboot(store);
+    assert!(store.layers().by_id(&layer.id).unwrap().is_none());
+    assert!(!layer.fs.exists());
 }
 
 #[test]
@@ -153,7 +180,7 @@ fn pages_of_the_database_that_are_damaged_are_found() {
     for number in 0..200 {
         recorded(&store, &format!("layer {number}"));
     }
-    store.mark_durable().unwrap();
+    store.settle().unwrap();
     let root = store.root().to_owned();
     drop(store);
     remove_log(&root);

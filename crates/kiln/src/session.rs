@@ -223,9 +223,10 @@ impl Session {
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
     /// disk. Called when the result is out.
     pub(crate) fn settle(&self) {
-        // The next build does what could not be done now.
-        let _ = self.store.empty_trash().wait();
-        let _ = self.store.mark_durable();
+        if self.store.is_unsettled() {
+            // The next build does what could not be done now.
+            let _ = self.store.settle();
+        }
     }
 
     /// Runs a container of an image until it ends, and hands on the signals that reach kiln;

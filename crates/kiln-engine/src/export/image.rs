@@ -12,8 +12,8 @@ use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
 use kiln_core::oci::{Descriptor, Manifest, Reference, media_type, to_indented_json};
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
-use kiln_store::Layer;
 use kiln_store::layer::{Compression, Packing, TarOptions, TarTimes, pack};
+use kiln_store::{Layer, Store};
 
 use crate::base_image::Want;
 use crate::error::{BuildError, FileContext};
@@ -186,18 +186,15 @@ pub(crate) fn pack_layer(
 ) -> Result<(DiffId, Descriptor), BuildError> {
     let (compression, codec, media_type) = codec(options);
     let store = &solver.engine.store;
+    let known = || packed_before(store, layer, (epoch, &codec));
+    let described = |(diff_id, digest, size)| (diff_id, Descriptor::new(media_type, digest, size));
+    if let Some(packed) = known()? {
+        return Ok(described(packed));
+    }
     // Two targets that share a layer pack it once.
     let _lock = store.lock_unless(&format!("pack-{}-{codec}", layer.id), &solver.cancelled)?;
-    // It may have been packed since the snapshot was made.
-    let diff_id = match (epoch, layer.diff_id) {
-        (Some(epoch), _) => store.layers().clamped_diff_id(&layer.id, epoch)?,
-        (None, Some(diff_id)) => Some(diff_id),
-        (None, None) => store.layers().by_id(&layer.id)?.and_then(|layer| layer.diff_id),
-    };
-    if let Some(diff_id) = diff_id
-        && let Some((digest, size)) = store.layers().packed(&diff_id, &codec)?
-    {
-        return Ok((diff_id, Descriptor::new(media_type, digest, size)));
+    if let Some(packed) = known()? {
+        return Ok(described(packed));
     }
     let index = solver.index(layer)?;
     let layer = store.layers().unpack(layer)?;
@@ -225,6 +222,24 @@ pub(crate) fn pack_layer(
     store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
     let descriptor = Descriptor::new(media_type, packed.digest, packed.size_bytes);
     Ok((packed.diff_id, descriptor))
+}
+
+/// What a layer was packed into by a codec, perhaps since its snapshot was made: its diff ID, the
+/// blob and its size in bytes.
+fn packed_before(
+    store: &Store,
+    layer: &Layer,
+    (epoch, codec): (Option<i64>, &str),
+) -> Result<Option<(DiffId, BlobDigest, u64)>, BuildError> {
+    let layers = store.layers();
+    let diff_id = match (epoch, layer.diff_id) {
+        (Some(epoch), _) => layers.clamped_diff_id(&layer.id, epoch)?,
+        (None, Some(diff_id)) => Some(diff_id),
+        (None, None) => layers.by_id(&layer.id)?.and_then(|layer| layer.diff_id),
+    };
+    let Some(diff_id) = diff_id else { return Ok(None) };
+    let packed = layers.packed(&diff_id, codec)?;
+    Ok(packed.map(|(digest, size_bytes)| (diff_id, digest, size_bytes)))
 }
 
 /// How layers are compressed, what the store calls it, and the media type of the result.

@@ -48,6 +48,7 @@ use crate::base_image::{BaseImage, Fetcher};
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
+use crate::network_files::{NetworkFiles, network_files};
 use crate::op::download::{Wanted, download};
 use crate::op::exec;
 use crate::op::file::{self, Target};
@@ -103,9 +104,6 @@ pub(crate) struct Solver<'a> {
     pub(crate) journal: Journal,
     start: Instant,
 }
-
-/// Files by their names in `/etc`.
-pub(crate) type NetworkFiles = Vec<(&'static str, PathBuf)>;
 
 /// A result and how it came about.
 struct Made {
@@ -273,8 +271,13 @@ impl<'a> Solver<'a> {
         Ok(files)
     }
 
-    /// Does one step, given the results of its inputs.
-    fn step(&self, step: &Step, solved: Vec<Solved>) -> Result<(Solved, Outcome), StepError> {
+    /// Does one step, given the results of its inputs; `call_helpers` before that takes a while.
+    fn step(
+        &self,
+        step: &Step,
+        solved: Vec<Solved>,
+        call_helpers: &dyn Fn(),
+    ) -> Result<(Solved, Outcome), StepError> {
         match &step.op {
             Op::Source(SourceOp::Image { manifest, .. }) => {
                 let image = self.images.get(manifest).expect("the planner knows its images");
@@ -285,6 +288,7 @@ impl<'a> Solver<'a> {
                 Ok((Solved::Snapshot(snapshot), Outcome::Cached))
             }
             Op::Source(SourceOp::Download { url, name, checksum }) => {
+                call_helpers();
                 let line = Some(self.line(step));
                 let activity =
                     self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
@@ -297,6 +301,7 @@ impl<'a> Solver<'a> {
                 Ok((Solved::Snapshot(snapshot), Outcome::Done))
             }
             Op::Source(SourceOp::Git(source)) => {
+                call_helpers();
                 let line = Some(self.line(step));
                 let activity =
                     self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
@@ -316,7 +321,7 @@ impl<'a> Solver<'a> {
             }
             Op::Exec(_) | Op::File(_) => {
                 let mut inputs = StepInputs::new(step, solved);
-                let made = self.cached_or_made(step, &mut inputs)?;
+                let made = self.cached_or_made(step, &mut inputs, call_helpers)?;
                 Ok((Solved::Snapshot(made.snapshot), made.outcome))
             }
         }
@@ -348,11 +353,17 @@ impl<'a> Solver<'a> {
         lock(&self.contexts).values().cloned().collect()
     }
 
-    fn cached_or_made(&self, step: &Step, inputs: &mut StepInputs) -> Result<Made, StepError> {
+    fn cached_or_made(
+        &self,
+        step: &Step,
+        inputs: &mut StepInputs,
+        call_helpers: &dyn Fn(),
+    ) -> Result<Made, StepError> {
         let fast = cache_key::key_parts(&step.op, &inputs.whole(self)?);
         if let Some(made) = self.cached(step, &fast.key(), inputs)? {
             return Ok(made);
         }
+        call_helpers();
         self.fetch_ahead(step);
         let exact = match inputs.selected(self)? {
             Some(contents) => cache_key::key_parts(&step.op, &contents),
@@ -570,28 +581,6 @@ impl<'a> Solver<'a> {
         }
         Ok(index)
     }
-}
-
-/// Writes `hosts` and `resolv.conf` for a command into a directory. The host's network is the
-/// command's too, so its name servers are right.
-pub(crate) fn network_files(
-    directory: &Path,
-    host_name: &str,
-    extra: &[ExtraHost],
-) -> Result<NetworkFiles, BuildError> {
-    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let mut hosts =
-        format!("127.0.0.1\tlocalhost {host_name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for ExtraHost { name, address } in extra {
-        hosts.push_str(&format!("{address}\t{name}\n"));
-    }
-    let mut files = Vec::new();
-    for (file, text) in [("hosts", hosts), ("resolv.conf", resolver)] {
-        let path = directory.join(file);
-        std::fs::write(&path, text).at("write", &path)?;
-        files.push((file, path));
-    }
-    Ok(files)
 }
 
 /// Gives an upper directory the owner of the root below, which is that of the layer in `top`:

@@ -1,15 +1,15 @@
 //! The order of steps: whatever has its inputs runs, the longest way to the end first.
 //!
-//! While all comes from the cache, a way is as long as it has steps; once a step has to run, it
-//! takes the time that its steps took last.
+//! While all comes from the cache, one thread does it all, and a way is as long as it has steps.
+//! Once a step has to run, others help, and a way takes the time that its steps took last.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, Once};
 use std::time::Duration;
 
 use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
-use kiln_core::plan::{Input, Op, Plan, Step};
+use kiln_core::plan::{Input, Op, Plan, SourceOp, Step};
 
 use super::behind::{Behind, PackJob};
 use super::{Solved, Solver, lock};
@@ -40,6 +40,8 @@ struct Board {
     heights: BTreeMap<StepId, u64>,
     /// Whether these are times.
     is_timed: bool,
+    /// Whether one thread does it all so far.
+    is_alone: bool,
     running: usize,
     /// Layers that outputs will need, packed when nothing else is to be done.
     to_pack: VecDeque<PackJob>,
@@ -49,7 +51,7 @@ struct Board {
 
 impl Board {
     fn new(plan: &Plan) -> Self {
-        let mut board = Self { heights: heights(plan, |_| 1), ..Self::default() };
+        let mut board = Self { heights: heights(plan, |_| 1), is_alone: true, ..Self::default() };
         for step in plan.steps.values().filter(|step| is_ready(step, &board.done)) {
             board.ready.insert((board.heights[&step.id], step.id));
         }
@@ -61,6 +63,20 @@ impl Board {
         let ready = std::mem::take(&mut self.ready).into_iter();
         self.ready = ready.map(|(_, id)| (heights[&id], id)).collect();
         (self.heights, self.is_timed) = (heights, true);
+    }
+
+    /// Takes the step to be done next. Alone, contexts come last: reading one takes a while, and
+    /// helpers may be called before.
+    fn take_ready(&mut self, plan: &Plan) -> Option<StepId> {
+        let is_quick = |(_, id): &&(u64, StepId)| {
+            !matches!(plan.steps[id].op, Op::Source(SourceOp::Context { .. }))
+        };
+        let quick = self.is_alone.then(|| self.ready.iter().rev().find(is_quick).copied());
+        let (_, id) = match quick.flatten() {
+            Some(found) => self.ready.take(&found)?,
+            None => self.ready.pop_last()?,
+        };
+        Some(id)
     }
 
     fn put(&mut self, plan: &Plan, id: StepId, done: Done) {
@@ -81,11 +97,17 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
     let behind = Behind::of(solver);
     // One for packing, and one that is idle and sees a cancel.
     let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1)) + 2;
+    let is_joined = Once::new();
     std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|| work(solver, &behind, (&board, &changed)));
-        }
-        work(solver, &behind, (&board, &changed));
+        let call_helpers = || {
+            is_joined.call_once(|| {
+                lock(&board).is_alone = false;
+                for _ in 1..threads {
+                    scope.spawn(|| work(solver, &behind, (&board, &changed), &|| {}));
+                }
+            });
+        };
+        work(solver, &behind, (&board, &changed), &call_helpers);
     });
     let board = board.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     match board.failure {
@@ -101,16 +123,23 @@ enum Work {
     Pack(PackJob),
 }
 
-fn work(solver: &Solver<'_>, behind: &Behind, (board, changed): (&Mutex<Board>, &Condvar)) {
+fn work(
+    solver: &Solver<'_>,
+    behind: &Behind,
+    (board, changed): (&Mutex<Board>, &Condvar),
+    call_helpers: &dyn Fn(),
+) {
     while let Some(work) = next(solver, (board, changed)) {
         match work {
-            Work::Step(id) => run(solver, id, (board, behind)),
+            Work::Step(id) => run(solver, id, (board, behind), call_helpers),
             Work::Pack(job) => {
                 job.run(solver);
                 lock(board).is_packing = false;
             }
         }
-        changed.notify_all();
+        if !lock(board).is_alone {
+            changed.notify_all();
+        }
     }
 }
 
@@ -130,7 +159,7 @@ fn next(solver: &Solver<'_>, (board, changed): (&Mutex<Board>, &Condvar)) -> Opt
             return None;
         }
         if state.running < solver.request.parallelism.max(1)
-            && let Some((_, id)) = state.ready.pop_last()
+            && let Some(id) = state.take_ready(solver.plan)
         {
             state.running += 1;
             return Some(Work::Step(id));
@@ -150,10 +179,15 @@ fn next(solver: &Solver<'_>, (board, changed): (&Mutex<Board>, &Condvar)) -> Opt
 }
 
 /// Runs a step and notes how it ended.
-fn run(solver: &Solver<'_>, id: StepId, (board, behind): (&Mutex<Board>, &Behind)) {
+fn run(
+    solver: &Solver<'_>,
+    id: StepId,
+    (board, behind): (&Mutex<Board>, &Behind),
+    call_helpers: &dyn Fn(),
+) {
     let step = &solver.plan.steps[&id];
     let inputs = inputs(step, &lock(board).done);
-    let result = solver.step(step, inputs);
+    let result = solver.step(step, inputs, call_helpers);
     let mut state = lock(board);
     state.running -= 1;
     match result {

@@ -25,6 +25,10 @@ use tty::{Painter, Phase, Screen, frame};
 /// Time between two frames: 15 a second.
 const FRAME: Duration = Duration::from_millis(66);
 
+/// Events that come within this time are shown together: each one that is waited for costs the
+/// build a change of threads.
+const GATHER: Duration = Duration::from_millis(4);
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -136,6 +140,7 @@ impl Display {
         self.ended.store(true, Ordering::SeqCst);
         // The thread ends at once when this was the last sink, else with its next tick.
         drop(self.sink);
+        self.thread.thread().unpark();
         // A panic there was reported by the hook.
         let _ = self.thread.join();
     }
@@ -155,7 +160,14 @@ fn show(fold: &mut Fold, receiver: &Receiver<Event>, start: Instant, ended: &Ato
             }
         }
         let over = match received {
-            Ok(_) => false,
+            Ok(_) => {
+                terminal::stderr(&std::mem::take(&mut output));
+                // Set before this thread is woken, so that the wake is not missed.
+                if !ended.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(GATHER);
+                }
+                false
+            }
             Err(RecvTimeoutError::Timeout) => ended.load(Ordering::SeqCst),
             Err(RecvTimeoutError::Disconnected) => true,
         };
