@@ -1,9 +1,9 @@
 //! The story of a build: read this file first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kiln_core::diagnostic::Diagnostic;
 use kiln_core::digest::BlobDigest;
@@ -20,9 +20,6 @@ use crate::outputs::{self, export};
 use crate::request::BuildRequest;
 use crate::result::{BuildResult, TargetResult};
 use crate::solve::{Solver, solve};
-
-/// How often it is looked whether the build was canceled.
-const CANCEL_POLL: Duration = Duration::from_millis(30);
 
 /// Base images by the digest of their manifest.
 type Images = BTreeMap<BlobDigest, Arc<BaseImage>>;
@@ -41,17 +38,7 @@ pub fn build(
     cancelled: &Arc<AtomicBool>,
 ) -> Result<BuildResult, BuildError> {
     let start = Instant::now();
-    let (_running, ended) = mpsc::channel::<()>();
-    let registry = engine.registry.clone();
-    let flag = Arc::clone(cancelled);
-    // Who waits for a registry sees no flag.
-    std::thread::spawn(move || {
-        while ended.recv_timeout(CANCEL_POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
-            if flag.load(Ordering::Relaxed) {
-                return registry.cancel();
-            }
-        }
-    });
+    let _cancelling = engine.cancel_registry_with(cancelled);
     let _in_use = engine.store.lock_shared(cancelled)?;
     // An unchanged build only looks things up.
     engine.store.hold_reads()?;

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use kiln_registry::{Client, GitReference};
 use kiln_store::Store;
+
+/// How often it is looked whether something was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(30);
 
 /// The store, the way to registries, and the host's tools.
 #[derive(Debug)]
@@ -23,6 +28,21 @@ impl Engine {
     /// value of `PATH`.
     pub fn new(store: Arc<Store>, registry: Client, search_path: OsString) -> Self {
         Self { store, registry, search_path, git_references: Mutex::default() }
+    }
+
+    /// Cancels what is spoken with registries once the flag is set, until the result is dropped: who
+    /// waits for a registry sees no flag.
+    pub(crate) fn cancel_registry_with(&self, cancelled: &Arc<AtomicBool>) -> mpsc::Sender<()> {
+        let (running, ended) = mpsc::channel::<()>();
+        let (registry, flag) = (self.registry.clone(), Arc::clone(cancelled));
+        std::thread::spawn(move || {
+            while ended.recv_timeout(CANCEL_POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if flag.load(Ordering::Relaxed) {
+                    return registry.cancel();
+                }
+            }
+        });
+        running
     }
 
     /// The way to registries.

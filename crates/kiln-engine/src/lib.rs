@@ -26,6 +26,7 @@ mod snapshot;
 mod solve;
 mod source_tree;
 mod ssh;
+mod transfer;
 mod user;
 mod wanted;
 
@@ -38,3 +39,4 @@ pub use remote_context::{
 };
 pub use request::*;
 pub use result::*;
+pub use transfer::{ImagePlace, Watch, copy_image, pull, push};

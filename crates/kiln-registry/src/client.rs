@@ -172,14 +172,7 @@ impl Client {
         descriptor: &Descriptor,
         permit: Option<Permit>,
     ) -> Result<BlobReader, Error> {
-        let is_foreign = descriptor
-            .other
-            .get("urls")
-            .and_then(serde_json::Value::as_array)
-            .is_some_and(|urls| !urls.is_empty())
-            || descriptor.media_type.contains(".foreign.")
-            || descriptor.media_type.contains(".nondistributable.");
-        if is_foreign {
+        if is_foreign(descriptor) {
             return Err(Error::ForeignLayer {
                 repository: repository.to_string(),
                 digest: descriptor.digest,
@@ -253,6 +246,15 @@ impl Client {
             Ok(Resolved::new(bytes, &content_type, &place)?)
         })
     }
+}
+
+/// Whether a layer is kept outside of registries on purpose (image-spec, "Non-Distributable
+/// Layers", and Docker's foreign layers).
+pub fn is_foreign(descriptor: &Descriptor) -> bool {
+    let urls = descriptor.other.get("urls").and_then(serde_json::Value::as_array);
+    urls.is_some_and(|urls| !urls.is_empty())
+        || descriptor.media_type.contains(".foreign.")
+        || descriptor.media_type.contains(".nondistributable.")
 }
 
 /// A GET of a path below a repository.

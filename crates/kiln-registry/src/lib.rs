@@ -37,7 +37,7 @@ mod retry;
 mod upload;
 
 pub use blob::BlobReader;
-pub use client::{Client, RemoteImage};
+pub use client::{Client, RemoteImage, is_foreign};
 pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
 pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};

@@ -3,6 +3,8 @@
 //! Commands know only this file, so it is the one place that opens the store and translates
 //! other crates' errors into [`Failure`]s.
 
+mod transfer;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -34,6 +36,7 @@ use signal_hook::iterator::Signals;
 use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
+pub(crate) use transfer::ImagePlace;
 
 /// A step that failed, as it is shown.
 #[derive(Clone, Debug)]

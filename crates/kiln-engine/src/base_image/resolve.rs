@@ -121,7 +121,7 @@ fn from_reference(
 
 /// What a registry's failure means for the build; `asked` is what for, where the error does not
 /// say it.
-pub(super) fn registry_error(asked: Option<&str>, error: &kiln_registry::Error) -> BuildError {
+pub(crate) fn registry_error(asked: Option<&str>, error: &kiln_registry::Error) -> BuildError {
     use kiln_registry::Error;
     let causes = with_causes(error);
     let message = match asked {
@@ -240,7 +240,7 @@ fn from_layout(
     Err(broken("its indexes point to each other".to_owned()))
 }
 
-pub(super) fn layout_blob(layout: &Path, digest: &BlobDigest) -> PathBuf {
+pub(crate) fn layout_blob(layout: &Path, digest: &BlobDigest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 

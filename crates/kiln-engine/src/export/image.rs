@@ -12,7 +12,9 @@ use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
 use kiln_core::oci::{Descriptor, Manifest, Reference, media_type, to_indented_json};
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
-use kiln_store::layer::{Compression, Packing, TarOptions, TarTimes, pack};
+use kiln_store::layer::{
+    Compression, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes, pack,
+};
 use kiln_store::{Layer, Store};
 
 use crate::base_image::Want;
@@ -199,20 +201,11 @@ pub(crate) fn pack_layer(
     let index = solver.index(layer)?;
     let layer = store.layers().unpack(layer)?;
     let times = epoch.map_or(TarTimes::Own, TarTimes::NotAfter);
-    let options = TarOptions { times, ..TarOptions::default() };
     let old = match store.layers().recipe_of(&layer.id)? {
         Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
         None => None,
     };
-    let packing = Packing { compression, options: &options, old };
-    let mut writer = store.content().unhashed_writer()?;
-    let mut out = Stoppable { out: &mut writer, is_over };
-    let packed = match pack(&index, &layer.fs, packing, &mut out) {
-        Err(_) if is_over() => return Err(BuildError::Canceled),
-        packed => packed?,
-    };
-    writer.commit_known(packed.digest, packed.size_bytes)?;
-    store.layers().remember_frames(&packed.digest, &packed.frames)?;
+    let packed = write_blob(store, (&index, &layer.fs), (compression, times, old), is_over)?;
     match epoch {
         None => store.layers().set_diff_id(&layer.id, &packed.diff_id)?,
         Some(epoch) => {
@@ -240,6 +233,29 @@ fn packed_before(
     let Some(diff_id) = diff_id else { return Ok(None) };
     let packed = layers.packed(&diff_id, codec)?;
     Ok(packed.map(|(digest, size_bytes)| (diff_id, digest, size_bytes)))
+}
+
+/// Packs a layer of this index and directory into a blob of the store.
+///
+/// # Errors
+/// [`BuildError::Canceled`] when `is_over` before it is done.
+pub(crate) fn write_blob(
+    store: &Store,
+    (index, fs): (&LayerIndex, &Path),
+    (compression, times, old): (Compression, TarTimes, Option<OldFrames>),
+    is_over: &(dyn Fn() -> bool + Sync),
+) -> Result<Packed, BuildError> {
+    let options = TarOptions { times, ..TarOptions::default() };
+    let packing = Packing { compression, options: &options, old };
+    let mut writer = store.content().unhashed_writer()?;
+    let mut out = Stoppable { out: &mut writer, is_over };
+    let packed = match pack(index, fs, packing, &mut out) {
+        Err(_) if is_over() => return Err(BuildError::Canceled),
+        packed => packed?,
+    };
+    writer.commit_known(packed.digest, packed.size_bytes)?;
+    store.layers().remember_frames(&packed.digest, &packed.frames)?;
+    Ok(packed)
 }
 
 /// How layers are compressed, what the store calls it, and the media type of the result.

@@ -2,13 +2,18 @@
 
 pub(crate) mod build;
 pub(crate) mod check;
+mod copy;
 mod doctor;
 pub(crate) mod explain;
 mod fsck;
 mod images;
 mod inspect;
+mod pull;
+mod push;
 mod rmi;
 pub(crate) mod run;
+mod tag;
+mod transfer;
 mod unsupported;
 mod version;
 
@@ -52,6 +57,10 @@ enum Command {
     Explain(explain::Explain),
     Images(images::Images),
     Inspect(inspect::Inspect),
+    Push(push::Push),
+    Pull(pull::Pull),
+    Tag(tag::Tag),
+    Copy(copy::Copy),
     Rmi(rmi::Rmi),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
@@ -94,6 +103,10 @@ fn run(
         Command::Explain(explain) => explain.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
+        Command::Push(push) => push.run(config)?,
+        Command::Pull(pull) => pull.run(config)?,
+        Command::Tag(tag) => tag.run(config)?,
+        Command::Copy(copy) => copy.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,
@@ -107,7 +120,9 @@ impl Command {
     fn needs_root(&self) -> bool {
         match self {
             Self::Build(build) => build.call().is_none(),
-            command => matches!(command, Self::Run(_) | Self::Rmi(_) | Self::Fsck(_)),
+            command => {
+                matches!(command, Self::Run(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_))
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ const FLAGS: [(&str, &str); 22] = [
         "--load",
         "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
     ),
-    ("--push", "kiln cannot push yet; `-o type=oci,dest=FILE` writes a file that other tools push"),
+    ("--push", "`kiln push NAME` sends the image when it is built"),
     ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
     ("--cache-from", "kiln's cache is its store; it cannot be imported yet"),
     ("--cache-to", "kiln's cache is its store; it cannot be exported yet"),

@@ -30,4 +30,5 @@ mod remote_context;
 mod rootless;
 mod run_options;
 mod secrets;
+mod transfer;
 mod web;

@@ -1,0 +1,250 @@
+//! `kiln push`, `pull`, `tag` and `copy`, between stores, registries, layouts and archives.
+
+use kiln_testkit::oci::{Compression, TestImage, index};
+use kiln_testkit::registry::{Damage, Fault, Mounts, Registry, Uploads};
+
+use crate::fixture::{Project, Run, busybox};
+
+/// A project whose image has two layers of its own.
+fn project(from: &str) -> Project {
+    let project = Project::new(&format!("FROM {from}\nCOPY a /a\nCOPY b /b\nENV X=y\n"));
+    project.write("app/a", "one\n");
+    project.write("app/b", &"two\n".repeat(20_000));
+    project
+}
+
+/// Runs kiln, which must succeed; gives what it printed.
+fn kiln(project: &Project, arguments: &[&str]) -> String {
+    project.kiln(arguments).expect_code(0).stdout().trim().to_owned()
+}
+
+fn digest_of(printed: &str) -> String {
+    printed.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
+/// How many requests of this kind there were.
+fn count(registry: &Registry, start: &str) -> usize {
+    registry.log().lines().filter(|line| line.starts_with(start)).count()
+}
+
+fn failure(project: &Project, registry: &Registry, arguments: &[&str]) -> String {
+    let run: Run = project.kiln(arguments);
+    project.show(&run).replace(&registry.host(), "[registry]")
+}
+
+#[test]
+fn a_pushed_image_is_that_of_an_oci_file_and_is_sent_once() {
+    let registry = Registry::start();
+    let project = project("scratch");
+    let name = registry.reference("me/app:1");
+    project.build(&["-t", &name]);
+    let printed = kiln(&project, &["push", "-q", &name]);
+    assert!(printed.starts_with(&format!("{name}@sha256:")), "{printed}");
+    project.build(&["-t", &name, "-o", "type=oci,tar=false,dest=layout"]);
+    let index: serde_json::Value =
+        serde_json::from_str(&project.read("layout/index.json")).unwrap();
+    assert_eq!(index["manifests"][0]["digest"], digest_of(&printed));
+    // Two layers and a config.
+    assert_eq!(count(&registry, "PUT /v2/me/app/blobs/"), 3);
+
+    registry.clear_requests();
+    assert_eq!(kiln(&project, &["push", "-q", &name]), printed);
+    assert_eq!(count(&registry, "HEAD"), registry.requests().len(), "{}", registry.log());
+
+    // Of a changed image only what is new is sent.
+    project.write("app/b", "three\n");
+    project.build(&["-t", &name]);
+    registry.clear_requests();
+    kiln(&project, &["push", "-q", &name]);
+    assert_eq!(count(&registry, "PUT /v2/me/app/blobs/"), 2, "{}", registry.log());
+
+    // Another repository of the registry gets it from there.
+    let other = registry.reference("me/other:2");
+    kiln(&project, &["tag", &name, &other]);
+    registry.clear_requests();
+    kiln(&project, &["push", "-q", &other]);
+    assert_eq!(count(&registry, "PUT /v2/me/other/blobs/"), 0, "{}", registry.log());
+}
+
+#[test]
+fn what_is_pushed_can_be_pulled_and_run_elsewhere() {
+    let registry = Registry::start();
+    let project = project("base");
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    let pushed = digest_of(&kiln(&project, &["push", "-q", &name]));
+    let other = Project::new("");
+    assert_eq!(digest_of(&kiln(&other, &["pull", "-q", &name])), pushed);
+    assert_eq!(kiln(&other, &["run", &name, "cat", "/a"]), "one");
+    other.assert_whole();
+    // It goes back as it came.
+    registry.clear_requests();
+    assert_eq!(digest_of(&kiln(&other, &["push", "-q", &name])), pushed);
+    assert_eq!(count(&registry, "PUT"), 0);
+}
+
+#[test]
+fn layers_of_a_base_image_are_mounted_or_streamed() {
+    let registry = Registry::start();
+    let image = TestImage::new().layer_as("file big 0644 @random:3000000\n", Compression::Gzip);
+    image.push(&registry, "base:1");
+    let project = project(&registry.reference("base:1"));
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    registry.clear_requests();
+    kiln(&project, &["push", "-q", &name]);
+    // Nothing has needed the base's layer, neither before nor now.
+    assert_eq!(count(&registry, "GET /v2/base/blobs/"), 0, "{}", registry.log());
+    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3);
+
+    // A registry that mounts nothing gets it from itself, one that is elsewhere from there.
+    let elsewhere = Registry::start();
+    let uploads = Uploads { mounts: Mounts::Refused, ..Uploads::default() };
+    registry.take_uploads(uploads);
+    for registry in [&registry, &elsewhere] {
+        let other = registry.reference("third:1");
+        kiln(&project, &["tag", &name, &other]);
+        kiln(&project, &["push", "-q", &other]);
+        let base = &image.blobs().parts[1].1;
+        let digest = kiln_core::digest::BlobDigest::of(base);
+        assert!(registry.blob("third", digest).as_ref() == Some(base));
+    }
+}
+
+#[test]
+fn pulling_chooses_a_platform_or_takes_all() {
+    let registry = Registry::start();
+    let image = |platform: &str| {
+        TestImage::new().platform(platform).layer(&format!("file arch 0644 {platform}\n"))
+    };
+    let all = index(&[image("linux/arm64"), image("linux/amd64")]);
+    all.push(&registry, "app:1");
+    let name = registry.reference("app:1");
+    let project = Project::new("");
+    let arm = digest_of(&kiln(&project, &["pull", "-q", "--platform=linux/arm64", &name]));
+    assert_eq!(arm, image("linux/arm64").blobs().descriptor.digest.to_string());
+    let everything = digest_of(&kiln(&project, &["pull", "-q", "--all-platforms", &name]));
+    assert_eq!(everything, all.descriptor.digest.to_string());
+    let other = registry.reference("other:1");
+    kiln(&project, &["tag", &name, &other]);
+    assert_eq!(digest_of(&kiln(&project, &["push", "-q", &other])), everything);
+    project.assert_whole();
+    let pull = ["pull", "-q", "--platform=linux/s390x", &name];
+    insta::assert_snapshot!(failure(&project, &registry, &pull), @r"
+    exit 1
+    error[pull-failed]: the image is not there for linux/s390x
+     help: it is for linux/arm64, linux/amd64
+    ");
+}
+
+#[test]
+fn an_image_of_several_platforms_is_pushed_as_one_index() {
+    let registry = Registry::start();
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    project.build(&[platforms, "-t", &name]);
+    let pushed = digest_of(&kiln(&project, &["push", "-q", &name]));
+    project.build(&[platforms, "-t", &name, "-o", "type=oci,tar=false,dest=layout"]);
+    let index: serde_json::Value =
+        serde_json::from_str(&project.read("layout/index.json")).unwrap();
+    assert_eq!(index["manifests"][0]["digest"], pushed);
+}
+
+#[test]
+fn copies_keep_every_byte() {
+    let registry = Registry::start();
+    let all = index(&[busybox(), busybox().platform("linux/arm64").layer("file arm 0644 x\n")]);
+    all.push(&registry, "app:1");
+    let expected = all.descriptor.digest.to_string();
+    let project = Project::new("");
+    let name = registry.reference("app:1");
+    let back = registry.reference("back:1");
+    let elsewhere = Registry::start();
+    let far = elsewhere.reference("far:1");
+    for (from, to) in [
+        (name.as_str(), "oci-archive://x.tar:v1"),
+        ("oci-archive://x.tar:v1", "oci-layout://layout:v2"),
+        (&name, "oci-layout://layout:v3"),
+        ("oci-layout://layout:v2", "oci-archive://y.tar"),
+        ("oci-archive://y.tar:latest", &back),
+        ("oci-archive://y.tar", &far),
+        (&far, "oci-layout://layout:v4"),
+    ] {
+        assert_eq!(kiln(&project, &["copy", "-q", from, to]), expected, "{from} {to}");
+    }
+    for (registry, repository) in [(&registry, "back"), (&elsewhere, "far")] {
+        assert!(registry.manifest(repository, "1").unwrap().1 == all.bytes);
+    }
+    let index: serde_json::Value =
+        serde_json::from_str(&project.read("layout/index.json")).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 3);
+
+    // What is there is not sent again; within a registry nothing is.
+    elsewhere.clear_requests();
+    kiln(&project, &["copy", "-q", "oci-archive://x.tar", &far]);
+    assert_eq!(count(&elsewhere, "HEAD"), elsewhere.requests().len(), "{}", elsewhere.log());
+    registry.clear_requests();
+    kiln(&project, &["copy", "-q", &name, &registry.reference("near:1")]);
+    assert_eq!(count(&registry, "PUT /v2/near/blobs/"), 0, "{}", registry.log());
+}
+
+#[test]
+fn what_cannot_be_copied_says_why() {
+    let registry = Registry::start();
+    busybox().push(&registry, "app:1");
+    let project = Project::new("");
+    let name = registry.reference("app:1");
+    kiln(&project, &["copy", "-q", &name, "oci-layout://layout:v1"]);
+    let copy = |from: &str, to: &str| failure(&project, &registry, &["copy", "-q", from, to]);
+    insta::assert_snapshot!(copy(&registry.reference("app:2"), "oci-archive://x"), @r"
+    exit 1
+    error[copy-failed]: `[registry]/app:2` was not found
+    ");
+    insta::assert_snapshot!(copy("oci-layout://layout:v2", "oci-archive://x"), @r"
+    exit 1
+    error[copy-failed]: oci-layout://layout:v2: there is no image `v2`
+     help: it has v1
+    ");
+    insta::assert_snapshot!(copy("oci-archive://layout/index.json", &name), @r"
+    exit 1
+    error[copy-failed]: layout/index.json is no OCI archive: it is no tar file
+     help: `kiln build -o type=oci,dest=FILE` writes one
+    ");
+    let blobs = std::fs::read_dir(project.at("layout/blobs/sha256")).unwrap();
+    for blob in blobs.map(Result::unwrap).filter(|blob| blob.metadata().unwrap().len() > 10_000) {
+        std::fs::write(blob.path(), vec![0; blob.metadata().unwrap().len() as usize]).unwrap();
+    }
+    let elsewhere = registry.reference("broken:1");
+    let text = copy("oci-layout://layout:v1", &elsewhere);
+    assert!(text.contains("400: DIGEST_INVALID"), "{text}");
+    let text = copy("oci-layout://layout:v1", "oci-archive://x.tar");
+    assert!(text.contains("is not valid: what is there has digest sha256:"), "{text}");
+    assert!(!project.at("x.tar").exists());
+}
+
+#[test]
+fn a_push_survives_faults_and_says_what_it_cannot() {
+    let registry = Registry::start();
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    insta::assert_snapshot!(failure(&project, &registry, &["push", "-q", &name]), @r"
+    exit 1
+    error[no-image]: no image `[registry]/app:1` in the store
+     help: `kiln images` lists them
+    ");
+    project.build(&["-t", &name]);
+    for damage in [Damage::CutBeforeHead, Damage::Status(503, Some("0")), Damage::CutInHead] {
+        registry.fail(Fault::of_uploads("POST", damage.clone()), 1);
+        registry.fail(Fault::of_uploads("PUT", damage), 1);
+    }
+    registry.fail(Fault::of_manifests(Damage::Status(429, Some("0"))), 1);
+    kiln(&project, &["push", "-q", &name]);
+    assert_eq!(registry.faults_left(), 0);
+
+    registry.fail(Fault::of_uploads("POST", Damage::Status(405, None)), 100);
+    let other = registry.reference("other:1");
+    kiln(&project, &["tag", &name, &other]);
+    let text = failure(&project, &registry, &["push", "-q", &other]);
+    assert!(text.contains("error[push-failed]: `[registry]` does not take pushes"), "{text}");
+}
