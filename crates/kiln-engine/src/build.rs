@@ -138,10 +138,11 @@ fn find_images(
         };
         base_image::resolve(engine, need, (context, request.pull), activities)
     };
-    match needs {
-        [only] => vec![find(only)],
-        several => std::thread::scope(|scope| {
-            let threads: Vec<_> = several.iter().map(|need| scope.spawn(|| find(need))).collect();
+    let may_wait = |need: &&ImageNeed| matches!(need.source, ImageSource::Reference(_));
+    match needs.iter().filter(may_wait).count() {
+        0 | 1 => needs.iter().map(find).collect(),
+        _ => std::thread::scope(|scope| {
+            let threads: Vec<_> = needs.iter().map(|need| scope.spawn(|| find(need))).collect();
             threads
                 .into_iter()
                 .map(|thread| {

@@ -10,10 +10,11 @@ use kiln_engine::BuildRequest;
 
 use super::Build;
 use super::options::OptionError;
-use crate::commands::check::{Judged, Judging, ReportFormat};
+use crate::commands::check::{Judged, Judging, Known, ReportFormat};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
+use crate::session::Session;
 
 /// What is asked for instead of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Build {
                 let (file, errors) = parse(&request.dockerfile);
                 Judged::check_errors(&request.dockerfile, errors)?;
                 let named = request.plan.targets.first().map(String::as_str);
-                let found = judging.with_request(config, |lint_request| {
+                let found = judging.with_request(Known::IfThere(config), |lint_request| {
                     outline(&request.dockerfile, &file, named, lint_request)
                 });
                 let found = found.ok_or_else(|| {
@@ -120,11 +121,15 @@ impl Build {
 /// `error=true`: what was found ends the build before it begins. Errors are left to the build.
 pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Result<(), Failure> {
     // Most files ask for nothing, and most builds are to be over in milliseconds.
-    let asks = request.dockerfile.text().to_lowercase().contains("check");
-    if !asks && !request.plan.build_args.contains_key("BUILDKIT_DOCKERFILE_CHECK") {
+    let asks = |line: &str| {
+        let line = line.trim_start();
+        (line.starts_with('#') || line.starts_with("//")) && line.to_lowercase().contains("check")
+    };
+    let is_asked = request.dockerfile.text().lines().any(asks);
+    if !is_asked && !request.plan.build_args.contains_key("BUILDKIT_DOCKERFILE_CHECK") {
         return Ok(());
     }
-    let judged = match Judging::of_what_is_built(request).judge(config) {
+    let judged = match Judging::of_what_is_built(request).judge(Known::IfThere(config)) {
         Ok(judged) => judged,
         // Of a target that is not there the build itself knows more to say.
         Err(Failure::Invalid { diagnostics, .. }) if diagnostics[0].code == "unknown-target" => {
@@ -148,8 +153,8 @@ pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Resu
 /// The warnings about what was built, as they are shown after it.
 pub(super) fn warnings_of_build(
     request: &BuildRequest,
-    config: &Config,
+    session: &Session,
 ) -> Result<Vec<String>, Failure> {
-    let judged = Judging::of_what_is_built(request).judge(config)?;
+    let judged = Judging::of_what_is_built(request).judge(Known::Open(session))?;
     Ok(render::lint::summary_lines(&judged.source_file, &judged.report))
 }

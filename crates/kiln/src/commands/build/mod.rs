@@ -13,6 +13,8 @@ mod run_options;
 pub(crate) mod samples;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::ValueEnum;
 use kiln_core::event::EventKind;
@@ -163,8 +165,23 @@ impl Build {
         let mode = self.mode(config)?;
         let (request, warnings) = self.request(config)?;
         call::refuse_violations(&request, config)?;
-        let result = build(&request, &warnings, mode, config)?;
-        self.write_files(&result)?;
+        let cancelled = interrupt::watch()
+            .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+        let session = Session::open(config)?;
+        let result = build((&session, &request), (&warnings, mode), config, &cancelled);
+        let outcome = result.and_then(|result| self.tell(&result, (&session, &request), mode));
+        session.settle();
+        outcome
+    }
+
+    /// Writes and says what came of the build.
+    fn tell(
+        &self,
+        result: &BuildResult,
+        (session, request): (&Session, &BuildRequest),
+        mode: Mode,
+    ) -> Result<(), Failure> {
+        self.write_files(result)?;
         if self.quiet || mode == Mode::Quiet {
             let writes_stdout = request.outputs.iter().any(is_stdout);
             let ids = result.targets.iter().filter_map(image_id);
@@ -172,8 +189,8 @@ impl Build {
                 render::print_lines(&ids.collect::<Vec<_>>());
             }
         } else if mode != Mode::RawJson {
-            render::note_lines(&summary(&result, &request.outputs));
-            render::note_lines(&call::warnings_of_build(&request, config)?);
+            render::note_lines(&summary(result, &request.outputs));
+            render::note_lines(&call::warnings_of_build(request, session)?);
         }
         Ok(())
     }
@@ -233,26 +250,21 @@ fn is_stdout(output: &Output) -> bool {
 
 /// Builds while progress is shown.
 fn build(
-    request: &BuildRequest,
-    warnings: &[String],
-    mode: Mode,
+    (session, request): (&Session, &BuildRequest),
+    (warnings, mode): (&[String], Mode),
     config: &Config,
+    cancelled: &Arc<AtomicBool>,
 ) -> Result<BuildResult, Failure> {
-    let cancelled = interrupt::watch()
-        .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
-    let session = Session::open(config)?;
     let display = Display::start(mode, render::stderr_style(config))
         .map_err(|error| Failure::environment(format!("no thread can be started: {error}")))?;
     for warning in warnings {
         display.sink().emit(EventKind::Warning(warning.clone()));
     }
-    let result = session.build(request, display.sink(), &cancelled);
+    let result = session.build(request, display.sink(), cancelled);
     display.finish();
     if matches!(mode, Mode::Tty | Mode::Plain) {
         // What comes next, a summary or an error, stands apart.
         render::note_lines(&[String::new()]);
     }
-    let result = result.map_err(|error| build_failure(error, &request.dockerfile));
-    session.settle();
-    result
+    result.map_err(|error| build_failure(error, &request.dockerfile))
 }

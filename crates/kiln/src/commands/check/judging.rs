@@ -28,6 +28,15 @@ pub(super) fn ignored(own: Option<&[u8]>, context: &Path) -> Option<Patterns> {
     IgnoreFile::parse(&bytes).ok()
 }
 
+/// The store in which rules look for base images and cache mounts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Known<'a> {
+    /// The one that is open.
+    Open(&'a Session),
+    /// The one that there may be; opened when a rule asks.
+    IfThere(&'a Config),
+}
+
 /// What a file is judged with.
 pub(crate) struct Judging {
     pub(super) source_file: SourceFile,
@@ -64,15 +73,19 @@ impl Judging {
         judging
     }
 
-    /// Calls `ask` with what is known; base images and cache mounts are looked up in the store, if
-    /// there is one.
+    /// Calls `ask` with what is known.
     pub(crate) fn with_request<T>(
         &self,
-        config: &Config,
+        known: Known<'_>,
         ask: impl FnOnce(&LintRequest<'_>) -> T,
     ) -> T {
-        let session = std::cell::OnceCell::new();
-        let open = || config.root().exists().then(|| Session::open(config).ok()).flatten();
+        let opened = std::cell::OnceCell::new();
+        let open =
+            |config: &Config| config.root().exists().then(|| Session::open(config).ok()).flatten();
+        let session = || match known {
+            Known::Open(session) => Some(session),
+            Known::IfThere(config) => opened.get_or_init(|| open(config)).as_ref(),
+        };
         let base = |name: &str| {
             let image = match self.named_contexts.get(&normalize_context_name(name)) {
                 None => name.to_owned(),
@@ -84,9 +97,9 @@ impl Judging {
                 }
                 Some(NamedContext::Layout { .. }) => return None,
             };
-            base_facts(session.get_or_init(open).as_ref()?, &image)
+            base_facts(session()?, &image)
         };
-        let cache_mounts = |id: &str| session.get_or_init(open).as_ref()?.cache_mount_content(id);
+        let cache_mounts = |id: &str| session()?.cache_mount_content(id);
         let named_contexts: BTreeSet<String> = self.named_contexts.keys().cloned().collect();
         ask(&LintRequest {
             build_args: &self.plan.build_args,
@@ -100,10 +113,10 @@ impl Judging {
     }
 
     /// Judges the file.
-    pub(crate) fn judge(&self, config: &Config) -> Result<Judged, Failure> {
+    pub(crate) fn judge(&self, known: Known<'_>) -> Result<Judged, Failure> {
         let (file, mut diagnostics) = parse(&self.source_file);
         let report = self
-            .with_request(config, |request| lint(&self.source_file, &file, &diagnostics, request))
+            .with_request(known, |request| lint(&self.source_file, &file, &diagnostics, request))
             .map_err(|diagnostic| self.invalid(diagnostic))?;
         diagnostics.retain(Diagnostic::is_error);
         Ok(Judged { source_file: self.source_file.clone(), errors: diagnostics, report })
@@ -112,7 +125,7 @@ impl Judging {
     /// Judges the file, and plans it as far as that goes without its base images: what is wrong
     /// in stages that parse is found only so.
     pub(crate) fn judge_fully(&self, config: &Config) -> Result<Judged, Failure> {
-        let mut judged = self.judge(config)?;
+        let mut judged = self.judge(Known::IfThere(config))?;
         if judged.errors.is_empty() {
             let (file, _) = parse(&self.source_file);
             let mut request = self.plan.clone();
@@ -151,7 +164,7 @@ impl Judging {
 
     /// The file's text after all safe rewrites.
     pub(super) fn fix(&self, config: &Config) -> Result<Fixed, Failure> {
-        self.with_request(config, |request| fix(&self.source_file, request))
+        self.with_request(Known::IfThere(config), |request| fix(&self.source_file, request))
             .map_err(|diagnostic| self.invalid(diagnostic))
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-pub(crate) use judging::{Judged, Judging};
+pub(crate) use judging::{Judged, Judging, Known};
 use kiln_core::oci::Platform;
 use kiln_core::plan::{PlanRequest, PlatformChoice, ResultLayout, RunOptions};
 
