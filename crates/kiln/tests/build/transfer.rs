@@ -1,9 +1,9 @@
 //! `kiln push`, `pull`, `tag` and `copy`, between stores, registries, layouts and archives.
 
 use kiln_testkit::oci::{Compression, TestImage, index};
-use kiln_testkit::registry::{Damage, Fault, Mounts, Registry, Uploads};
+use kiln_testkit::registry::{Damage, Fault, Login, Mounts, Registry, Uploads};
 
-use crate::fixture::{Project, Run, busybox};
+use crate::fixture::{Project, Run, busybox, run};
 
 /// A project whose image has two layers of its own.
 fn project(from: &str) -> Project {
@@ -247,4 +247,84 @@ fn a_push_survives_faults_and_says_what_it_cannot() {
     kiln(&project, &["tag", &name, &other]);
     let text = failure(&project, &registry, &["push", "-q", &other]);
     assert!(text.contains("error[push-failed]: `[registry]` does not take pushes"), "{text}");
+}
+
+/// `kiln login` with a password on standard input.
+fn login(project: &Project, registry: &Registry, password: &str) -> Run {
+    project.write("password", &format!("{password}\n"));
+    let host = registry.host();
+    let arguments = ["login", &host, "-u", "me", "--password-stdin"];
+    let mut command = project.command(&arguments);
+    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    run(&mut command)
+}
+
+#[test]
+fn a_login_lets_pushes_through_until_the_logout() {
+    let registry = Registry::start();
+    registry.require(Login::Token { user: "me".to_owned(), password: "hunter2".to_owned() });
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    insta::assert_snapshot!(failure(&project, &registry, &["push", "-q", &name]), @r"
+    exit 1
+    error[push-failed]: `[registry]` refuses access to `[registry]/app@sha256:[digest]` to the anonymous
+     help: check the name; if the repository is private, run `kiln login [registry]`
+    ");
+    let wrong = login(&project, &registry, "wrong");
+    let shown = project.show(&wrong).replace(&registry.host(), "[registry]");
+    insta::assert_snapshot!(shown, @r"
+    exit 1
+    error[login-refused]: `[registry]` refuses this user and password
+     help: check them; [registry] may want a token in place of the password
+    ");
+    assert!(!project.at(".docker/config.json").exists());
+
+    project.write(".docker/config.json", r#"{"detachKeys": "ctrl-e"}"#);
+    let right = login(&project, &registry, "hunter2").expect_code(0);
+    assert!(right.stdout().starts_with(&format!("logged in to {}", registry.host())));
+    assert!(!format!("{right:?}").contains("hunter2"));
+    kiln(&project, &["push", "-q", &name]);
+    assert!(project.read(".docker/config.json").contains("ctrl-e"));
+
+    kiln(&project, &["logout", &registry.host()]);
+    let other = registry.reference("app:2");
+    kiln(&project, &["tag", &name, &other]);
+    assert_eq!(project.kiln(&["push", "-q", &other]).code(), 1);
+    let again = kiln(&project, &["logout", &registry.host()]);
+    assert_eq!(again, format!("there was no login for {}", registry.host()));
+}
+
+#[test]
+fn a_credential_helper_keeps_the_login() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let registry = Registry::start();
+    registry.require(Login::Basic { user: "me".to_owned(), password: "hunter2".to_owned() });
+    let project = project("scratch");
+    let helper = "#!/bin/sh\ncd \"$HOME\"\ncase $1 in\nstore) cat > kept ;;\n\
+                  get) test -e kept && exec cat kept; echo credentials not found in x; exit 1 ;;\n\
+                  erase) cat > erased; rm -f kept ;;\nesac\n";
+    let program = project.write("bin/docker-credential-kiln-test", helper);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    project.write(".docker/config.json", r#"{"credsStore": "kiln-test"}"#);
+    let path = format!("{}:{}", project.at("bin").display(), std::env::var("PATH").unwrap());
+    let with_path = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.env("PATH", &path);
+        command
+    };
+    let host = registry.host();
+    project.write("password", "hunter2");
+    let mut command = with_path(&["login", &host, "-u", "me", "--password-stdin"]);
+    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    let printed = run(&mut command).expect_code(0).stdout();
+    assert!(printed.contains("is kept by docker-credential-kiln-test"), "{printed}");
+    assert!(!project.read(".docker/config.json").contains("hunter2"));
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    run(&mut with_path(&["push", "-q", &name])).expect_code(0);
+    run(&mut with_path(&["logout", &host])).expect_code(0);
+    assert_eq!(project.read("erased"), host);
+    assert!(!project.at("kept").exists());
 }
