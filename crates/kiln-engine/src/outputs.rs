@@ -9,12 +9,13 @@ use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
-use crate::export::image::{PackedImage, annotations, pack_image};
+use crate::export::image::{BaseBlobs, PackedImage, annotations, pack_image};
 use crate::export::oci::{self, Bundle};
-use crate::request::{AnnotationPlace, ImageOptions, MediaTypes, Output};
+use crate::request::{AnnotationPlace, ImageOptions, ImageTarget, MediaTypes, Output};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
+use crate::transfer::push_built;
 
 /// Annotation of a descriptor: when the image was made.
 const CREATED: &str = "org.opencontainers.image.created";
@@ -25,7 +26,9 @@ type Results = BTreeMap<StepId, Done>;
 /// Whether the outputs can be written, looked at before anything runs.
 pub(crate) fn check(plan: &Plan, outputs: &[Output]) -> Result<(), BuildError> {
     let first = plan.targets.first().map(|target| &target.name);
-    if outputs.is_empty() || plan.targets.iter().all(|target| Some(&target.name) == first) {
+    let is_image = |output: &Output| matches!(output, Output::Image { .. });
+    if outputs.iter().all(is_image) || plan.targets.iter().all(|target| Some(&target.name) == first)
+    {
         return Ok(());
     }
     let message = "an output needs one target: build the targets one by one, or leave out --output";
@@ -57,16 +60,21 @@ fn export_target(
     let targets: Vec<(&Target, Snapshot)> =
         group.iter().map(|target| (*target, snapshot(target, results))).collect();
     let names = names(&solver.request.tags, &group[0].name, several)?;
-    let mut bundle = None;
+    let (mut bundle, mut tagged) = (None, Vec::new());
     for output in &solver.request.outputs {
         match output {
             Output::Oci { dest, options } => {
                 let activity = solver.activities.start("exporting to oci image format");
                 let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
-                let result = bundle_of(solver, &targets, options)
+                let result = bundle_of(solver, &targets, (options, BaseBlobs::Brought))
                     .and_then(|bundle| oci::export(solver, &bundle, &names, dest).map(|()| bundle));
                 activity.finish(&result);
                 bundle = Some(result?);
+            }
+            Output::Image { options, to } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                bundle = Some(export_image(solver, &targets, (options, *to), &names)?);
+                tagged.extend(names.iter().map(ToString::to_string));
             }
             Output::Local { dest, split } => {
                 let activity = solver.activities.start("exporting to client directory");
@@ -82,15 +90,10 @@ fn export_target(
             }
         }
     }
-    let mut tagged = Vec::new();
     if solver.request.outputs.is_empty() {
-        let activity = solver.activities.start("exporting to image");
         let options = ImageOptions::of_store();
-        let result = bundle_of(solver, &targets, &options)
-            .and_then(|bundle| tag(solver, &bundle, &names).map(|()| bundle));
-        activity.finish(&result);
-        bundle = Some(result?);
-        tagged = names.iter().map(ToString::to_string).collect();
+        bundle = Some(export_image(solver, &targets, (&options, ImageTarget::Store), &names)?);
+        tagged.extend(names.iter().map(ToString::to_string));
     }
     let images = targets
         .iter()
@@ -106,6 +109,37 @@ fn export_target(
         images,
         names: tagged,
     })
+}
+
+/// An image into the store, then to registries.
+fn export_image(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (options, to): (&ImageOptions, ImageTarget),
+    names: &[Reference],
+) -> Result<Bundle, BuildError> {
+    let activity = solver.activities.start("exporting to image");
+    let packed = |options: &ImageOptions| bundle_of(solver, targets, (options, BaseBlobs::Left));
+    let stored = to.is_stored().then(|| {
+        let bundle = packed(&options.in_store())?;
+        tag(solver, &bundle, names).map(|()| bundle)
+    });
+    let result = stored.transpose().and_then(|stored| {
+        let pushed = to.pushed().map(|pushed| {
+            let bundle = packed(options)?;
+            keep_index(solver, &bundle).map(|()| (bundle, pushed))
+        });
+        Ok((stored, pushed.transpose()?))
+    });
+    activity.finish(&result);
+    match result? {
+        (_, Some((bundle, pushed))) => {
+            push_built(solver, &bundle.descriptor, (names, pushed))?;
+            Ok(bundle)
+        }
+        (Some(bundle), None) => Ok(bundle),
+        (None, None) => unreachable!("an image goes somewhere"),
+    }
 }
 
 fn snapshot(target: &Target, results: &Results) -> Snapshot {
@@ -135,12 +169,12 @@ fn names(tags: &[Reference], target: &str, several: bool) -> Result<Vec<Referenc
 fn bundle_of(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    options: &ImageOptions,
+    (options, base): (&ImageOptions, BaseBlobs),
 ) -> Result<Bundle, BuildError> {
     check_annotations(options, solver.request.plan.layout)?;
     let images = targets
         .iter()
-        .map(|(target, snapshot)| pack_image(solver, target, snapshot, options))
+        .map(|(target, snapshot)| pack_image(solver, target, snapshot, (options, base)))
         .collect::<Result<Vec<PackedImage>, _>>()?;
     let created = images.iter().filter_map(|image| image.created).max();
     let dated = |mut descriptor: Descriptor| {
@@ -190,10 +224,16 @@ fn check_annotations(options: &ImageOptions, layout: ResultLayout) -> Result<(),
     Err(BuildError::Usage(message.to_owned()))
 }
 
-fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {
+/// An index is in the store like the manifests that it names.
+fn keep_index(solver: &Solver<'_>, bundle: &Bundle) -> Result<(), BuildError> {
     if let Some(index) = &bundle.index {
         solver.engine.store.content().put(index)?;
     }
+    Ok(())
+}
+
+fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {
+    keep_index(solver, bundle)?;
     if names.is_empty() {
         // Known by its digest, so that it can be run and is not pruned like a leftover.
         let digest = bundle.descriptor.digest.to_string();

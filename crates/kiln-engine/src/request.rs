@@ -121,6 +121,13 @@ pub enum Output {
         /// What the image looks like.
         options: ImageOptions,
     },
+    /// `type=image` and `type=registry`: an image in the store, in registries, or both.
+    Image {
+        /// What it looks like in registries; in the store it is not compressed.
+        options: ImageOptions,
+        /// Where to.
+        to: ImageTarget,
+    },
     /// `type=local`: the file system, as files in a directory.
     Local {
         /// The directory.
@@ -135,6 +142,58 @@ pub enum Output {
         /// Whether each platform has a directory of its own.
         split: PlatformSplit,
     },
+}
+
+/// Where an image goes under its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageTarget {
+    /// Into the store.
+    Store,
+    /// To the names' registries.
+    Registry(PushedAs),
+    /// Both.
+    StoreAndRegistry(PushedAs),
+}
+
+/// What a registry knows an image by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushedAs {
+    /// By its names.
+    #[default]
+    Names,
+    /// `push-by-digest`: in the repositories of its names, by its digest alone.
+    Digest,
+}
+
+impl ImageTarget {
+    /// Whether the store gets it.
+    pub(crate) fn is_stored(self) -> bool {
+        !matches!(self, Self::Registry(_))
+    }
+
+    /// How registries get it, if they do.
+    pub fn pushed(self) -> Option<PushedAs> {
+        match self {
+            Self::Store => None,
+            Self::Registry(pushed) | Self::StoreAndRegistry(pushed) => Some(pushed),
+        }
+    }
+}
+
+impl Output {
+    /// Whether all that an image is made of has to be at hand.
+    pub(crate) fn needs_bytes(&self) -> bool {
+        matches!(self, Self::Oci { .. })
+    }
+
+    /// What layers are packed into for it, if they are.
+    pub(crate) fn form(&self) -> Option<ImageOptions> {
+        match self {
+            Self::Image { to: ImageTarget::Store, options } => Some(options.in_store()),
+            Self::Oci { options, .. } | Self::Image { options, .. } => Some(options.clone()),
+            Self::Local { .. } | Self::Tar { .. } => None,
+        }
+    }
 }
 
 /// `platform-split`
@@ -169,7 +228,12 @@ pub struct ImageOptions {
 impl ImageOptions {
     /// Those of images in kiln's own store, whose layers nothing but kiln reads.
     pub(crate) fn of_store() -> Self {
-        Self { compression: LayerCompression::Uncompressed, ..Self::default() }
+        Self::default().in_store()
+    }
+
+    /// The same in kiln's own store.
+    pub(crate) fn in_store(&self) -> Self {
+        Self { compression: LayerCompression::Uncompressed, level: None, ..self.clone() }
     }
 }
 

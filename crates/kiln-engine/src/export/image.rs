@@ -40,19 +40,26 @@ pub(crate) struct PackedImage {
     pub(crate) created: Option<i64>,
 }
 
+/// What becomes of layers of the base image that nothing has needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BaseBlobs {
+    /// They stay where they are: the store needs no byte of them, and a registry may mount them.
+    Left,
+    /// They come into the store.
+    Brought,
+}
+
 /// Packs a target.
 pub(crate) fn pack_image(
     solver: &Solver<'_>,
     target: &Target,
     snapshot: &Snapshot,
-    options: &ImageOptions,
+    (options, base): (&ImageOptions, BaseBlobs),
 ) -> Result<PackedImage, BuildError> {
     if let Some(image) = snapshot.base() {
-        // An image in the store needs no byte of its base.
-        if solver.request.outputs.is_empty() {
-            image.leave_blobs(&solver.fetcher)?;
-        } else {
-            image.bring(&solver.fetcher, Want::Blobs)?;
+        match base {
+            BaseBlobs::Left => image.leave_blobs(&solver.fetcher)?,
+            BaseBlobs::Brought => image.bring(&solver.fetcher, Want::Blobs)?,
         }
     }
     let mut descriptors = Vec::new();

@@ -161,8 +161,7 @@ impl Solver<'_> {
         }
         match self.request.outputs.first() {
             None => Some(ImageOptions::of_store()),
-            Some(Output::Oci { options, .. }) => Some(options.clone()),
-            Some(Output::Local { .. } | Output::Tar { .. }) => None,
+            Some(output) => output.form(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a build says at its end, on standard error.
 
 use kiln_core::oci::Reference;
-use kiln_engine::{BuildResult, Destination, ImageResult, Output, TargetResult};
+use kiln_engine::{BuildResult, Destination, ImageResult, Output, PushedAs, TargetResult};
 
 use super::format::{count, duration, size};
 use super::table::{Align, table};
@@ -12,7 +12,7 @@ pub(crate) fn summary(result: &BuildResult, outputs: &[Output]) -> Vec<String> {
         [target] => one(target),
         targets => several(targets),
     };
-    lines.extend(outputs.iter().map(|output| format!("wrote {}", destination(output))));
+    lines.extend(outputs.iter().filter_map(destination));
     lines
 }
 
@@ -107,16 +107,20 @@ pub(crate) fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
-fn destination(output: &Output) -> String {
+fn destination(output: &Output) -> Option<String> {
     let place = |destination: &Destination| match destination {
         Destination::File(path) | Destination::Directory(path) => path.display().to_string(),
         Destination::Stdout => "to standard output".to_owned(),
     };
-    match output {
-        Output::Oci { dest, .. } => format!("OCI image {}", place(dest)),
-        Output::Local { dest, .. } => format!("files {}", dest.display()),
-        Output::Tar { dest, .. } => format!("tar {}", place(dest)),
-    }
+    Some(match output {
+        Output::Oci { dest, .. } => format!("wrote OCI image {}", place(dest)),
+        Output::Local { dest, .. } => format!("wrote files {}", dest.display()),
+        Output::Tar { dest, .. } => format!("wrote tar {}", place(dest)),
+        Output::Image { to, .. } => match to.pushed()? {
+            PushedAs::Names => "pushed by name".to_owned(),
+            PushedAs::Digest => "pushed by digest".to_owned(),
+        },
+    })
 }
 
 #[cfg(test)]

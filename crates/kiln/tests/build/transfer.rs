@@ -88,14 +88,13 @@ fn layers_of_a_base_image_are_mounted_or_streamed() {
     let registry = Registry::start();
     let image = TestImage::new().layer_as("file big 0644 @random:3000000\n", Compression::Gzip);
     image.push(&registry, "base:1");
-    let project = project(&registry.reference("base:1"));
+    let project = Project::new(&format!("FROM {}\nENV X=y\n", registry.reference("base:1")));
     let name = registry.reference("app:1");
     project.build(&["-t", &name]);
-    registry.clear_requests();
     kiln(&project, &["push", "-q", &name]);
-    // Nothing has needed the base's layer, neither before nor now.
-    assert_eq!(count(&registry, "GET /v2/base/blobs/"), 0, "{}", registry.log());
-    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3);
+    // The config of the base, and of the image: nothing has needed the base's layer.
+    assert_eq!(count(&registry, "GET /v2/base/blobs/"), 1, "{}", registry.log());
+    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 1, "{}", registry.log());
 
     // A registry that mounts nothing gets it from itself, one that is elsewhere from there.
     let elsewhere = Registry::start();
@@ -305,8 +304,14 @@ fn a_credential_helper_keeps_the_login() {
     let helper = "#!/bin/sh\ncd \"$HOME\"\ncase $1 in\nstore) cat > kept ;;\n\
                   get) test -e kept && exec cat kept; echo credentials not found in x; exit 1 ;;\n\
                   erase) cat > erased; rm -f kept ;;\nesac\n";
-    let program = project.write("bin/docker-credential-kiln-test", helper);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: what this one has open for writing, a test beside this one may
+    // have inherited, and then it cannot be run.
+    let script = project.write("helper", helper);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = project.at("bin/docker-credential-kiln-test");
+    std::fs::create_dir(project.at("bin")).unwrap();
+    let copied = std::process::Command::new("cp").args([&script, &program]).status().unwrap();
+    assert!(copied.success());
     project.write(".docker/config.json", r#"{"credsStore": "kiln-test"}"#);
     let path = format!("{}:{}", project.at("bin").display(), std::env::var("PATH").unwrap());
     let with_path = |arguments: &[&str]| {
@@ -327,4 +332,68 @@ fn a_credential_helper_keeps_the_login() {
     run(&mut with_path(&["logout", &host])).expect_code(0);
     assert_eq!(project.read("erased"), host);
     assert!(!project.at("kept").exists());
+}
+
+#[test]
+fn a_build_pushes_what_it_makes() {
+    let registry = Registry::start();
+    let image = TestImage::new().layer_as("file big 0644 @random:3000000\n", Compression::Gzip);
+    image.push(&registry, "base:1");
+    let project = project(&registry.reference("base:1"));
+    let name = registry.reference("app:1");
+    insta::assert_snapshot!(failure(&project, &registry, &["build", "--push", "app"]), @r"
+    exit 2
+    error: tag is needed when pushing to registry
+     help: name the image with `-t REGISTRY/NAME:TAG`
+    ");
+    project.build(&["--push", "-t", &name, "--metadata-file", "meta.json"]);
+    let meta: serde_json::Value = serde_json::from_str(&project.read("meta.json")).unwrap();
+    assert_eq!(meta["image.name"], name);
+    let digest = meta["containerimage.digest"].as_str().unwrap();
+    let there = registry.manifest("app", "1").unwrap();
+    assert_eq!(kiln_core::digest::BlobDigest::of(&there.1).to_string(), digest);
+    // The base's layer was mounted, not sent; the store has no image of this name.
+    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3, "{}", registry.log());
+    assert_eq!(project.kiln(&["inspect", &name]).code(), 1);
+    // Again, it costs one question for each name.
+    registry.clear_requests();
+    project.build(&["--push", "-t", &name]);
+    assert_eq!(count(&registry, "HEAD"), registry.requests().len(), "{}", registry.log());
+    // It is the image that `kiln push` sends.
+    project.build(&["-t", &name]);
+    assert_eq!(digest_of(&kiln(&project, &["push", "-q", &name])), digest);
+}
+
+#[test]
+fn outputs_of_type_image_and_registry() {
+    let registry = Registry::start();
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    let option = format!("type=image,name={name},push=true,compression=zstd");
+    project.build(&["-o", &option]);
+    let (_, manifest) = registry.manifest("app", "1").unwrap();
+    assert!(String::from_utf8(manifest).unwrap().contains("tar+zstd"));
+    assert_eq!(project.kiln(&["inspect", &name]).code(), 0);
+
+    let option = format!("type=registry,push-by-digest=true,name={}", registry.reference("only"));
+    project.build(&["-o", &option, "--metadata-file", "meta.json"]);
+    let meta: serde_json::Value = serde_json::from_str(&project.read("meta.json")).unwrap();
+    assert!(registry.manifest("only", meta["containerimage.digest"].as_str().unwrap()).is_some());
+    assert!(registry.manifest("only", "latest").is_none());
+
+    // Into the store alone, under all names.
+    project.build(&["-t", "a:1", "-o", "type=image,name=b:2"]);
+    for name in ["a:1", "b:2"] {
+        assert_eq!(project.kiln(&["inspect", name]).code(), 0);
+    }
+    // With a file beside it, of several platforms.
+    let all = registry.reference("all:1");
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    project.build(&["-t", &all, platforms, "--push", "-o", "type=oci,tar=false,dest=layout"]);
+    let index: serde_json::Value =
+        serde_json::from_str(&project.read("layout/index.json")).unwrap();
+    let there = registry.manifest("all", "1").unwrap();
+    let digest = kiln_core::digest::BlobDigest::of(&there.1).to_string();
+    assert_eq!(index["manifests"][0]["digest"], digest);
+    project.assert_whole();
 }

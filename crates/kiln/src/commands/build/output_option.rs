@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    Annotation, AnnotationPlace, Destination, ImageOptions, LayerCompression, LayerTimes,
-    MediaTypes, Output, PlatformSplit,
+    Annotation, AnnotationPlace, Destination, ImageOptions, ImageTarget, LayerCompression,
+    LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
 };
 
 use super::csv::{fields, pairs};
@@ -32,11 +32,12 @@ impl FromStr for OutputOption {
         }
         let mut options = pairs(text)?;
         let Some(kind) = options.iter().position(|(key, _)| key == "type") else {
-            return Err(wrong("`type` is missing; kiln knows oci, local and tar"));
+            return Err(wrong("`type` is missing; kiln knows oci, image, registry, local and tar"));
         };
         let (_, kind) = options.remove(kind);
         let output = match kind.as_str() {
             "oci" => oci_output(options)?,
+            "image" | "registry" => image_output(&kind, options)?,
             "local" => {
                 let (dest, split) = file_options("local", options)?;
                 Output::Local { dest: local_destination(dest)?, split }
@@ -48,8 +49,8 @@ impl FromStr for OutputOption {
             _ => {
                 return Err(OptionError::Type {
                     kind,
-                    known: "oci, local and tar; without `--output` the image goes into kiln's \
-                            store",
+                    known: "oci, image, registry, local and tar; without `--output` the image \
+                            goes into kiln's store",
                 });
             }
         };
@@ -95,28 +96,31 @@ fn file_or_stdout(dest: Option<&str>) -> Destination {
     }
 }
 
-fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
-    const KEYS: [&str; 13] = [
-        "type",
-        "dest",
-        "tar",
-        "name",
-        "compression",
-        "compression-level",
-        "oci-mediatypes",
-        "rewrite-timestamp",
-        "annotation.KEY",
-        "annotation-manifest.KEY",
-        "annotation-manifest-descriptor.KEY",
-        "annotation-index.KEY",
-        "annotation-index-descriptor.KEY",
-    ];
-    let (mut dest, mut as_tar, mut image) = (None, true, ImageOptions::default());
-    let mut level = None;
+/// Keys of all outputs that are images.
+const IMAGE_KEYS: [&str; 11] = [
+    "type",
+    "name",
+    "compression",
+    "compression-level",
+    "oci-mediatypes",
+    "rewrite-timestamp",
+    "annotation.KEY",
+    "annotation-manifest.KEY",
+    "annotation-manifest-descriptor.KEY",
+    "annotation-index.KEY",
+    "annotation-index-descriptor.KEY",
+];
+
+/// What an image looks like, of all options but those that `own` takes.
+fn image_options(
+    options: Vec<(String, String)>,
+    own_keys: &[&'static str],
+    mut own: impl FnMut(&str, &str) -> Result<(), OptionError>,
+) -> Result<ImageOptions, OptionError> {
+    let (mut image, mut level) = (ImageOptions::default(), None);
     for (key, value) in options {
         match key.as_str() {
-            "dest" => dest = Some(value),
-            "tar" => as_tar = boolean("tar", &value)?,
+            key if own_keys.contains(&key) => own(key, &value)?,
             "name" => image.names = names(&value)?,
             "compression" => image.compression = compression(value)?,
             "compression-level" => level = Some(value),
@@ -136,17 +140,57 @@ fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
             }
             _ => match annotation(&key, &value) {
                 Some(annotation) => image.annotations.push(annotation),
-                None => return Err(unknown_key(&key, &KEYS)),
+                None => return Err(unknown_key(&key, &[&IMAGE_KEYS, own_keys].concat())),
             },
         }
     }
     image.level = level.map(|text| compression_level(text, image.compression)).transpose()?;
+    Ok(image)
+}
+
+fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let (mut dest, mut as_tar) = (None, true);
+    let image = image_options(options, &["dest", "tar"], |key, value| {
+        match key {
+            "tar" => as_tar = boolean("tar", value)?,
+            _ => dest = Some(value.to_owned()),
+        }
+        Ok(())
+    })?;
     let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
         (true, dest) => dest,
         (false, Destination::File(path)) => Destination::Directory(path),
         (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
     };
     Ok(Output::Oci { dest, options: image })
+}
+
+/// `type=image`, and `type=registry`, which pushes.
+fn image_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let is_registry = kind == "registry";
+    let (mut push, mut by, mut store) = (is_registry, PushedAs::Names, !is_registry);
+    let names_compression = options.iter().any(|(key, _)| key.starts_with("compression"));
+    let options = image_options(options, &["push", "push-by-digest", "store"], |key, value| {
+        match key {
+            "push" => push = boolean("push", value)?,
+            "store" => store = boolean("store", value)?,
+            _ if boolean("push-by-digest", value)? => by = PushedAs::Digest,
+            _ => by = PushedAs::Names,
+        }
+        Ok(())
+    })?;
+    let to = match (store, push) {
+        (true, true) => ImageTarget::StoreAndRegistry(by),
+        (false, true) => ImageTarget::Registry(by),
+        (true, false) => ImageTarget::Store,
+        (false, false) => {
+            return Err(wrong("the image goes nowhere: `push` and `store` are false"));
+        }
+    };
+    if to == ImageTarget::Store && names_compression {
+        return Err(wrong("kiln's store compresses no layers: `compression` needs `push=true`"));
+    }
+    Ok(Output::Image { options, to })
 }
 
 fn compression(value: String) -> Result<LayerCompression, OptionError> {
