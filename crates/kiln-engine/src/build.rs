@@ -13,6 +13,7 @@ use kiln_core::plan::{Facts, ImageNeed, ImageSource, Plan, Planning, plan};
 
 use crate::activity::Activities;
 use crate::base_image::{self, BaseImage};
+use crate::cache::{self, Imports};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::history::Record;
@@ -58,21 +59,25 @@ fn build_targets(
 ) -> Result<Vec<TargetResult>, BuildError> {
     let start = Instant::now();
     let activities = Activities::new(events.clone());
+    let imports = Imports::begin(engine, &request.cache_from, (&activities, cancelled));
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
     outputs::check(&plan, &request.outputs)?;
     for warning in &plan.warnings {
         activities.warn(&warning.message);
     }
-    let solver =
+    let mut solver =
         Solver::new((engine, request), &plan, images, (&activities, Arc::clone(cancelled)), start);
+    solver.imports = imports;
     let solved = solve(&solver);
     record.note(solver.journal.reports(&activities.timeline()));
     // What was hashed stays known even when a step failed.
     for context in solver.read_contexts() {
         context.save_index()?;
     }
-    let targets = export(&solver, &solved?)?;
+    let results = solved?;
+    let targets = export(&solver, &results)?;
+    cache::export(&solver, &results)?;
     engine.store.flush()?;
     Ok(targets)
 }

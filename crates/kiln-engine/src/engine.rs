@@ -45,6 +45,11 @@ impl Engine {
         running
     }
 
+    /// The same store and registries, for a thread that may outlive a build.
+    pub(crate) fn share(&self) -> Self {
+        Self::new(Arc::clone(&self.store), self.registry.clone(), self.search_path.clone())
+    }
+
     /// The way to registries.
     pub fn registry(&self) -> &Client {
         &self.registry

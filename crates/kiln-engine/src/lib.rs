@@ -6,6 +6,7 @@
 mod activity;
 mod base_image;
 mod build;
+mod cache;
 mod container;
 mod context;
 mod engine;

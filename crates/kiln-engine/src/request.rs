@@ -8,6 +8,8 @@ use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
 use kiln_registry::GitReference;
 
+use crate::transfer::ImagePlace;
+
 /// One build. Nothing else starts one.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
@@ -31,6 +33,10 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, SshSource>,
     /// Whether results of earlier builds may be used.
     pub cache: CacheUse,
+    /// Shared caches that answer for what the store does not know, in this order.
+    pub cache_from: Vec<ImagePlace>,
+    /// Shared caches that are written when the build is done.
+    pub cache_to: Vec<CacheExport>,
     /// When registries are asked about tags that the store knows.
     pub pull: Pull,
     /// CA bundle of the host that RUN sees from outside the image.
@@ -99,6 +105,39 @@ pub enum CacheUse {
     Use,
     /// Every step runs; its result is remembered.
     Refresh,
+}
+
+/// `--cache-to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheExport {
+    /// A registry, or the directory of a layout.
+    pub place: ImagePlace,
+    /// Which steps.
+    pub mode: CacheMode,
+    /// How layers are compressed, and whose media types the manifest has.
+    pub options: ImageOptions,
+    /// What a failure means.
+    pub on_failure: ExportFailure,
+}
+
+/// `mode` of `--cache-to`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Steps whose layers the images have.
+    #[default]
+    Min,
+    /// All steps.
+    Max,
+}
+
+/// `ignore-error` of `--cache-to`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExportFailure {
+    /// The build fails.
+    #[default]
+    Fails,
+    /// It is a warning.
+    Warns,
 }
 
 /// `--pull`.

@@ -128,6 +128,22 @@ impl CacheIndex<'_> {
         })
     }
 
+    /// All keys under which a record is known, its own included, the newest first: one for each
+    /// state of a context that gave the same files. Not more than a few.
+    pub fn keys_of(self, record: &CacheRecord) -> Result<Vec<CacheKey>, Error> {
+        self.store.database().query("look up keys", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT key FROM records WHERE layer = ? AND parts = ?
+                     ORDER BY seq DESC LIMIT 8",
+                )?
+                .query_map((record.result.layer.as_bytes(), encode_parts(&record.parts)), |row| {
+                    row.get(0).map(CacheKey::from_bytes)
+                })?
+                .collect()
+        })
+    }
+
     /// Keeps which files a step took that made this layer, instead of those of an earlier one.
     pub fn set_sources(self, layer: &LayerId, lists: &[u8]) -> Result<(), Error> {
         self.store.write_whole(&self.sources_path(layer), lists)

@@ -269,7 +269,7 @@ impl Check<'_> {
     fn packed(&mut self) -> Result<(), Error> {
         let mut gone = Vec::new();
         for digest in crate::gc::packed(self.store)?.into_keys() {
-            if !self.store.content().has(&digest) {
+            if !self.store.remote_blobs().is_known(&digest)? {
                 self.found(Problem::PackedWithoutBlob(digest));
                 gone.push(digest);
             }

@@ -331,7 +331,6 @@ fn remove_unreferenced_blobs(store: &Store, pruned: &mut Pruned) -> Result<(), E
     for (_, _, descriptor, _) in images::bases(store)? {
         collect_whole(store, &descriptor, &mut needed)?;
     }
-    store.remote_blobs().retain(&needed)?;
     let live: BTreeSet<DiffId> = layers(store)?.iter().filter_map(|layer| layer.diff_id).collect();
     let packed = packed(store)?;
     for (digest, diff_ids) in &packed {
@@ -339,6 +338,7 @@ fn remove_unreferenced_blobs(store: &Store, pruned: &mut Pruned) -> Result<(), E
             needed.insert(*digest);
         }
     }
+    store.remote_blobs().retain(&needed)?;
     let doomed: Vec<BlobDigest> =
         store.content().list()?.into_iter().filter(|digest| !needed.contains(digest)).collect();
     forget_blobs(store, &doomed)?;

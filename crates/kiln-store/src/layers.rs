@@ -307,9 +307,11 @@ impl Layers<'_> {
         }
     }
 
-    /// Whether a layer is there as a directory or as an archive.
+    /// Whether a layer is there as a directory or as an archive, or can be fetched.
     fn has_files(self, layer: &Layer) -> Result<bool, Error> {
-        Ok(layer.is_unpacked || self.archive(layer)?.is_some())
+        Ok(layer.is_unpacked
+            || self.archive(layer)?.is_some()
+            || self.remote_archive(layer)?.is_some())
     }
 
     fn using(self, layer: Option<Layer>) -> Option<Layer> {
@@ -402,6 +404,17 @@ impl Layers<'_> {
             ))
         })?;
         Ok(())
+    }
+
+    /// Identity of a layer's times, if it was made by a step.
+    pub fn times_of(self, id: &LayerId) -> Result<Option<ContentId>, Error> {
+        let found = self.store.database().query("find a layer's times", |connection| {
+            connection
+                .prepare_cached("SELECT times FROM layers WHERE id = ?")?
+                .query_row([id.as_bytes()], |row| row.get::<_, Option<[u8; 32]>>(0))
+                .optional()
+        })?;
+        Ok(found.flatten().map(ContentId::from_bytes))
     }
 
     /// The recipe of the step that made a layer first.

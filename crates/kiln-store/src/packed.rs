@@ -38,6 +38,50 @@ impl Layers<'_> {
         Ok(None)
     }
 
+    /// The blob to fetch before a layer can be used that is there neither as a directory nor as an
+    /// archive: it was taken from a shared cache, and `remote_blobs` knows where it is. With its
+    /// size in bytes.
+    pub fn missing_archive(self, layer: &Layer) -> Result<Option<(BlobDigest, u64)>, Error> {
+        if layer.is_unpacked || layer.fs.is_dir() || self.archive(layer)?.is_some() {
+            return Ok(None);
+        }
+        self.remote_archive(layer)
+    }
+
+    /// A blob of the layer that can be had elsewhere.
+    pub(crate) fn remote_archive(self, layer: &Layer) -> Result<Option<(BlobDigest, u64)>, Error> {
+        let Some(diff_id) = &layer.diff_id else { return Ok(None) };
+        let found = self.store.database().query("find a packed layer", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT packed.blob, packed.size_bytes FROM packed
+                     JOIN remote_blobs ON remote_blobs.digest = packed.blob
+                     WHERE packed.diff_id = ? LIMIT 1",
+                )?
+                .query_row([diff_id.as_bytes()], |row| {
+                    Ok((BlobDigest::from_bytes(row.get(0)?), row.get(1)?))
+                })
+                .optional()
+        })?;
+        Ok(found)
+    }
+
+    /// Notes what packing a layer of this diff ID by `codec` gives, of which `remote_blobs` knows
+    /// where it is: it need not be in the store. What is known already stays.
+    pub fn remember_remote_packed(
+        self,
+        diff_id: &DiffId,
+        codec: &str,
+        (digest, size_bytes): (&BlobDigest, u64),
+    ) -> Result<(), Error> {
+        self.store.database().change("note a packed layer", |connection| {
+            connection
+                .prepare_cached("INSERT OR IGNORE INTO packed VALUES (?, ?, ?, ?)")?
+                .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
+        })?;
+        Ok(())
+    }
+
     /// The layer with its directory, which is made of the layer's blob if it is not there.
     ///
     /// # Errors
@@ -90,7 +134,8 @@ impl Layers<'_> {
     }
 
     /// The blob that a layer of this diff ID was packed into by `codec` (`gzip-6`, `zstd-3`,
-    /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone.
+    /// `tar`), and its size in bytes; `None` when it was not, or the blob is gone. One that is known to be
+    /// elsewhere is not gone.
     pub fn packed(self, diff_id: &DiffId, codec: &str) -> Result<Option<(BlobDigest, u64)>, Error> {
         let key = (diff_id.as_bytes(), codec);
         let database = self.store.database();
@@ -106,6 +151,9 @@ impl Layers<'_> {
             return Ok(None);
         };
         if self.store.content().size(&digest)? == Some(size_bytes) {
+            return Ok(Some((digest, size_bytes)));
+        }
+        if self.store.remote_blobs().is_known(&digest)? {
             return Ok(Some((digest, size_bytes)));
         }
         database.change("forget a packed layer", |connection| {

@@ -18,6 +18,7 @@ use kiln_store::layer::{
 use kiln_store::{Layer, Store};
 
 use crate::base_image::Want;
+use crate::cache;
 use crate::error::{BuildError, FileContext};
 use crate::request::{AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes};
 use crate::snapshot::{Snapshot, SnapshotLayer};
@@ -66,7 +67,7 @@ pub(crate) fn pack_image(
     let mut layers = Vec::new();
     let epoch = layer_epoch(options, target.epoch);
     let mut descriptions = descriptions(solver.plan, target.root).into_iter();
-    let base = descriptions.next().unwrap_or_default();
+    let below = descriptions.next().unwrap_or_default();
     for layer in snapshot.layers() {
         let (diff_id, descriptor) = match layer {
             SnapshotLayer::Base { image, position } => {
@@ -78,6 +79,9 @@ pub(crate) fn pack_image(
             SnapshotLayer::Built { layer, .. } => {
                 let (diff_id, mut descriptor) =
                     pack_layer(solver, layer, (options, epoch), &|| solver.is_canceled())?;
+                if base == BaseBlobs::Brought {
+                    cache::bring_blob(&solver.fetcher, &descriptor)?;
+                }
                 if let Some(epoch) = epoch
                     && options.times == LayerTimes::Rewritten
                 {
@@ -88,7 +92,7 @@ pub(crate) fn pack_image(
         };
         descriptors.push(descriptor);
         let (created, description) = match layer {
-            SnapshotLayer::Base { .. } => (None, base.clone()),
+            SnapshotLayer::Base { .. } => (None, below.clone()),
             SnapshotLayer::Built { created, .. } => {
                 (Some(*created), descriptions.next().unwrap_or_default())
             }
@@ -206,6 +210,7 @@ pub(crate) fn pack_layer(
         return Ok(described(packed));
     }
     let index = solver.index(layer)?;
+    cache::bring(&solver.fetcher, layer)?;
     let layer = store.layers().unpack(layer)?;
     let times = epoch.map_or(TarTimes::Own, TarTimes::NotAfter);
     let old = match store.layers().recipe_of(&layer.id)? {

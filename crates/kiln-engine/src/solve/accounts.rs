@@ -50,6 +50,7 @@ impl Solver<'_> {
     ) -> Result<Vec<Vec<u8>>, BuildError> {
         let mut layer = self.layer(layer)?;
         if !layer.is_unpacked {
+            crate::cache::bring(&self.fetcher, &layer)?;
             let files: Vec<(&[u8], FileDigest)> =
                 wanted.iter().map(|place| (&place.path[..], place.digest)).collect();
             if let Some(contents) = self.engine.store.layers().extract(&layer, &files)? {

@@ -61,7 +61,7 @@ fn add_chain(plan: &Plan, input: Input, found: &mut BTreeSet<StepId>) {
 
 /// Whether an archive would say all that the index does: no attributes that archives leave out, no
 /// names that mean something else there.
-fn fits_archive(index: &LayerIndex) -> bool {
+pub(crate) fn fits_archive(index: &LayerIndex) -> bool {
     let is_reserved = |entry: &Entry| {
         let name = entry.path.rsplit(|byte| *byte == b'/').next();
         name.is_some_and(|name| name.starts_with(b".wh."))

@@ -49,6 +49,11 @@ impl Journal {
         lock(&self.steps)
     }
 
+    /// The exact key of a step, once it is known.
+    pub(crate) fn key(&self, id: &StepId) -> Option<CacheKey> {
+        self.steps()[self.number(id)].key
+    }
+
     /// Notes that a step is answered by the cache.
     pub(super) fn note_cached(&self, id: &StepId, key: CacheKey, content: ContentId) {
         let step = &mut self.steps()[self.number(id)];

@@ -39,12 +39,14 @@ use rustix::time::ClockId;
 
 use ahead::Ahead;
 use cause::Ingredients;
+pub(crate) use file_step::fits_archive;
 pub(crate) use inputs::StepInputs;
 pub(crate) use journal::Journal;
 pub(crate) use schedule::{Done, solve};
 
 use crate::activity::{Activities, Running};
 use crate::base_image::{BaseImage, Fetcher};
+use crate::cache::Imports;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
@@ -83,6 +85,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) stopped: Arc<AtomicBool>,
     /// Brings layers of base images.
     pub(crate) fetcher: Fetcher,
+    /// What other machines have built.
+    pub(crate) imports: Imports,
     ahead: Ahead,
     images: BTreeMap<BlobDigest, Arc<BaseImage>>,
     contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
@@ -178,6 +182,7 @@ impl<'a> Solver<'a> {
             cancelled,
             stopped,
             fetcher,
+            imports: Imports::default(),
             ahead: Ahead::default(),
             images,
             contexts: Mutex::default(),
@@ -450,7 +455,11 @@ impl<'a> Solver<'a> {
         if self.cache_use(step) == CacheUse::Refresh {
             return Ok(None);
         }
-        let Some(record) = self.lookup(key)? else { return Ok(None) };
+        let known = self.lookup(key)?;
+        let Some(record) = known.map_or_else(|| self.imported(key), |known| Ok(Some(known)))?
+        else {
+            return Ok(None);
+        };
         let Some(layer) = self.engine.store.layers().by_id(&record.result.layer)? else {
             return Ok(None);
         };

@@ -8,6 +8,7 @@ use kiln_store::layer::{LayerIndex, Tree};
 
 use super::{Solver, lock};
 use crate::base_image::Want;
+use crate::cache;
 use crate::error::{BuildError, FileContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
@@ -35,6 +36,7 @@ impl Solver<'_> {
         if layer.is_unpacked {
             return Ok(layer);
         }
+        cache::bring(&self.fetcher, &layer)?;
         Ok(Arc::new(self.engine.store.layers().unpack(&layer)?))
     }
 

@@ -12,6 +12,7 @@
 //! output of `type=oci` does: both give the same digests.
 
 mod archive;
+mod cache;
 mod pack;
 mod registry;
 mod source;
@@ -32,6 +33,7 @@ use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
+pub(crate) use cache::{CacheSource, send_cache};
 use source::Source;
 use tree::{Tree, Wanted};
 

@@ -5,14 +5,12 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 21] = [
+const FLAGS: [(&str, &str); 19] = [
     (
         "--load",
         "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
     ),
     ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
-    ("--cache-from", "kiln's cache is its store; it cannot be imported yet"),
-    ("--cache-to", "kiln's cache is its store; it cannot be exported yet"),
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),
     ("--sbom", "kiln makes no attestations yet"),

@@ -30,5 +30,6 @@ mod remote_context;
 mod rootless;
 mod run_options;
 mod secrets;
+mod shared_cache;
 mod transfer;
 mod web;

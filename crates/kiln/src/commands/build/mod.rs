@@ -1,5 +1,6 @@
 //! `kiln build`
 
+mod cache_option;
 mod call;
 pub(crate) mod context;
 mod csv;
@@ -29,6 +30,7 @@ use crate::render;
 use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
+use cache_option::{CacheFromOption, CacheToOption};
 use call::{Call, CallOption};
 use options::{Assignment, ContextOption, SecretOption, TagOption, entitlement, network};
 use output_option::OutputOption;
@@ -95,6 +97,14 @@ pub(crate) struct Build {
         conflicts_with = "no_cache"
     )]
     no_cache_filter: Vec<String>,
+    /// Shared cache that answers for what this machine has not built: type=registry,ref=NAME,
+    /// type=local,src=DIR, or NAME; repeatable
+    #[arg(long = "cache-from", value_name = "CACHE")]
+    cache_from: Vec<CacheFromOption>,
+    /// Shared cache to write: type=registry,ref=NAME or type=local,dest=DIR; with mode=max also
+    /// steps that the image has no layer of; repeatable
+    #[arg(long = "cache-to", value_name = "CACHE")]
+    cache_to: Vec<CacheToOption>,
     /// Ask registries where tags point now
     #[arg(long)]
     pull: bool,

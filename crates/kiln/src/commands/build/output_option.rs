@@ -193,7 +193,7 @@ fn image_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, Op
     Ok(Output::Image { options, to })
 }
 
-fn compression(value: String) -> Result<LayerCompression, OptionError> {
+pub(super) fn compression(value: String) -> Result<LayerCompression, OptionError> {
     match value.as_str() {
         "gzip" => Ok(LayerCompression::Gzip),
         "zstd" => Ok(LayerCompression::Zstd),
@@ -206,7 +206,7 @@ fn compression(value: String) -> Result<LayerCompression, OptionError> {
     }
 }
 
-fn compression_level(value: String, of: LayerCompression) -> Result<u8, OptionError> {
+pub(super) fn compression_level(value: String, of: LayerCompression) -> Result<u8, OptionError> {
     let (levels, known) = match of {
         LayerCompression::Zstd => (1..=22, "a number from 1 to 22 for zstd"),
         LayerCompression::Gzip | LayerCompression::Uncompressed => (0..=9, "a number from 0 to 9"),
@@ -234,7 +234,7 @@ fn annotation(key: &str, value: &str) -> Option<Annotation> {
     Some(Annotation { place, key: key.to_owned(), value: value.to_owned() })
 }
 
-fn boolean(key: &'static str, value: &str) -> Result<bool, OptionError> {
+pub(super) fn boolean(key: &'static str, value: &str) -> Result<bool, OptionError> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),

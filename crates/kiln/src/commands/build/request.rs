@@ -71,6 +71,8 @@ impl Build {
             secrets,
             ssh: self.ssh_sources(config)?,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
+            cache_from: self.cache_from.iter().map(|option| option.0.clone()).collect(),
+            cache_to: self.cache_to.iter().map(|option| option.0.clone()).collect(),
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),

@@ -1,0 +1,91 @@
+//! Layers that a shared cache answered with, when something needs their bytes.
+
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::Ordering;
+
+use kiln_core::oci::Descriptor;
+use kiln_registry::Repository;
+use kiln_store::Layer;
+
+use crate::base_image::{Fetcher, registry_error};
+use crate::error::{BuildError, FileContext};
+
+const COPY_BYTES: usize = 256 << 10;
+
+/// Brings the archive of a layer into the store, if the layer can't be used without.
+///
+/// # Errors
+/// When no registry that had it gives it.
+pub(crate) fn bring(fetcher: &Fetcher, layer: &Layer) -> Result<(), BuildError> {
+    match fetcher.store.layers().missing_archive(layer)? {
+        Some((digest, size)) => bring_blob(fetcher, &Descriptor::new("", digest, size)),
+        None => Ok(()),
+    }
+}
+
+/// Brings a blob into the store that is there, or of which it knows the place.
+pub(crate) fn bring_blob(fetcher: &Fetcher, blob: &Descriptor) -> Result<(), BuildError> {
+    let store = &fetcher.store;
+    let name = format!("blob-{}", blob.digest.hex());
+    let _lock = store.lock_unless(&name, &fetcher.stopped)?;
+    if store.content().has(&blob.digest) {
+        return Ok(());
+    }
+    let what = format!("layer {} of the shared cache", blob.digest);
+    let help = "build again without this `--cache-from`, and with `--no-cache`";
+    let mut failure = BuildError::Image {
+        message: format!("{what} is not to be had any more"),
+        help: Some(help.to_owned()),
+    };
+    let activity = fetcher.activities.start(format!("[internal] load {what}"));
+    let places = store.remote_blobs().places(&blob.digest)?;
+    for repository in places.iter().filter_map(|place| Repository::parse(place)) {
+        match download(fetcher, &repository, blob) {
+            Ok(()) => {
+                activity.progress(&blob.digest.to_string(), blob.size, Some(blob.size));
+                activity.finish(&Ok::<_, BuildError>(()));
+                return Ok(());
+            }
+            Err(BuildError::Canceled) => return Err(BuildError::Canceled),
+            Err(BuildError::Network { message, help }) => {
+                failure = BuildError::Network { message: format!("{what}: {message}"), help };
+            }
+            Err(error) => {
+                let message = format!("{what}: {error}");
+                failure = BuildError::Image { message, help: Some(help.to_owned()) };
+            }
+        }
+    }
+    let result = Err(failure);
+    activity.finish(&result);
+    result
+}
+
+fn download(
+    fetcher: &Fetcher,
+    repository: &Repository,
+    blob: &Descriptor,
+) -> Result<(), BuildError> {
+    let content = fetcher.store.content();
+    let path = content.path(&blob.digest);
+    let reader = fetcher.registry.blob(repository, blob);
+    let mut reader = reader.map_err(|error| registry_error(None, &error))?;
+    let mut writer = content.unhashed_writer()?;
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        if fetcher.stopped.load(Ordering::Relaxed) {
+            return Err(BuildError::Canceled);
+        }
+        match reader.read(&mut buffer) {
+            // The reader has verified all of it.
+            Ok(0) => return Ok(writer.commit_known(blob.digest, blob.size)?),
+            Ok(count) => writer.write_all(&buffer[..count]).at("write", &path)?,
+            Err(error) => {
+                return Err(match kiln_registry::Error::from_io(error) {
+                    Ok(error) => registry_error(None, &error),
+                    Err(error) => Err::<(), _>(error).at("read", &path).expect_err("it is one"),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! A cache that machines share: results of steps in a registry or in a directory.
+//!
+//! It is an OCI image: its config is a [`document::CacheDocument`], its layers are those that the
+//! steps made and, for each, its index. Whatever carries images carries it. All that is read was
+//! named by a digest in the manifest or in the config, and is verified; a record whose parts do
+//! not belong together is no record. As with every shared cache, who may write to it is trusted
+//! with what steps make.
+//!
+//! What it does NOT hold: git checkouts and downloads of ADD, cache mounts, base images.
+
+mod document;
+mod export;
+mod fetch;
+mod import;
+
+pub(crate) use export::export;
+pub(crate) use fetch::{bring, bring_blob};
+pub(crate) use import::Imports;

@@ -1,0 +1,107 @@
+//! Shared caches on their way: they are images like others, of which little is read.
+
+use std::io::Read as _;
+use std::sync::atomic::AtomicBool;
+
+use kiln_core::oci::{Descriptor, Manifest};
+
+use super::source::{Source, unread};
+use super::tree::{Tree, Wanted, broken, parse};
+use super::{ImagePlace, Work, registry, target};
+use crate::activity::Running;
+use crate::base_image::layout_blob;
+use crate::engine::Engine;
+use crate::error::BuildError;
+use crate::solve::Solver;
+
+/// Neither a cache's config nor the index of a layer is longer than this.
+const READ_BYTES: u64 = 256 << 20;
+
+/// Where a cache is read from.
+#[derive(Debug)]
+pub(crate) struct CacheSource(Source);
+
+type Watch<'a> = (&'a Running<'a>, &'a AtomicBool);
+
+impl CacheSource {
+    /// Finds a cache and reads its manifest.
+    pub(crate) fn open(
+        engine: &Engine,
+        place: &ImagePlace,
+        (activity, cancelled): Watch<'_>,
+    ) -> Result<(Self, Manifest), BuildError> {
+        let work = Work { engine, activity, cancelled };
+        let (source, root) = Source::open(&work, place)?;
+        let bytes = source.document(&work, &root)?;
+        let manifest = parse(&root, &bytes)?;
+        Ok((Self(source), manifest))
+    }
+
+    /// The bytes of a blob of the cache, which have its digest.
+    pub(crate) fn read(
+        &self,
+        engine: &Engine,
+        blob: &Descriptor,
+        (activity, cancelled): Watch<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
+        if blob.size > READ_BYTES {
+            return Err(broken(blob, "it is too long"));
+        }
+        let work = Work { engine, activity, cancelled };
+        let mut bytes = Vec::new();
+        let read = self.0.reader(&work, blob)?.read_to_end(&mut bytes);
+        read.map_err(|error| unread(blob, error))?;
+        Ok(bytes)
+    }
+
+    /// Sees to it that the store has a blob, or knows where it is.
+    pub(crate) fn offer(&self, engine: &Engine, blob: &Descriptor) -> Result<(), BuildError> {
+        match &self.0 {
+            Source::Registry(repository, _) => {
+                let places = engine.store.remote_blobs();
+                Ok(places.note(&[blob.digest], &repository.to_string())?)
+            }
+            Source::Layout(path) if !engine.store.content().has(&blob.digest) => {
+                let path = layout_blob(path, &blob.digest);
+                Ok(engine.store.content().import(&path, &blob.digest, blob.size)?)
+            }
+            Source::Layout(_) | Source::Archive(_) | Source::Store => Ok(()),
+        }
+    }
+}
+
+/// Sends a cache that the store holds as an image.
+pub(crate) fn send_cache(
+    solver: &Solver<'_>,
+    image: &Descriptor,
+    place: &ImagePlace,
+) -> Result<(), BuildError> {
+    let activity = solver.activities.start(format!("exporting cache to {place}"));
+    let work = Work { engine: solver.engine, activity: &activity, cancelled: &solver.cancelled };
+    let source = Source::Store;
+    let result = Tree::collect(&work, &source, image.clone(), &Wanted::All).and_then(|tree| {
+        match place {
+            ImagePlace::Registry(name) => {
+                let names = std::slice::from_ref(name);
+                registry::send(&work, (&source, tree, None), names).map(drop)
+            }
+            ImagePlace::Layout { path, name } => {
+                for blob in &tree.blobs {
+                    // A layer of another cache may still be where that one is.
+                    crate::cache::bring_blob(&solver.fetcher, blob)?;
+                }
+                target::to_layout(&work, (&source, &tree), path, name.as_deref())
+            }
+            ImagePlace::Archive { .. } => unreachable!("caches are in registries and directories"),
+        }
+    });
+    let result = result.map_err(|error| match error {
+        BuildError::Image { message, help } => BuildError::Image {
+            message: format!("cannot export the cache to {place}: {message}"),
+            help,
+        },
+        error => error,
+    });
+    activity.finish(&result);
+    result
+}

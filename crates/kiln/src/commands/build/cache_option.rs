@@ -1,0 +1,202 @@
+//! `--cache-from` and `--cache-to`, as buildx has them, with paths as they were written.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use kiln_core::oci::{Reference, ReferenceError};
+use kiln_engine::{CacheExport, CacheMode, ExportFailure, ImageOptions, ImagePlace, MediaTypes};
+
+use super::csv::{fields, pairs};
+use super::options::{OptionError, unknown_key, wrong};
+use super::output_option::{boolean, compression, compression_level};
+
+/// `--cache-from`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheFromOption(pub(crate) ImagePlace);
+
+/// `--cache-to`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheToOption(pub(crate) CacheExport);
+
+impl FromStr for CacheFromOption {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        if let Some(place) = short_form(text)? {
+            return Ok(Self(place));
+        }
+        let mut options = pairs(text)?;
+        let kind = take_kind(&mut options)?;
+        let (place, rest) = place(&kind, "src", options)?;
+        match rest.first() {
+            None => Ok(Self(place)),
+            Some((key, _)) => Err(unknown_key(key, place_keys(&kind, "src"))),
+        }
+    }
+}
+
+impl FromStr for CacheToOption {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        if let Some(place) = short_form(text)? {
+            return Ok(Self(export(place)));
+        }
+        let mut options = pairs(text)?;
+        let kind = take_kind(&mut options)?;
+        let (place, rest) = place(&kind, "dest", options)?;
+        let mut export = export(place);
+        let mut level = None;
+        for (key, value) in rest {
+            match key.as_str() {
+                "mode" => export.mode = mode(value)?,
+                "compression" => export.options.compression = compression(value)?,
+                "compression-level" => level = Some(value),
+                "oci-mediatypes" => {
+                    export.options.media_types = if boolean("oci-mediatypes", &value)? {
+                        MediaTypes::Oci
+                    } else {
+                        MediaTypes::Docker
+                    };
+                }
+                "image-manifest" if boolean("image-manifest", &value)? => {}
+                "image-manifest" => {
+                    return Err(wrong("kiln writes caches as image manifests only"));
+                }
+                "ignore-error" if boolean("ignore-error", &value)? => {
+                    export.on_failure = ExportFailure::Warns;
+                }
+                "ignore-error" => export.on_failure = ExportFailure::Fails,
+                _ => {
+                    let known = [place_keys(&kind, "dest"), &EXPORT_KEYS].concat();
+                    return Err(unknown_key(&key, &known));
+                }
+            }
+        }
+        let options = &mut export.options;
+        options.level =
+            level.map(|text| compression_level(text, options.compression)).transpose()?;
+        Ok(Self(export))
+    }
+}
+
+const EXPORT_KEYS: [&str; 6] = [
+    "mode",
+    "compression",
+    "compression-level",
+    "oci-mediatypes",
+    "image-manifest",
+    "ignore-error",
+];
+
+fn export(place: ImagePlace) -> CacheExport {
+    CacheExport {
+        place,
+        mode: CacheMode::default(),
+        options: ImageOptions::default(),
+        on_failure: ExportFailure::default(),
+    }
+}
+
+/// A reference alone is a registry's.
+fn short_form(text: &str) -> Result<Option<ImagePlace>, OptionError> {
+    match fields(text)?.as_slice() {
+        [only] if !only.contains('=') => Ok(Some(ImagePlace::Registry(reference(only)?))),
+        _ => Ok(None),
+    }
+}
+
+fn reference(text: &str) -> Result<Reference, OptionError> {
+    text.parse().map_err(|error: ReferenceError| wrong(error.to_string()))
+}
+
+fn take_kind(options: &mut Vec<(String, String)>) -> Result<String, OptionError> {
+    let Some(position) = options.iter().position(|(key, _)| key == "type") else {
+        return Err(wrong("`type` is missing; kiln knows registry and local"));
+    };
+    let (_, kind) = options.remove(position);
+    if ["registry", "local"].contains(&kind.as_str()) {
+        return Ok(kind);
+    }
+    Err(OptionError::Type { kind, known: "the caches registry and local" })
+}
+
+fn place_keys(kind: &str, path_key: &'static str) -> &'static [&'static str] {
+    match (kind, path_key) {
+        ("registry", _) => &["type", "ref"],
+        (_, "src") => &["type", "src", "tag", "digest"],
+        _ => &["type", "dest", "tag"],
+    }
+}
+
+/// Where a cache is, and the options that do not say it.
+fn place(
+    kind: &str,
+    path_key: &'static str,
+    options: Vec<(String, String)>,
+) -> Result<(ImagePlace, Vec<(String, String)>), OptionError> {
+    let keys = place_keys(kind, path_key);
+    let (own, rest): (Vec<_>, Vec<_>) =
+        options.into_iter().partition(|(key, _)| keys.contains(&key.as_str()));
+    let value = |wanted: &str| {
+        let found = own.iter().rev().find(|(key, _)| key == wanted);
+        found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    };
+    let missing = |key: &str| wrong(format!("type={kind} needs `{key}=`"));
+    let place = if kind == "registry" {
+        ImagePlace::Registry(reference(&value("ref").ok_or_else(|| missing("ref"))?)?)
+    } else {
+        let path = PathBuf::from(value(path_key).ok_or_else(|| missing(path_key))?);
+        let name = value("digest").or_else(|| value("tag"));
+        ImagePlace::Layout { path, name: Some(name.unwrap_or_else(|| "latest".to_owned())) }
+    };
+    Ok((place, rest))
+}
+
+fn mode(value: String) -> Result<CacheMode, OptionError> {
+    match value.as_str() {
+        "min" => Ok(CacheMode::Min),
+        "max" => Ok(CacheMode::Max),
+        _ => Err(OptionError::Value { key: "mode", value, known: "min or max" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn caches_are_named_as_buildx_names_them() {
+        let from = |text: &str| text.parse::<CacheFromOption>().unwrap().0.to_string();
+        assert_eq!(from("r.example/app:cache"), "r.example/app:cache");
+        assert_eq!(from("type=registry,ref=r.example/app:cache"), "r.example/app:cache");
+        assert_eq!(from("type=local,src=dir"), "oci-layout://dir:latest");
+        assert_eq!(from("type=local,src=dir,tag=x"), "oci-layout://dir:x");
+        let to = |text: &str| text.parse::<CacheToOption>().unwrap().0;
+        let all =
+            to("type=registry,ref=r.example/c,mode=max,compression=zstd,compression-level=5,\
+                      image-manifest=true,oci-mediatypes=true,ignore-error=true");
+        assert_eq!((all.mode, all.on_failure), (CacheMode::Max, ExportFailure::Warns));
+        assert_eq!(all.options.level, Some(5));
+        assert_eq!(to("type=local,dest=d").mode, CacheMode::Min);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let error = |text: &str| text.parse::<CacheToOption>().unwrap_err().to_string();
+        for kind in ["inline", "s3", "gha", "azblob"] {
+            let message = error(&format!("type={kind}"));
+            assert_eq!(
+                message,
+                format!("type `{kind}` is not supported; kiln knows the caches registry and local")
+            );
+        }
+        assert_eq!(error("type=local"), "type=local needs `dest=`");
+        assert_eq!(error("type=registry"), "type=registry needs `ref=`");
+        assert!(error("type=local,dest=d,mode=most").contains("mode is min or max"));
+        assert!(error("type=local,dest=d,mod=max").contains("did you mean `mode`?"));
+        assert!("type=local,src=d,mode=max".parse::<CacheFromOption>().is_err());
+    }
+}
