@@ -9,9 +9,9 @@ use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
-use crate::export::image::{PackedImage, annotations, pack_image};
-use crate::export::oci::{self, Bundle};
-use crate::request::{AnnotationPlace, ImageOptions, MediaTypes, Output};
+use crate::export::image::{BaseBlobs, PackedImage, annotations, pack_image};
+use crate::export::oci::{self, Bundle, Format};
+use crate::request::{AnnotationPlace, BuildRequest, ImageOptions, MediaTypes, Output};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
@@ -23,13 +23,27 @@ const CREATED: &str = "org.opencontainers.image.created";
 type Results = BTreeMap<StepId, Done>;
 
 /// Whether the outputs can be written, looked at before anything runs.
-pub(crate) fn check(plan: &Plan, outputs: &[Output]) -> Result<(), BuildError> {
+pub(crate) fn check(plan: &Plan, request: &BuildRequest) -> Result<(), BuildError> {
+    let usage = |message: &str| Err(BuildError::Usage(message.to_owned()));
+    let is_docker = |output: &Output| matches!(output, Output::Docker { .. });
+    if request.plan.layout == ResultLayout::ByPlatform && request.outputs.iter().any(is_docker) {
+        return usage("docker exporter does not currently support exporting manifest lists");
+    }
     let first = plan.targets.first().map(|target| &target.name);
-    if outputs.is_empty() || plan.targets.iter().all(|target| Some(&target.name) == first) {
+    if plan.targets.iter().all(|target| Some(&target.name) == first) {
         return Ok(());
     }
-    let message = "an output needs one target: build the targets one by one, or leave out --output";
-    Err(BuildError::Usage(message.to_owned()))
+    if request.outputs.iter().any(|output| output.destination().is_some()) {
+        return usage(
+            "an output needs one target: build the targets one by one, or leave out --output",
+        );
+    }
+    let is_named =
+        |output: &Output| output.image_options().is_some_and(|options| !options.names.is_empty());
+    if request.outputs.iter().any(is_named) {
+        return usage("`name=` names one image, and several targets are built; use --tag");
+    }
+    Ok(())
 }
 
 /// Writes all outputs of all targets, or puts the images into the store if there are none.
@@ -57,41 +71,27 @@ fn export_target(
     let targets: Vec<(&Target, Snapshot)> =
         group.iter().map(|target| (*target, snapshot(target, results))).collect();
     let names = names(&solver.request.tags, &group[0].name, several)?;
+    let implied = [Output::Image { options: ImageOptions::of_store() }];
+    let outputs = match solver.request.outputs.as_slice() {
+        [] => &implied,
+        outputs => outputs,
+    };
     let mut bundle = None;
-    for output in &solver.request.outputs {
-        match output {
-            Output::Oci { dest, options } => {
-                let activity = solver.activities.start("exporting to oci image format");
-                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
-                let result = bundle_of(solver, &targets, options)
-                    .and_then(|bundle| oci::export(solver, &bundle, &names, dest).map(|()| bundle));
-                activity.finish(&result);
-                bundle = Some(result?);
-            }
-            Output::Local { dest, split } => {
-                let activity = solver.activities.start("exporting to client directory");
-                let result = files::to_directory(solver, &targets, (dest, *split));
-                activity.finish(&result);
-                result?;
-            }
-            Output::Tar { dest, split } => {
-                let activity = solver.activities.start("exporting to client tarball");
-                let result = files::to_tar(solver, &targets, (dest, *split));
-                activity.finish(&result);
-                result?;
-            }
+    let mut tagged: Vec<String> = Vec::new();
+    for output in outputs {
+        let activity = solver.activities.start(activity_name(output));
+        let own = output.image_options().map_or(&[][..], |options| &options.names);
+        let names: Vec<Reference> = names.iter().chain(own).cloned().collect();
+        let result = export_one(solver, &targets, (output, &names));
+        activity.finish(&result);
+        if let Some(made) = result? {
+            bundle = Some(made);
+        }
+        if output.destination().is_none() {
+            tagged.extend(names.iter().map(ToString::to_string));
         }
     }
-    let mut tagged = Vec::new();
-    if solver.request.outputs.is_empty() {
-        let activity = solver.activities.start("exporting to image");
-        let options = ImageOptions::of_store();
-        let result = bundle_of(solver, &targets, &options)
-            .and_then(|bundle| tag(solver, &bundle, &names).map(|()| bundle));
-        activity.finish(&result);
-        bundle = Some(result?);
-        tagged = names.iter().map(ToString::to_string).collect();
-    }
+    tagged.dedup();
     let images = targets
         .iter()
         .enumerate()
@@ -106,6 +106,43 @@ fn export_target(
         images,
         names: tagged,
     })
+}
+
+/// What progress calls the writing of an output.
+fn activity_name(output: &Output) -> &'static str {
+    match output {
+        Output::Oci { .. } => "exporting to oci image format",
+        Output::Docker { .. } => "exporting to docker image format",
+        Output::Image { .. } => "exporting to image",
+        Output::Local { .. } => "exporting to client directory",
+        Output::Tar { .. } => "exporting to client tarball",
+    }
+}
+
+/// Writes one output; gives the images if it is one of images.
+fn export_one(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (output, names): (&Output, &[Reference]),
+) -> Result<Option<Bundle>, BuildError> {
+    let base_blobs = if output.leaves_blobs() { BaseBlobs::Leave } else { BaseBlobs::Bring };
+    let bundle = match output.image_options() {
+        Some(options) => Some(bundle_of(solver, targets, (options, base_blobs))?),
+        None => None,
+    };
+    match (output, &bundle) {
+        (Output::Oci { dest, .. }, Some(bundle)) => {
+            oci::export(solver, (bundle, names), Format::Oci, dest)?;
+        }
+        (Output::Docker { dest, .. }, Some(bundle)) => {
+            oci::export(solver, (bundle, names), Format::Docker, dest)?;
+        }
+        (Output::Local { dest, split }, _) => files::to_directory(solver, targets, (dest, *split))?,
+        (Output::Tar { dest, split }, _) => files::to_tar(solver, targets, (dest, *split))?,
+        (Output::Image { .. }, Some(bundle)) => tag(solver, bundle, names)?,
+        (_, None) => unreachable!("an output of images has made them"),
+    }
+    Ok(bundle)
 }
 
 fn snapshot(target: &Target, results: &Results) -> Snapshot {
@@ -135,12 +172,12 @@ fn names(tags: &[Reference], target: &str, several: bool) -> Result<Vec<Referenc
 fn bundle_of(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    options: &ImageOptions,
+    (options, base_blobs): (&ImageOptions, BaseBlobs),
 ) -> Result<Bundle, BuildError> {
     check_annotations(options, solver.request.plan.layout)?;
     let images = targets
         .iter()
-        .map(|(target, snapshot)| pack_image(solver, target, snapshot, options))
+        .map(|(target, snapshot)| pack_image(solver, target, snapshot, (options, base_blobs)))
         .collect::<Result<Vec<PackedImage>, _>>()?;
     let created = images.iter().filter_map(|image| image.created).max();
     let dated = |mut descriptor: Descriptor| {

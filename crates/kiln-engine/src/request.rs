@@ -121,6 +121,18 @@ pub enum Output {
         /// What the image looks like.
         options: ImageOptions,
     },
+    /// `type=docker` with a place: what `docker load` reads, with an OCI layout in it.
+    Docker {
+        /// Where to.
+        dest: Destination,
+        /// What the image looks like.
+        options: ImageOptions,
+    },
+    /// `type=image`: kiln's own store, as without any output.
+    Image {
+        /// What the image looks like.
+        options: ImageOptions,
+    },
     /// `type=local`: the file system, as files in a directory.
     Local {
         /// The directory.
@@ -135,6 +147,34 @@ pub enum Output {
         /// Whether each platform has a directory of its own.
         split: PlatformSplit,
     },
+}
+
+impl Output {
+    /// What its images look like; `None` for files.
+    pub fn image_options(&self) -> Option<&ImageOptions> {
+        match self {
+            Self::Oci { options, .. } | Self::Docker { options, .. } | Self::Image { options } => {
+                Some(options)
+            }
+            Self::Local { .. } | Self::Tar { .. } => None,
+        }
+    }
+
+    /// Where its one file or directory is; `None` if it has none.
+    pub fn destination(&self) -> Option<Destination> {
+        match self {
+            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest, .. } => {
+                Some(dest.clone())
+            }
+            Self::Local { dest, .. } => Some(Destination::Directory(dest.clone())),
+            Self::Image { .. } => None,
+        }
+    }
+
+    /// Whether blobs of a base image that are elsewhere can stay there.
+    pub(crate) fn leaves_blobs(&self) -> bool {
+        matches!(self, Self::Image { .. })
+    }
 }
 
 /// `platform-split`
@@ -168,7 +208,7 @@ pub struct ImageOptions {
 
 impl ImageOptions {
     /// Those of images in kiln's own store, whose layers nothing but kiln reads.
-    pub(crate) fn of_store() -> Self {
+    pub fn of_store() -> Self {
         Self { compression: LayerCompression::Uncompressed, ..Self::default() }
     }
 }

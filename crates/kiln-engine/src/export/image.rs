@@ -40,19 +40,26 @@ pub(crate) struct PackedImage {
     pub(crate) created: Option<i64>,
 }
 
+/// What becomes of blobs of the base image that are not in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BaseBlobs {
+    /// Nothing needs them: an image in the store needs no byte of its base.
+    Leave,
+    /// They are brought.
+    Bring,
+}
+
 /// Packs a target.
 pub(crate) fn pack_image(
     solver: &Solver<'_>,
     target: &Target,
     snapshot: &Snapshot,
-    options: &ImageOptions,
+    (options, base_blobs): (&ImageOptions, BaseBlobs),
 ) -> Result<PackedImage, BuildError> {
     if let Some(image) = snapshot.base() {
-        // An image in the store needs no byte of its base.
-        if solver.request.outputs.is_empty() {
-            image.leave_blobs(&solver.fetcher)?;
-        } else {
-            image.bring(&solver.fetcher, Want::Blobs)?;
+        match base_blobs {
+            BaseBlobs::Leave => image.leave_blobs(&solver.fetcher)?,
+            BaseBlobs::Bring => image.bring(&solver.fetcher, Want::Blobs)?,
         }
     }
     let mut descriptors = Vec::new();

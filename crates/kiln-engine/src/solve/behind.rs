@@ -38,11 +38,8 @@ impl Behind {
     /// What the outputs of a build will need.
     pub(super) fn of(solver: &Solver<'_>) -> Self {
         let outputs = &solver.request.outputs;
-        let form = |output: &Output| match output {
-            Output::Oci { options, .. } => Some(options.clone()),
-            Output::Local { .. } | Output::Tar { .. } => None,
-        };
-        let mut forms: Vec<ImageOptions> = outputs.iter().filter_map(form).collect();
+        let forms = outputs.iter().filter_map(Output::image_options);
+        let mut forms: Vec<ImageOptions> = forms.cloned().collect();
         if outputs.is_empty() {
             forms.push(ImageOptions::of_store());
         }

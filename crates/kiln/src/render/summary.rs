@@ -12,7 +12,7 @@ pub(crate) fn summary(result: &BuildResult, outputs: &[Output]) -> Vec<String> {
         [target] => one(target),
         targets => several(targets),
     };
-    lines.extend(outputs.iter().map(|output| format!("wrote {}", destination(output))));
+    lines.extend(outputs.iter().filter_map(destination));
     lines
 }
 
@@ -107,15 +107,18 @@ pub(crate) fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
-fn destination(output: &Output) -> String {
+/// What an output says of where it is; the store's own images have been named.
+fn destination(output: &Output) -> Option<String> {
     let place = |destination: &Destination| match destination {
         Destination::File(path) | Destination::Directory(path) => path.display().to_string(),
         Destination::Stdout => "to standard output".to_owned(),
     };
     match output {
-        Output::Oci { dest, .. } => format!("OCI image {}", place(dest)),
-        Output::Local { dest, .. } => format!("files {}", dest.display()),
-        Output::Tar { dest, .. } => format!("tar {}", place(dest)),
+        Output::Oci { dest, .. } => Some(format!("wrote OCI image {}", place(dest))),
+        Output::Docker { dest, .. } => Some(format!("wrote Docker image {}", place(dest))),
+        Output::Local { dest, .. } => Some(format!("wrote files {}", dest.display())),
+        Output::Tar { dest, .. } => Some(format!("wrote tar {}", place(dest))),
+        Output::Image { .. } => None,
     }
 }
 

@@ -32,11 +32,13 @@ impl FromStr for OutputOption {
         }
         let mut options = pairs(text)?;
         let Some(kind) = options.iter().position(|(key, _)| key == "type") else {
-            return Err(wrong("`type` is missing; kiln knows oci, local and tar"));
+            return Err(wrong(format!("`type` is missing; kiln knows {KNOWN_TYPES}")));
         };
         let (_, kind) = options.remove(kind);
         let output = match kind.as_str() {
-            "oci" => oci_output(options)?,
+            "oci" => layout_output(ImageFile::Oci, options)?,
+            "docker" => layout_output(ImageFile::Docker, options)?,
+            "image" => image_output(options)?,
             "local" => {
                 let (dest, split) = file_options("local", options)?;
                 Output::Local { dest: local_destination(dest)?, split }
@@ -46,16 +48,14 @@ impl FromStr for OutputOption {
                 Output::Tar { dest: file_or_stdout(dest.as_deref()), split }
             }
             _ => {
-                return Err(OptionError::Type {
-                    kind,
-                    known: "oci, local and tar; without `--output` the image goes into kiln's \
-                            store",
-                });
+                return Err(OptionError::Type { kind, known: KNOWN_TYPES });
             }
         };
         Ok(Self(output))
     }
 }
+
+const KNOWN_TYPES: &str = "image, oci, docker, local and tar";
 
 /// The options of `local` and `tar`.
 fn file_options(
@@ -95,11 +95,67 @@ fn file_or_stdout(dest: Option<&str>) -> Destination {
     }
 }
 
-fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
-    const KEYS: [&str; 13] = [
-        "type",
-        "dest",
-        "tar",
+/// Which tools read the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ImageFile {
+    Oci,
+    Docker,
+}
+
+/// `type=oci` and `type=docker`
+fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let (mut dest, mut as_tar) = (None, true);
+    let own = |key: &str, value: &str| {
+        match key {
+            "dest" => dest = Some(value.to_owned()),
+            "tar" => as_tar = boolean("tar", value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    };
+    let options = image_options(options, ImageOptions::default(), (&["dest", "tar"], own))?;
+    let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
+        (true, dest) => dest,
+        (false, Destination::File(path)) => Destination::Directory(path),
+        (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
+    };
+    Ok(match file {
+        ImageFile::Oci => Output::Oci { dest, options },
+        ImageFile::Docker => Output::Docker { dest, options },
+    })
+}
+
+/// `type=image`: kiln's own store, which keeps what it is given and unpacks what is needed.
+fn image_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    const KEYS: [&str; 3] = ["store", "unpack", "push"];
+    let own = |key: &str, value: &str| {
+        match key {
+            "store" if !boolean("store", value)? => {
+                return Err(wrong("`store=false` leaves nothing: the image goes nowhere else"));
+            }
+            "push" if boolean("push", value)? => {
+                return Err(wrong("`push` is not possible yet; `kiln push NAME` sends the image"));
+            }
+            "unpack" => {
+                boolean("unpack", value)?;
+            }
+            "store" | "push" => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    };
+    let options = image_options(options, ImageOptions::of_store(), (&KEYS, own))?;
+    Ok(Output::Image { options })
+}
+
+/// The options that all outputs of images have, over `image`. `own` takes those that only this type
+/// has, and says whether it did.
+fn image_options(
+    options: Vec<(String, String)>,
+    mut image: ImageOptions,
+    (own_keys, mut own): (&[&str], impl FnMut(&str, &str) -> Result<bool, OptionError>),
+) -> Result<ImageOptions, OptionError> {
+    const KEYS: [&str; 10] = [
         "name",
         "compression",
         "compression-level",
@@ -111,12 +167,10 @@ fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
         "annotation-index.KEY",
         "annotation-index-descriptor.KEY",
     ];
-    let (mut dest, mut as_tar, mut image) = (None, true, ImageOptions::default());
     let mut level = None;
     for (key, value) in options {
         match key.as_str() {
-            "dest" => dest = Some(value),
-            "tar" => as_tar = boolean("tar", &value)?,
+            _ if own(&key, &value)? => {}
             "name" => image.names = names(&value)?,
             "compression" => image.compression = compression(value)?,
             "compression-level" => level = Some(value),
@@ -136,17 +190,15 @@ fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
             }
             _ => match annotation(&key, &value) {
                 Some(annotation) => image.annotations.push(annotation),
-                None => return Err(unknown_key(&key, &KEYS)),
+                None => {
+                    let known = ["type"].iter().chain(own_keys).chain(&KEYS).copied();
+                    return Err(unknown_key(&key, &known.collect::<Vec<_>>()));
+                }
             },
         }
     }
     image.level = level.map(|text| compression_level(text, image.compression)).transpose()?;
-    let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
-        (true, dest) => dest,
-        (false, Destination::File(path)) => Destination::Directory(path),
-        (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
-    };
-    Ok(Output::Oci { dest, options: image })
+    Ok(image)
 }
 
 fn compression(value: String) -> Result<LayerCompression, OptionError> {

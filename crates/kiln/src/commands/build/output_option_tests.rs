@@ -58,11 +58,23 @@ fn images() {
 }
 
 #[test]
+fn the_store_takes_what_changes_nothing_there() {
+    let Output::Image { options } =
+        output("type=image,\"name=a,b:1\",store=true,unpack=true,push=false")
+    else {
+        panic!("type=image is the store");
+    };
+    assert_eq!(options.names.len(), 2);
+    assert_eq!(ImageOptions { names: Vec::new(), ..options }, ImageOptions::of_store());
+}
+
+#[test]
 fn mistakes() {
     let errors: Vec<String> = [
         "type=registry",
         "type=image,push=true",
-        "type=docker,dest=x",
+        "type=image,store=false",
+        "type=docker,dest=x,context=y",
         "dest=x",
         "type=local",
         "type=local,dest=-",
@@ -78,10 +90,11 @@ fn mistakes() {
     .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
     .collect();
     assert_snapshot!(errors.join("\n"), @r"
-    type=registry: type `registry` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    type=image,push=true: type `image` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    type=docker,dest=x: type `docker` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
-    dest=x: `type` is missing; kiln knows oci, local and tar
+    type=registry: type `registry` is not supported; kiln knows image, oci, docker, local and tar
+    type=image,push=true: `push` is not possible yet; `kiln push NAME` sends the image
+    type=image,store=false: `store=false` leaves nothing: the image goes nowhere else
+    type=docker,dest=x,context=y: unknown key `context`; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    dest=x: `type` is missing; kiln knows image, oci, docker, local and tar
     type=local: type=local needs `dest=DIR`
     type=local,dest=-: type=local cannot be written to standard output
     type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY

@@ -310,13 +310,10 @@ fn layout(several: bool, build_args: &BTreeMap<String, String>) -> Result<Result
 }
 
 fn check_destination(output: &Output) -> Result<(), Failure> {
-    let (path, is_directory) = match output {
-        Output::Oci { dest, .. } | Output::Tar { dest, .. } => match dest {
-            Destination::File(path) => (path, false),
-            Destination::Directory(path) => (path, true),
-            Destination::Stdout => return Ok(()),
-        },
-        Output::Local { dest, .. } => (dest, true),
+    let (path, is_directory) = match output.destination() {
+        Some(Destination::File(path)) => (path, false),
+        Some(Destination::Directory(path)) => (path, true),
+        Some(Destination::Stdout) | None => return Ok(()),
     };
     let shown = path.display();
     if !is_directory && path.is_dir() {
