@@ -11,10 +11,13 @@ use crate::error::BuildError;
 use crate::export::files;
 use crate::export::image::{BaseBlobs, PackedImage, annotations, pack_image};
 use crate::export::oci::{self, Bundle, Format};
-use crate::request::{AnnotationPlace, BuildRequest, ImageOptions, MediaTypes, Output};
+use crate::request::{
+    AnnotationPlace, BuildRequest, Destination, ImageOptions, ImageTarget, MediaTypes, Output,
+};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
+use crate::transfer::push_built;
 
 /// Annotation of a descriptor: when the image was made.
 const CREATED: &str = "org.opencontainers.image.created";
@@ -24,26 +27,20 @@ type Results = BTreeMap<StepId, Done>;
 
 /// Whether the outputs can be written, looked at before anything runs.
 pub(crate) fn check(plan: &Plan, request: &BuildRequest) -> Result<(), BuildError> {
-    let usage = |message: &str| Err(BuildError::Usage(message.to_owned()));
+    let outputs = &request.outputs;
     let is_docker = |output: &Output| matches!(output, Output::Docker { .. });
-    if request.plan.layout == ResultLayout::ByPlatform && request.outputs.iter().any(is_docker) {
-        return usage("docker exporter does not currently support exporting manifest lists");
+    if request.plan.layout == ResultLayout::ByPlatform && outputs.iter().any(is_docker) {
+        let message = "docker exporter does not currently support exporting manifest lists";
+        return Err(BuildError::Usage(message.to_owned()));
     }
     let first = plan.targets.first().map(|target| &target.name);
-    if plan.targets.iter().all(|target| Some(&target.name) == first) {
+    let is_image = |output: &Output| matches!(output, Output::Image { .. });
+    if outputs.iter().all(is_image) || plan.targets.iter().all(|target| Some(&target.name) == first)
+    {
         return Ok(());
     }
-    if request.outputs.iter().any(|output| output.destination().is_some()) {
-        return usage(
-            "an output needs one target: build the targets one by one, or leave out --output",
-        );
-    }
-    let is_named =
-        |output: &Output| output.image_options().is_some_and(|options| !options.names.is_empty());
-    if request.outputs.iter().any(is_named) {
-        return usage("`name=` names one image, and several targets are built; use --tag");
-    }
-    Ok(())
+    let message = "an output needs one target: build the targets one by one, or leave out --output";
+    Err(BuildError::Usage(message.to_owned()))
 }
 
 /// Writes all outputs of all targets, or puts the images into the store if there are none.
@@ -71,27 +68,43 @@ fn export_target(
     let targets: Vec<(&Target, Snapshot)> =
         group.iter().map(|target| (*target, snapshot(target, results))).collect();
     let names = names(&solver.request.tags, &group[0].name, several)?;
-    let implied = [Output::Image { options: ImageOptions::of_store() }];
-    let outputs = match solver.request.outputs.as_slice() {
-        [] => &implied,
-        outputs => outputs,
-    };
-    let mut bundle = None;
-    let mut tagged: Vec<String> = Vec::new();
-    for output in outputs {
-        let activity = solver.activities.start(activity_name(output));
-        let own = output.image_options().map_or(&[][..], |options| &options.names);
-        let names: Vec<Reference> = names.iter().chain(own).cloned().collect();
-        let result = export_one(solver, &targets, (output, &names));
-        activity.finish(&result);
-        if let Some(made) = result? {
-            bundle = Some(made);
-        }
-        if output.destination().is_none() {
-            tagged.extend(names.iter().map(ToString::to_string));
+    let (mut bundle, mut tagged) = (None, Vec::new());
+    for output in &solver.request.outputs {
+        match output {
+            Output::Oci { dest, options } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                let to = (Format::Oci, dest);
+                bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
+            }
+            Output::Docker { dest, options } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                let to = (Format::Docker, dest);
+                bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
+            }
+            Output::Image { options, to } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                bundle = Some(export_image(solver, &targets, (options, *to), &names)?);
+                tagged.extend(names.iter().map(ToString::to_string));
+            }
+            Output::Local { dest, split } => {
+                let activity = solver.activities.start("exporting to client directory");
+                let result = files::to_directory(solver, &targets, (dest, *split));
+                activity.finish(&result);
+                result?;
+            }
+            Output::Tar { dest, split } => {
+                let activity = solver.activities.start("exporting to client tarball");
+                let result = files::to_tar(solver, &targets, (dest, *split));
+                activity.finish(&result);
+                result?;
+            }
         }
     }
-    tagged.dedup();
+    if solver.request.outputs.is_empty() {
+        let options = ImageOptions::of_store();
+        bundle = Some(export_image(solver, &targets, (&options, ImageTarget::Store), &names)?);
+        tagged.extend(names.iter().map(ToString::to_string));
+    }
     let images = targets
         .iter()
         .enumerate()
@@ -108,41 +121,52 @@ fn export_target(
     })
 }
 
-/// What progress calls the writing of an output.
-fn activity_name(output: &Output) -> &'static str {
-    match output {
-        Output::Oci { .. } => "exporting to oci image format",
-        Output::Docker { .. } => "exporting to docker image format",
-        Output::Image { .. } => "exporting to image",
-        Output::Local { .. } => "exporting to client directory",
-        Output::Tar { .. } => "exporting to client tarball",
-    }
-}
-
-/// Writes one output; gives the images if it is one of images.
-fn export_one(
+/// An image into a file or directory.
+fn export_layout(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    (output, names): (&Output, &[Reference]),
-) -> Result<Option<Bundle>, BuildError> {
-    let base_blobs = if output.leaves_blobs() { BaseBlobs::Leave } else { BaseBlobs::Bring };
-    let bundle = match output.image_options() {
-        Some(options) => Some(bundle_of(solver, targets, (options, base_blobs))?),
-        None => None,
-    };
-    match (output, &bundle) {
-        (Output::Oci { dest, .. }, Some(bundle)) => {
-            oci::export(solver, (bundle, names), Format::Oci, dest)?;
+    (options, (format, dest)): (&ImageOptions, (Format, &Destination)),
+    names: &[Reference],
+) -> Result<Bundle, BuildError> {
+    let activity = solver.activities.start(match format {
+        Format::Oci => "exporting to oci image format",
+        Format::Docker => "exporting to docker image format",
+    });
+    let result = bundle_of(solver, targets, (options, BaseBlobs::Brought))
+        .and_then(|bundle| oci::export(solver, (&bundle, names), format, dest).map(|()| bundle));
+    activity.finish(&result);
+    result
+}
+
+/// An image into the store, then to registries.
+fn export_image(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (options, to): (&ImageOptions, ImageTarget),
+    names: &[Reference],
+) -> Result<Bundle, BuildError> {
+    let activity = solver.activities.start("exporting to image");
+    let packed = |options: &ImageOptions| bundle_of(solver, targets, (options, BaseBlobs::Left));
+    let stored = to.is_stored().then(|| {
+        let bundle = packed(&options.in_store())?;
+        tag(solver, &bundle, names).map(|()| bundle)
+    });
+    let result = stored.transpose().and_then(|stored| {
+        let pushed = to.pushed().map(|pushed| {
+            let bundle = packed(options)?;
+            keep_index(solver, &bundle).map(|()| (bundle, pushed))
+        });
+        Ok((stored, pushed.transpose()?))
+    });
+    activity.finish(&result);
+    match result? {
+        (_, Some((bundle, pushed))) => {
+            push_built(solver, &bundle.descriptor, (names, pushed))?;
+            Ok(bundle)
         }
-        (Output::Docker { dest, .. }, Some(bundle)) => {
-            oci::export(solver, (bundle, names), Format::Docker, dest)?;
-        }
-        (Output::Local { dest, split }, _) => files::to_directory(solver, targets, (dest, *split))?,
-        (Output::Tar { dest, split }, _) => files::to_tar(solver, targets, (dest, *split))?,
-        (Output::Image { .. }, Some(bundle)) => tag(solver, bundle, names)?,
-        (_, None) => unreachable!("an output of images has made them"),
+        (Some(bundle), None) => Ok(bundle),
+        (None, None) => unreachable!("an image goes somewhere"),
     }
-    Ok(bundle)
 }
 
 fn snapshot(target: &Target, results: &Results) -> Snapshot {
@@ -172,12 +196,12 @@ fn names(tags: &[Reference], target: &str, several: bool) -> Result<Vec<Referenc
 fn bundle_of(
     solver: &Solver<'_>,
     targets: &[(&Target, Snapshot)],
-    (options, base_blobs): (&ImageOptions, BaseBlobs),
+    (options, base): (&ImageOptions, BaseBlobs),
 ) -> Result<Bundle, BuildError> {
     check_annotations(options, solver.request.plan.layout)?;
     let images = targets
         .iter()
-        .map(|(target, snapshot)| pack_image(solver, target, snapshot, (options, base_blobs)))
+        .map(|(target, snapshot)| pack_image(solver, target, snapshot, (options, base)))
         .collect::<Result<Vec<PackedImage>, _>>()?;
     let created = images.iter().filter_map(|image| image.created).max();
     let dated = |mut descriptor: Descriptor| {
@@ -227,10 +251,16 @@ fn check_annotations(options: &ImageOptions, layout: ResultLayout) -> Result<(),
     Err(BuildError::Usage(message.to_owned()))
 }
 
-fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {
+/// An index is in the store like the manifests that it names.
+fn keep_index(solver: &Solver<'_>, bundle: &Bundle) -> Result<(), BuildError> {
     if let Some(index) = &bundle.index {
         solver.engine.store.content().put(index)?;
     }
+    Ok(())
+}
+
+fn tag(solver: &Solver<'_>, bundle: &Bundle, names: &[Reference]) -> Result<(), BuildError> {
+    keep_index(solver, bundle)?;
     if names.is_empty() {
         // Known by its digest, so that it can be run and is not pruned like a leftover.
         let digest = bundle.descriptor.digest.to_string();

@@ -128,10 +128,12 @@ pub enum Output {
         /// What the image looks like.
         options: ImageOptions,
     },
-    /// `type=image`: kiln's own store, as without any output.
+    /// `type=image` and `type=registry`: an image in the store, in registries, or both.
     Image {
-        /// What the image looks like.
+        /// What it looks like in registries; in the store it is not compressed.
         options: ImageOptions,
+        /// Where to.
+        to: ImageTarget,
     },
     /// `type=local`: the file system, as files in a directory.
     Local {
@@ -149,15 +151,46 @@ pub enum Output {
     },
 }
 
-impl Output {
-    /// What its images look like; `None` for files.
-    pub fn image_options(&self) -> Option<&ImageOptions> {
+/// Where an image goes under its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageTarget {
+    /// Into the store.
+    Store,
+    /// To the names' registries.
+    Registry(PushedAs),
+    /// Both.
+    StoreAndRegistry(PushedAs),
+}
+
+/// What a registry knows an image by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushedAs {
+    /// By its names.
+    #[default]
+    Names,
+    /// `push-by-digest`: in the repositories of its names, by its digest alone.
+    Digest,
+}
+
+impl ImageTarget {
+    /// Whether the store gets it.
+    pub(crate) fn is_stored(self) -> bool {
+        !matches!(self, Self::Registry(_))
+    }
+
+    /// How registries get it, if they do.
+    pub fn pushed(self) -> Option<PushedAs> {
         match self {
-            Self::Oci { options, .. } | Self::Docker { options, .. } | Self::Image { options } => {
-                Some(options)
-            }
-            Self::Local { .. } | Self::Tar { .. } => None,
+            Self::Store => None,
+            Self::Registry(pushed) | Self::StoreAndRegistry(pushed) => Some(pushed),
         }
+    }
+}
+
+impl Output {
+    /// Whether all that an image is made of has to be at hand.
+    pub(crate) fn needs_bytes(&self) -> bool {
+        matches!(self, Self::Oci { .. } | Self::Docker { .. })
     }
 
     /// Where its one file or directory is; `None` if it has none.
@@ -171,9 +204,15 @@ impl Output {
         }
     }
 
-    /// Whether blobs of a base image that are elsewhere can stay there.
-    pub(crate) fn leaves_blobs(&self) -> bool {
-        matches!(self, Self::Image { .. })
+    /// What layers are packed into for it, if they are.
+    pub(crate) fn form(&self) -> Option<ImageOptions> {
+        match self {
+            Self::Image { to: ImageTarget::Store, options } => Some(options.in_store()),
+            Self::Oci { options, .. }
+            | Self::Docker { options, .. }
+            | Self::Image { options, .. } => Some(options.clone()),
+            Self::Local { .. } | Self::Tar { .. } => None,
+        }
     }
 }
 
@@ -208,8 +247,13 @@ pub struct ImageOptions {
 
 impl ImageOptions {
     /// Those of images in kiln's own store, whose layers nothing but kiln reads.
-    pub fn of_store() -> Self {
-        Self { compression: LayerCompression::Uncompressed, ..Self::default() }
+    pub(crate) fn of_store() -> Self {
+        Self::default().in_store()
+    }
+
+    /// The same in kiln's own store.
+    pub(crate) fn in_store(&self) -> Self {
+        Self { compression: LayerCompression::Uncompressed, level: None, ..self.clone() }
     }
 }
 

@@ -140,6 +140,28 @@ pub enum Error {
         /// The last failure.
         source: io::Error,
     },
+    /// A login is not right.
+    #[error("`{registry}` refuses this user and password")]
+    LoginRefused {
+        /// The registry.
+        registry: String,
+    },
+    /// Docker's `config.json` cannot be used.
+    #[error("{} is left alone: {reason}", path.display())]
+    DockerConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A credential helper did not do what it was asked.
+    #[error("`{helper}` {reason}")]
+    CredentialHelper {
+        /// The program.
+        helper: String,
+        /// What went wrong, to follow its name.
+        reason: String,
+    },
     /// What is to be sent cannot be read.
     #[error("cannot read what is to be sent to {url}")]
     Unread {
@@ -281,11 +303,11 @@ impl Error {
         match self {
             Self::Unauthorized { registry, login, .. } => Some(match login {
                 Login::Anonymous => format!(
-                    "check the name; if the repository is private, run `docker login {registry}`"
+                    "check the name; if the repository is private, run `kiln login {registry}`"
                 ),
                 Login::Credentials => format!(
                     "check the name; if it is right, the login of {registry} lacks the rights \
-                     or has expired: run `docker login {registry}`"
+                     or has expired: run `kiln login {registry}`"
                 ),
                 Login::Unavailable(_) => {
                     "check the name and the credential helper in docker's config.json".to_owned()
@@ -300,8 +322,16 @@ impl Error {
                 "`{registry}` seems to speak plain HTTP; allow that for it if it should"
             )),
             Self::TooManyRequests { registry, .. } if registry == "docker.io" => {
-                Some("Docker Hub allows more requests after `docker login`".to_owned())
+                Some("Docker Hub allows more requests after `kiln login`".to_owned())
             }
+            Self::LoginRefused { registry } => {
+                Some(format!("check them; {registry} may want a token in place of the password"))
+            }
+            Self::CredentialHelper { .. } => Some(
+                "docker's config.json names it (`credsStore`, `credHelpers`): install it, or take \
+                 its name out"
+                    .to_owned(),
+            ),
             Self::NoRepository { registry, name } => {
                 Some(format!("make the repository `{name}` at {registry} first, or check the name"))
             }

@@ -60,6 +60,9 @@ impl Call<'_> {
     /// The scopes of a token that allows the call, separated by spaces.
     fn scope(&self) -> String {
         let name = &self.repository.name;
+        if name.is_empty() {
+            return String::new();
+        }
         match self.access {
             Access::Pull => format!("repository:{name}:pull"),
             Access::Push => format!("repository:{name}:pull,push"),
@@ -146,26 +149,44 @@ impl Exchange {
 
     /// One attempt at a call. An answer is a success (2xx), or a range that cannot be had (416).
     pub(crate) fn attempt(&self, call: &Call<'_>) -> Result<Response, Failure> {
-        let host = self.host(&call.repository.registry);
+        self.attempt_at(&self.host(&call.repository.registry), call)
+    }
+
+    /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for.
+    pub(crate) fn check_login(
+        &self,
+        registry: &str,
+        credential: Credential,
+    ) -> Result<bool, Error> {
+        // One of its own: what is known of the registry goes with the configured credentials.
+        let host = Host::new(registry, &self.config.plain_http_hosts);
+        host.credential(|| credential);
+        let repository = Repository { registry: registry.to_owned(), name: String::new() };
+        let call = crate::client::get(&repository, String::new(), registry);
+        self.retrying(|| self.attempt_at(&host, &call).map(drop))?;
+        Ok(host.remembered(&call.scope()).is_some())
+    }
+
+    fn attempt_at(&self, host: &Host, call: &Call<'_>) -> Result<Response, Failure> {
         let scope = call.scope();
         let mut shown = host.remembered(&scope);
         for _ in 0..=LOGINS {
-            let (response, is_registry) = self.follow(&host, call, shown.as_ref())?;
+            let (response, is_registry) = self.follow(host, call, shown.as_ref())?;
             if response.status != 401 || !is_registry {
-                return self.judge(&host, call, response);
+                return self.judge(host, call, response);
             }
             let demand = Demand::of(&response, &host.registry)?;
             // The connection can be used again when the body was read.
             drop(response.message());
             shown = host.authorize(&scope, shown.as_ref(), || match demand {
                 None => Ok(None),
-                Some(demand) => self.login(&host, &scope, &demand, call),
+                Some(demand) => self.login(host, &scope, &demand, call),
             })?;
             if shown.is_none() {
                 break;
             }
         }
-        Err(self.refused(&host, call).into())
+        Err(self.refused(host, call).into())
     }
 
     /// Asks for a file of the web, with redirections and further attempts. An answer is a success,
@@ -216,7 +237,12 @@ impl Exchange {
     ) -> Result<(Response, bool), Failure> {
         let (mut response, registry) = match &call.at {
             None => {
-                let path = format!("/v2/{}{}", call.repository.name, call.path);
+                let name = &call.repository.name;
+                let path = if name.is_empty() {
+                    "/v2/".to_owned()
+                } else {
+                    format!("/v2/{name}{}", call.path)
+                };
                 let response = self.send_first(host, call, &path, shown)?;
                 let registry = response.url.clone();
                 (response, registry)

@@ -12,7 +12,7 @@
 //!   where a download is redirected. They appear in no error and in no `Debug` output.
 //! - Every wait is bounded, and ends when the client is cancelled.
 //!
-//! What it does not do: it keeps nothing on disk, knows nothing of layers' contents, follows no
+//! What it does not do: it keeps nothing on disk but logins that it is given to keep, knows nothing of layers' contents, follows no
 //! `urls` of foreign layers, and knows sha256 only.
 //!
 //! Sources: OCI distribution-spec 1.1; distribution's token authentication specification
@@ -30,6 +30,7 @@ mod exchange;
 mod git;
 mod http;
 mod limit;
+mod login;
 mod push;
 mod repository;
 mod resolved;
@@ -42,6 +43,7 @@ pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
 pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
 pub use git::{GitLogin, GitReference, GitRemote, GitWork};
+pub use login::{LoginCheck, LoginPlace, Logins};
 pub use push::{BlobSource, BlobUpload, Pushed};
 pub use repository::Repository;
 pub use resolved::Resolved;

@@ -36,7 +36,7 @@ use signal_hook::iterator::Signals;
 use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
-pub(crate) use transfer::ImagePlace;
+pub(crate) use transfer::{ImagePlace, LoginCheck, LoginPlace};
 
 /// A step that failed, as it is shown.
 #[derive(Clone, Debug)]

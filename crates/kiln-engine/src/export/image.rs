@@ -40,13 +40,13 @@ pub(crate) struct PackedImage {
     pub(crate) created: Option<i64>,
 }
 
-/// What becomes of blobs of the base image that are not in the store.
+/// What becomes of layers of the base image that nothing has needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BaseBlobs {
-    /// Nothing needs them: an image in the store needs no byte of its base.
-    Leave,
-    /// They are brought.
-    Bring,
+    /// They stay where they are: the store needs no byte of them, and a registry may mount them.
+    Left,
+    /// They come into the store.
+    Brought,
 }
 
 /// Packs a target.
@@ -54,12 +54,12 @@ pub(crate) fn pack_image(
     solver: &Solver<'_>,
     target: &Target,
     snapshot: &Snapshot,
-    (options, base_blobs): (&ImageOptions, BaseBlobs),
+    (options, base): (&ImageOptions, BaseBlobs),
 ) -> Result<PackedImage, BuildError> {
     if let Some(image) = snapshot.base() {
-        match base_blobs {
-            BaseBlobs::Leave => image.leave_blobs(&solver.fetcher)?,
-            BaseBlobs::Bring => image.bring(&solver.fetcher, Want::Blobs)?,
+        match base {
+            BaseBlobs::Left => image.leave_blobs(&solver.fetcher)?,
+            BaseBlobs::Brought => image.bring(&solver.fetcher, Want::Blobs)?,
         }
     }
     let mut descriptors = Vec::new();

@@ -65,9 +65,7 @@ impl Solver<'_> {
             let images = looked_into(self.plan, step).filter_map(|image| self.images.get(&image));
             wanted.extend(images.map(|image| (image, image.want())));
         }
-        let needs_blobs =
-            |output: &Output| output.image_options().is_some() && !output.leaves_blobs();
-        if self.request.outputs.iter().any(needs_blobs) {
+        if self.request.outputs.iter().any(Output::needs_bytes) {
             let roots = self.plan.targets.iter().map(|target| target.root);
             let images = roots.filter_map(|root| image_below(self.plan, root));
             let images = images.filter_map(|image| self.images.get(&image));

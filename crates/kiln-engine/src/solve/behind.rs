@@ -38,8 +38,7 @@ impl Behind {
     /// What the outputs of a build will need.
     pub(super) fn of(solver: &Solver<'_>) -> Self {
         let outputs = &solver.request.outputs;
-        let forms = outputs.iter().filter_map(Output::image_options);
-        let mut forms: Vec<ImageOptions> = forms.cloned().collect();
+        let mut forms: Vec<ImageOptions> = outputs.iter().filter_map(Output::form).collect();
         if outputs.is_empty() {
             forms.push(ImageOptions::of_store());
         }

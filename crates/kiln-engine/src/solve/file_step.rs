@@ -38,7 +38,7 @@ pub(super) fn directories(plan: &Plan, outputs: &[Output]) -> BTreeSet<StepId> {
             add_chain(plan, *input, &mut found);
         }
     }
-    let as_files = |output: &Output| output.image_options().is_none();
+    let as_files = |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
     let is_dated = plan.targets.iter().any(|target| target.epoch.is_some());
     // With an epoch the blob has other times than the files: it is not all that there is.
     if is_dated || outputs.iter().any(as_files) {
@@ -161,7 +161,7 @@ impl Solver<'_> {
         }
         match self.request.outputs.first() {
             None => Some(ImageOptions::of_store()),
-            Some(output) => output.image_options().cloned(),
+            Some(output) => output.form(),
         }
     }
 

@@ -30,7 +30,8 @@ use kiln_core::oci::{Descriptor, Platform, Reference};
 use crate::activity::{Activities, Running};
 use crate::engine::Engine;
 use crate::error::BuildError;
-use crate::request::ImageOptions;
+use crate::request::{ImageOptions, PushedAs};
+use crate::solve::Solver;
 use source::Source;
 use tree::{Tree, Wanted};
 
@@ -124,6 +125,35 @@ pub fn push(
         let tree = Tree::collect(work, &source, image.clone(), &Wanted::All)?;
         registry::send(work, (&source, tree, Some(options)), names)
     })
+}
+
+/// Sends an image that a build has made and the store holds, as it is.
+pub(crate) fn push_built(
+    solver: &Solver<'_>,
+    image: &Descriptor,
+    (names, pushed): (&[Reference], PushedAs),
+) -> Result<(), BuildError> {
+    let names: Vec<Reference> = names
+        .iter()
+        .map(|name| match pushed {
+            PushedAs::Names => name.clone(),
+            PushedAs::Digest => Reference { tag: None, ..name.clone() },
+        })
+        .collect();
+    let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
+    let shown = shown.join(", ");
+    let activity = solver.activities.start(format!("pushing {shown}"));
+    let work = Work { engine: solver.engine, activity: &activity, cancelled: &solver.cancelled };
+    let result = Tree::collect(&work, &Source::Store, image.clone(), &Wanted::All)
+        .and_then(|tree| registry::send(&work, (&Source::Store, tree, None), &names))
+        .map_err(|error| match error {
+            BuildError::Image { message, help } => {
+                BuildError::Image { message: format!("failed to push {shown}: {message}"), help }
+            }
+            error => error,
+        });
+    activity.finish(&result);
+    result.map(drop)
 }
 
 /// Copies an image of a registry into the store under the same name: for one platform, or all

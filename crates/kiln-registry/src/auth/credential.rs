@@ -11,7 +11,7 @@ use super::secret::Secret;
 use crate::error::Login;
 
 /// Under what name docker keeps Docker Hub's login.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(crate) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// What there is to log in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn explain(error: CredentialRetrievalError, path: &Path) -> Option<String> {
 
 /// Whether a helper says that it has nothing (docker-credential-helpers' own words, and those
 /// of pass and of the ECR helper).
-fn is_not_found(output: &str) -> bool {
+pub(crate) fn is_not_found(output: &str) -> bool {
     let output = output.to_ascii_lowercase();
     ["credentials not found", "no credentials", "not found in keychain"]
         .iter()

@@ -18,7 +18,7 @@ use crate::http::{Response, Scheme};
 use crate::repository::{api_host, is_loopback};
 
 use challenge::Challenge;
-pub(crate) use credential::{Credential, base64};
+pub(crate) use credential::{Credential, DOCKER_HUB_KEY, base64, is_not_found};
 pub(crate) use secret::Secret;
 pub(crate) use token::{Token, TokenRequest};
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod blobs;
+mod check_login;
 mod faults;
 mod logins;
 mod manifests;

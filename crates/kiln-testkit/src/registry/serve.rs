@@ -92,6 +92,9 @@ fn answer(
     if let Some(refusal) = login::check(state, content, request) {
         return refusal;
     }
+    if request.bare_path() == "/v2/" {
+        return Answer::new(200, b"{}".to_vec());
+    }
     let Some(repository) = login::repository(request) else {
         return Answer::error(404, "NAME_UNKNOWN", "there is nothing here");
     };

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 mod fsck;
 mod images;
 mod inspect;
+mod login;
 mod pull;
 mod push;
 mod rmi;
@@ -61,6 +62,8 @@ enum Command {
     Pull(pull::Pull),
     Tag(tag::Tag),
     Copy(copy::Copy),
+    Login(login::Login),
+    Logout(login::Logout),
     Rmi(rmi::Rmi),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
@@ -107,6 +110,8 @@ fn run(
         Command::Pull(pull) => pull.run(config)?,
         Command::Tag(tag) => tag.run(config)?,
         Command::Copy(copy) => copy.run(config)?,
+        Command::Login(login) => login.run(config)?,
+        Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,

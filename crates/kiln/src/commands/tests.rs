@@ -76,7 +76,7 @@ fn wrong_values_say_what_is_right() {
     For more information, try '--help'.
     ");
     insta::assert_snapshot!(refused(&["kiln", "build", "-o", "type=docker", "."]), @r"
-    error: invalid value 'type=docker' for '--output <OUTPUT>': type `docker` is not supported; kiln knows oci, local and tar; without `--output` the image goes into kiln's store
+    error: invalid value 'type=docker' for '--output <OUTPUT>': type `docker` is not supported; kiln knows oci, image, registry, local and tar; without `--output` the image goes into kiln's store
 
     For more information, try '--help'.
     ");

@@ -1,7 +1,7 @@
 //! What a build says at its end, on standard error.
 
 use kiln_core::oci::Reference;
-use kiln_engine::{BuildResult, Destination, ImageResult, Output, TargetResult};
+use kiln_engine::{BuildResult, Destination, ImageResult, Output, PushedAs, TargetResult};
 
 use super::format::{count, duration, size};
 use super::table::{Align, table};
@@ -107,19 +107,21 @@ pub(crate) fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
-/// What an output says of where it is; the store's own images have been named.
 fn destination(output: &Output) -> Option<String> {
     let place = |destination: &Destination| match destination {
         Destination::File(path) | Destination::Directory(path) => path.display().to_string(),
         Destination::Stdout => "to standard output".to_owned(),
     };
-    match output {
-        Output::Oci { dest, .. } => Some(format!("wrote OCI image {}", place(dest))),
-        Output::Docker { dest, .. } => Some(format!("wrote Docker image {}", place(dest))),
-        Output::Local { dest, .. } => Some(format!("wrote files {}", dest.display())),
-        Output::Tar { dest, .. } => Some(format!("wrote tar {}", place(dest))),
-        Output::Image { .. } => None,
-    }
+    Some(match output {
+        Output::Oci { dest, .. } => format!("wrote OCI image {}", place(dest)),
+        Output::Docker { dest, .. } => format!("wrote Docker image {}", place(dest)),
+        Output::Local { dest, .. } => format!("wrote files {}", dest.display()),
+        Output::Tar { dest, .. } => format!("wrote tar {}", place(dest)),
+        Output::Image { to, .. } => match to.pushed()? {
+            PushedAs::Names => "pushed by name".to_owned(),
+            PushedAs::Digest => "pushed by digest".to_owned(),
+        },
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Standard output and error: the only place that writes to them.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 /// Whether the cursor is hidden now, so that whatever ends the process can show it again.
 static CURSOR_HIDDEN: AtomicBool = AtomicBool::new(false);
@@ -28,6 +30,48 @@ pub(crate) fn stderr_is_terminal() -> bool {
 /// Whether standard output is a terminal.
 pub(crate) fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
+}
+
+/// Whether standard input is a terminal.
+pub(crate) fn stdin_is_terminal() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// Asks for a line; `None` if there is none.
+pub(crate) fn ask(prompt: &str) -> Option<String> {
+    stderr(prompt);
+    let mut line = String::new();
+    let count = std::io::stdin().lock().read_line(&mut line).ok()?;
+    (count > 0).then(|| line.trim().to_owned())
+}
+
+/// Asks for something that is not shown while it is typed; `None` if there is nothing, and for
+/// Ctrl-C.
+pub(crate) fn ask_secret(prompt: &str) -> Option<String> {
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin).ok()?;
+    let mut hidden = before.clone();
+    // Ctrl-C comes as a byte: nothing may end kiln while the terminal shows nothing.
+    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+    stderr(prompt);
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden).ok()?;
+    let mut line = Vec::new();
+    let answer = loop {
+        let mut byte = [0];
+        match stdin.lock().read(&mut byte) {
+            Ok(1) => match byte[0] {
+                b'\n' | b'\r' => break Some(line),
+                3 => break None,
+                4 if line.is_empty() => break None,
+                8 | 127 => drop(line.pop()),
+                other => line.push(other),
+            },
+            _ => break None,
+        }
+    };
+    let _ = tcsetattr(&stdin, OptionalActions::Flush, &before);
+    stderr("\n");
+    answer.and_then(|line| String::from_utf8(line).ok())
 }
 
 /// Columns and rows of the terminal at standard error; 80 × 24 when it does not say.

@@ -8,9 +8,13 @@ use kiln_core::oci::{Platform, Reference};
 pub(crate) use kiln_engine::ImagePlace;
 use kiln_engine::{BuildError, ImageOptions, Watch};
 
-use super::{Session, build_failure, store_failure};
-use crate::failure::Failure;
 use kiln_core::source::SourceFile;
+use kiln_registry::{Client, Logins};
+pub(crate) use kiln_registry::{LoginCheck, LoginPlace};
+
+use super::{Session, build_failure, registry_config, store_failure};
+use crate::config::Config;
+use crate::failure::Failure;
 
 /// Progress, and what ends a transfer.
 pub(crate) type Watching<'a> = (&'a EventSink, &'a Arc<AtomicBool>);
@@ -56,6 +60,45 @@ impl Session {
         let image = self.image(source)?;
         let images = self.store.images();
         images.tag(&name.to_string(), &image.descriptor).map_err(|error| store_failure(&error))
+    }
+}
+
+impl Session {
+    /// Tries a login, user and password, at a registry and keeps it. Needs no store.
+    pub(crate) fn login(
+        config: &Config,
+        registry: &str,
+        (user, password): (&str, &str),
+    ) -> Result<(LoginCheck, LoginPlace), Failure> {
+        let logins = logins(config)?;
+        let client = Client::new(registry_config(config));
+        let check = client.check_login(registry, user, password).map_err(|e| login_failure(&e))?;
+        let place = logins.keep(registry, user, password).map_err(|e| login_failure(&e))?;
+        Ok((check, place))
+    }
+
+    /// Takes a login away; tells whether there was one.
+    pub(crate) fn logout(config: &Config, registry: &str) -> Result<bool, Failure> {
+        logins(config)?.erase(registry).map_err(|error| login_failure(&error))
+    }
+}
+
+fn logins(config: &Config) -> Result<Logins, Failure> {
+    let directory = config.docker_config().ok_or_else(|| {
+        Failure::environment("it is not known where logins are kept")
+            .with_help("set `HOME` or `DOCKER_CONFIG`")
+    })?;
+    Ok(Logins::new(&directory))
+}
+
+fn login_failure(error: &kiln_registry::Error) -> Failure {
+    use kiln_registry::Error;
+    let help = error.hint();
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    let message = format!("{error}{}", cause.unwrap_or_default());
+    match error {
+        Error::LoginRefused { .. } => Failure::Input { code: "login-refused", message, help },
+        _ => Failure::Environment { message, help },
     }
 }
 

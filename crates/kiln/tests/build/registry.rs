@@ -58,7 +58,7 @@ fn a_login_that_is_missing_or_wrong() {
     insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
     exit 1
     error[image-unavailable]: [registry]/app:1: `[registry]` refuses access to `[registry]/app:1` to the anonymous
-     help: check the name; if the repository is private, run `docker login [registry]`
+     help: check the name; if the repository is private, run `kiln login [registry]`
     ");
     let wrong = Login::Basic { user: "me".to_owned(), password: "wrong".to_owned() };
     std::fs::create_dir(project.at(".docker")).unwrap();
@@ -66,7 +66,7 @@ fn a_login_that_is_missing_or_wrong() {
     insta::assert_snapshot!(shown(&registry, &project, &[]), @r"
     exit 1
     error[image-unavailable]: [registry]/app:1: `[registry]` refuses access to `[registry]/app:1` with the configured login
-     help: check the name; if it is right, the login of [registry] lacks the rights or has expired: run `docker login [registry]`
+     help: check the name; if it is right, the login of [registry] lacks the rights or has expired: run `kiln login [registry]`
     ");
 }
 

@@ -1,9 +1,9 @@
 //! `kiln push`, `pull`, `tag` and `copy`, between stores, registries, layouts and archives.
 
 use kiln_testkit::oci::{Compression, TestImage, index};
-use kiln_testkit::registry::{Damage, Fault, Mounts, Registry, Uploads};
+use kiln_testkit::registry::{Damage, Fault, Login, Mounts, Registry, Uploads};
 
-use crate::fixture::{Project, Run, busybox};
+use crate::fixture::{Project, Run, busybox, run};
 
 /// A project whose image has two layers of its own.
 fn project(from: &str) -> Project {
@@ -88,14 +88,13 @@ fn layers_of_a_base_image_are_mounted_or_streamed() {
     let registry = Registry::start();
     let image = TestImage::new().layer_as("file big 0644 @random:3000000\n", Compression::Gzip);
     image.push(&registry, "base:1");
-    let project = project(&registry.reference("base:1"));
+    let project = Project::new(&format!("FROM {}\nENV X=y\n", registry.reference("base:1")));
     let name = registry.reference("app:1");
     project.build(&["-t", &name]);
-    registry.clear_requests();
     kiln(&project, &["push", "-q", &name]);
-    // Nothing has needed the base's layer, neither before nor now.
-    assert_eq!(count(&registry, "GET /v2/base/blobs/"), 0, "{}", registry.log());
-    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3);
+    // The config of the base, and of the image: nothing has needed the base's layer.
+    assert_eq!(count(&registry, "GET /v2/base/blobs/"), 1, "{}", registry.log());
+    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 1, "{}", registry.log());
 
     // A registry that mounts nothing gets it from itself, one that is elsewhere from there.
     let elsewhere = Registry::start();
@@ -247,4 +246,154 @@ fn a_push_survives_faults_and_says_what_it_cannot() {
     kiln(&project, &["tag", &name, &other]);
     let text = failure(&project, &registry, &["push", "-q", &other]);
     assert!(text.contains("error[push-failed]: `[registry]` does not take pushes"), "{text}");
+}
+
+/// `kiln login` with a password on standard input.
+fn login(project: &Project, registry: &Registry, password: &str) -> Run {
+    project.write("password", &format!("{password}\n"));
+    let host = registry.host();
+    let arguments = ["login", &host, "-u", "me", "--password-stdin"];
+    let mut command = project.command(&arguments);
+    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    run(&mut command)
+}
+
+#[test]
+fn a_login_lets_pushes_through_until_the_logout() {
+    let registry = Registry::start();
+    registry.require(Login::Token { user: "me".to_owned(), password: "hunter2".to_owned() });
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    insta::assert_snapshot!(failure(&project, &registry, &["push", "-q", &name]), @r"
+    exit 1
+    error[push-failed]: `[registry]` refuses access to `[registry]/app@sha256:[digest]` to the anonymous
+     help: check the name; if the repository is private, run `kiln login [registry]`
+    ");
+    let wrong = login(&project, &registry, "wrong");
+    let shown = project.show(&wrong).replace(&registry.host(), "[registry]");
+    insta::assert_snapshot!(shown, @r"
+    exit 1
+    error[login-refused]: `[registry]` refuses this user and password
+     help: check them; [registry] may want a token in place of the password
+    ");
+    assert!(!project.at(".docker/config.json").exists());
+
+    project.write(".docker/config.json", r#"{"detachKeys": "ctrl-e"}"#);
+    let right = login(&project, &registry, "hunter2").expect_code(0);
+    assert!(right.stdout().starts_with(&format!("logged in to {}", registry.host())));
+    assert!(!format!("{right:?}").contains("hunter2"));
+    kiln(&project, &["push", "-q", &name]);
+    assert!(project.read(".docker/config.json").contains("ctrl-e"));
+
+    kiln(&project, &["logout", &registry.host()]);
+    let other = registry.reference("app:2");
+    kiln(&project, &["tag", &name, &other]);
+    assert_eq!(project.kiln(&["push", "-q", &other]).code(), 1);
+    let again = kiln(&project, &["logout", &registry.host()]);
+    assert_eq!(again, format!("there was no login for {}", registry.host()));
+}
+
+#[test]
+fn a_credential_helper_keeps_the_login() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let registry = Registry::start();
+    registry.require(Login::Basic { user: "me".to_owned(), password: "hunter2".to_owned() });
+    let project = project("scratch");
+    let helper = "#!/bin/sh\ncd \"$HOME\"\ncase $1 in\nstore) cat > kept ;;\n\
+                  get) test -e kept && exec cat kept; echo credentials not found in x; exit 1 ;;\n\
+                  erase) cat > erased; rm -f kept ;;\nesac\n";
+    // Written by another process: what this one has open for writing, a test beside this one may
+    // have inherited, and then it cannot be run.
+    let script = project.write("helper", helper);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = project.at("bin/docker-credential-kiln-test");
+    std::fs::create_dir(project.at("bin")).unwrap();
+    let copied = std::process::Command::new("cp").args([&script, &program]).status().unwrap();
+    assert!(copied.success());
+    project.write(".docker/config.json", r#"{"credsStore": "kiln-test"}"#);
+    let path = format!("{}:{}", project.at("bin").display(), std::env::var("PATH").unwrap());
+    let with_path = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.env("PATH", &path);
+        command
+    };
+    let host = registry.host();
+    project.write("password", "hunter2");
+    let mut command = with_path(&["login", &host, "-u", "me", "--password-stdin"]);
+    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    let printed = run(&mut command).expect_code(0).stdout();
+    assert!(printed.contains("is kept by docker-credential-kiln-test"), "{printed}");
+    assert!(!project.read(".docker/config.json").contains("hunter2"));
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    run(&mut with_path(&["push", "-q", &name])).expect_code(0);
+    run(&mut with_path(&["logout", &host])).expect_code(0);
+    assert_eq!(project.read("erased"), host);
+    assert!(!project.at("kept").exists());
+}
+
+#[test]
+fn a_build_pushes_what_it_makes() {
+    let registry = Registry::start();
+    let image = TestImage::new().layer_as("file big 0644 @random:3000000\n", Compression::Gzip);
+    image.push(&registry, "base:1");
+    let project = project(&registry.reference("base:1"));
+    let name = registry.reference("app:1");
+    insta::assert_snapshot!(failure(&project, &registry, &["build", "--push", "app"]), @r"
+    exit 2
+    error: tag is needed when pushing to registry
+     help: name the image with `-t REGISTRY/NAME:TAG`
+    ");
+    project.build(&["--push", "-t", &name, "--metadata-file", "meta.json"]);
+    let meta: serde_json::Value = serde_json::from_str(&project.read("meta.json")).unwrap();
+    assert_eq!(meta["image.name"], name);
+    let digest = meta["containerimage.digest"].as_str().unwrap();
+    let there = registry.manifest("app", "1").unwrap();
+    assert_eq!(kiln_core::digest::BlobDigest::of(&there.1).to_string(), digest);
+    // The base's layer was mounted, not sent; the store has no image of this name.
+    assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3, "{}", registry.log());
+    assert_eq!(project.kiln(&["inspect", &name]).code(), 1);
+    // Again, it costs one question for each name.
+    registry.clear_requests();
+    project.build(&["--push", "-t", &name]);
+    assert_eq!(count(&registry, "HEAD"), registry.requests().len(), "{}", registry.log());
+    // It is the image that `kiln push` sends.
+    project.build(&["-t", &name]);
+    assert_eq!(digest_of(&kiln(&project, &["push", "-q", &name])), digest);
+}
+
+#[test]
+fn outputs_of_type_image_and_registry() {
+    let registry = Registry::start();
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    let option = format!("type=image,name={name},push=true,compression=zstd");
+    project.build(&["-o", &option]);
+    let (_, manifest) = registry.manifest("app", "1").unwrap();
+    assert!(String::from_utf8(manifest).unwrap().contains("tar+zstd"));
+    assert_eq!(project.kiln(&["inspect", &name]).code(), 0);
+
+    let option = format!("type=registry,push-by-digest=true,name={}", registry.reference("only"));
+    project.build(&["-o", &option, "--metadata-file", "meta.json"]);
+    let meta: serde_json::Value = serde_json::from_str(&project.read("meta.json")).unwrap();
+    assert!(registry.manifest("only", meta["containerimage.digest"].as_str().unwrap()).is_some());
+    assert!(registry.manifest("only", "latest").is_none());
+
+    // Into the store alone, under all names.
+    project.build(&["-t", "a:1", "-o", "type=image,name=b:2"]);
+    for name in ["a:1", "b:2"] {
+        assert_eq!(project.kiln(&["inspect", name]).code(), 0);
+    }
+    // With a file beside it, of several platforms.
+    let all = registry.reference("all:1");
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    project.build(&["-t", &all, platforms, "--push", "-o", "type=oci,tar=false,dest=layout"]);
+    let index: serde_json::Value =
+        serde_json::from_str(&project.read("layout/index.json")).unwrap();
+    let there = registry.manifest("all", "1").unwrap();
+    let digest = kiln_core::digest::BlobDigest::of(&there.1).to_string();
+    assert_eq!(index["manifests"][0]["digest"], digest);
+    project.assert_whole();
 }

@@ -118,10 +118,13 @@ pub(crate) struct Build {
     #[expect(clippy::option_option, reason = "a flag whose value is optional")]
     host_ca: Option<Option<PathBuf>>,
     /// Where the result goes: type=oci,dest=FILE, type=oci,tar=false,dest=DIR,
-    /// type=docker,dest=FILE (for `docker load`), type=image (kiln's own store), type=local,dest=DIR,
-    /// type=tar,dest=FILE, or DIR; `-` is standard output; repeatable
+    /// type=docker,dest=FILE (for `docker load`), type=local,dest=DIR, type=tar,dest=FILE, or DIR;
+    /// `-` is standard output; type=registry, type=image[,push=true]; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<OutputOption>,
+    /// Send the image to the registry of its tag; the same as --output=type=registry
+    #[arg(long)]
+    push: bool,
     /// Judge the Dockerfile, build nothing; the same as --call=check
     #[arg(long, conflicts_with = "call")]
     check: bool,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    Annotation, AnnotationPlace, Destination, ImageOptions, LayerCompression, LayerTimes,
-    MediaTypes, Output, PlatformSplit,
+    Annotation, AnnotationPlace, Destination, ImageOptions, ImageTarget, LayerCompression,
+    LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
 };
 
 use super::csv::{fields, pairs};
@@ -38,7 +38,7 @@ impl FromStr for OutputOption {
         let output = match kind.as_str() {
             "oci" => layout_output(ImageFile::Oci, options)?,
             "docker" => layout_output(ImageFile::Docker, options)?,
-            "image" => image_output(options)?,
+            "image" | "registry" => image_output(&kind, options)?,
             "local" => {
                 let (dest, split) = file_options("local", options)?;
                 Output::Local { dest: local_destination(dest)?, split }
@@ -55,7 +55,7 @@ impl FromStr for OutputOption {
     }
 }
 
-const KNOWN_TYPES: &str = "image, oci, docker, local and tar";
+const KNOWN_TYPES: &str = "image, registry, oci, docker, local and tar";
 
 /// The options of `local` and `tar`.
 fn file_options(
@@ -95,82 +95,31 @@ fn file_or_stdout(dest: Option<&str>) -> Destination {
     }
 }
 
-/// Which tools read the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ImageFile {
-    Oci,
-    Docker,
-}
+/// Keys of all outputs that are images.
+const IMAGE_KEYS: [&str; 11] = [
+    "type",
+    "name",
+    "compression",
+    "compression-level",
+    "oci-mediatypes",
+    "rewrite-timestamp",
+    "annotation.KEY",
+    "annotation-manifest.KEY",
+    "annotation-manifest-descriptor.KEY",
+    "annotation-index.KEY",
+    "annotation-index-descriptor.KEY",
+];
 
-/// `type=oci` and `type=docker`
-fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Output, OptionError> {
-    let (mut dest, mut as_tar) = (None, true);
-    let own = |key: &str, value: &str| {
-        match key {
-            "dest" => dest = Some(value.to_owned()),
-            "tar" => as_tar = boolean("tar", value)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    };
-    let options = image_options(options, ImageOptions::default(), (&["dest", "tar"], own))?;
-    let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
-        (true, dest) => dest,
-        (false, Destination::File(path)) => Destination::Directory(path),
-        (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
-    };
-    Ok(match file {
-        ImageFile::Oci => Output::Oci { dest, options },
-        ImageFile::Docker => Output::Docker { dest, options },
-    })
-}
-
-/// `type=image`: kiln's own store, which keeps what it is given and unpacks what is needed.
-fn image_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
-    const KEYS: [&str; 3] = ["store", "unpack", "push"];
-    let own = |key: &str, value: &str| {
-        match key {
-            "store" if !boolean("store", value)? => {
-                return Err(wrong("`store=false` leaves nothing: the image goes nowhere else"));
-            }
-            "push" if boolean("push", value)? => {
-                return Err(wrong("`push` is not possible yet; `kiln push NAME` sends the image"));
-            }
-            "unpack" => {
-                boolean("unpack", value)?;
-            }
-            "store" | "push" => {}
-            _ => return Ok(false),
-        }
-        Ok(true)
-    };
-    let options = image_options(options, ImageOptions::of_store(), (&KEYS, own))?;
-    Ok(Output::Image { options })
-}
-
-/// The options that all outputs of images have, over `image`. `own` takes those that only this type
-/// has, and says whether it did.
+/// What an image looks like, of all options but those that `own` takes.
 fn image_options(
     options: Vec<(String, String)>,
-    mut image: ImageOptions,
-    (own_keys, mut own): (&[&str], impl FnMut(&str, &str) -> Result<bool, OptionError>),
+    own_keys: &[&'static str],
+    mut own: impl FnMut(&str, &str) -> Result<(), OptionError>,
 ) -> Result<ImageOptions, OptionError> {
-    const KEYS: [&str; 10] = [
-        "name",
-        "compression",
-        "compression-level",
-        "oci-mediatypes",
-        "rewrite-timestamp",
-        "annotation.KEY",
-        "annotation-manifest.KEY",
-        "annotation-manifest-descriptor.KEY",
-        "annotation-index.KEY",
-        "annotation-index-descriptor.KEY",
-    ];
-    let mut level = None;
+    let (mut image, mut level) = (ImageOptions::default(), None);
     for (key, value) in options {
         match key.as_str() {
-            _ if own(&key, &value)? => {}
+            key if own_keys.contains(&key) => own(key, &value)?,
             "name" => image.names = names(&value)?,
             "compression" => image.compression = compression(value)?,
             "compression-level" => level = Some(value),
@@ -190,15 +139,75 @@ fn image_options(
             }
             _ => match annotation(&key, &value) {
                 Some(annotation) => image.annotations.push(annotation),
-                None => {
-                    let known = ["type"].iter().chain(own_keys).chain(&KEYS).copied();
-                    return Err(unknown_key(&key, &known.collect::<Vec<_>>()));
-                }
+                None => return Err(unknown_key(&key, &[&IMAGE_KEYS, own_keys].concat())),
             },
         }
     }
     image.level = level.map(|text| compression_level(text, image.compression)).transpose()?;
     Ok(image)
+}
+
+/// Which tools read the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ImageFile {
+    Oci,
+    Docker,
+}
+
+/// `type=oci` and `type=docker`
+fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let (mut dest, mut as_tar) = (None, true);
+    let image = image_options(options, &["dest", "tar"], |key, value| {
+        match key {
+            "tar" => as_tar = boolean("tar", value)?,
+            _ => dest = Some(value.to_owned()),
+        }
+        Ok(())
+    })?;
+    let is_placed = dest.is_some();
+    let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
+        (true, dest) => dest,
+        (false, Destination::File(path)) => Destination::Directory(path),
+        (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
+    };
+    Ok(match file {
+        ImageFile::Docker if !is_placed => {
+            return Err(wrong("`type=docker` needs `dest=FILE`, or `dest=-`"));
+        }
+        ImageFile::Oci => Output::Oci { dest, options: image },
+        ImageFile::Docker => Output::Docker { dest, options: image },
+    })
+}
+
+/// `type=image`, and `type=registry`, which pushes.
+fn image_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let is_registry = kind == "registry";
+    let (mut push, mut by, mut store) = (is_registry, PushedAs::Names, !is_registry);
+    let names_compression = options.iter().any(|(key, _)| key.starts_with("compression"));
+    let keys = ["push", "push-by-digest", "store", "unpack"];
+    let options = image_options(options, &keys, |key, value| {
+        match key {
+            // What is needed is unpacked.
+            "unpack" => drop(boolean("unpack", value)?),
+            "push" => push = boolean("push", value)?,
+            "store" => store = boolean("store", value)?,
+            _ if boolean("push-by-digest", value)? => by = PushedAs::Digest,
+            _ => by = PushedAs::Names,
+        }
+        Ok(())
+    })?;
+    let to = match (store, push) {
+        (true, true) => ImageTarget::StoreAndRegistry(by),
+        (false, true) => ImageTarget::Registry(by),
+        (true, false) => ImageTarget::Store,
+        (false, false) => {
+            return Err(wrong("the image goes nowhere: `push` and `store` are false"));
+        }
+    };
+    if to == ImageTarget::Store && names_compression {
+        return Err(wrong("kiln's store compresses no layers: `compression` needs `push=true`"));
+    }
+    Ok(Output::Image { options, to })
 }
 
 fn compression(value: String) -> Result<LayerCompression, OptionError> {

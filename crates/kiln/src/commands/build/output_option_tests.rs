@@ -58,23 +58,10 @@ fn images() {
 }
 
 #[test]
-fn the_store_takes_what_changes_nothing_there() {
-    let Output::Image { options } =
-        output("type=image,\"name=a,b:1\",store=true,unpack=true,push=false")
-    else {
-        panic!("type=image is the store");
-    };
-    assert_eq!(options.names.len(), 2);
-    assert_eq!(ImageOptions { names: Vec::new(), ..options }, ImageOptions::of_store());
-}
-
-#[test]
 fn mistakes() {
     let errors: Vec<String> = [
-        "type=registry",
-        "type=image,push=true",
-        "type=image,store=false",
         "type=docker,dest=x,context=y",
+        "type=nothing",
         "dest=x",
         "type=local",
         "type=local,dest=-",
@@ -90,14 +77,12 @@ fn mistakes() {
     .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
     .collect();
     assert_snapshot!(errors.join("\n"), @r"
-    type=registry: type `registry` is not supported; kiln knows image, oci, docker, local and tar
-    type=image,push=true: `push` is not possible yet; `kiln push NAME` sends the image
-    type=image,store=false: `store=false` leaves nothing: the image goes nowhere else
-    type=docker,dest=x,context=y: unknown key `context`; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
-    dest=x: `type` is missing; kiln knows image, oci, docker, local and tar
+    type=docker,dest=x,context=y: unknown key `context`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
+    type=nothing: type `nothing` is not supported; kiln knows image, registry, oci, docker, local and tar
+    dest=x: `type` is missing; kiln knows image, registry, oci, docker, local and tar
     type=local: type=local needs `dest=DIR`
     type=local,dest=-: type=local cannot be written to standard output
-    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, dest, tar, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
     type=oci,tar=false: `tar=false` needs `dest=DIR`
     type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
     type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
@@ -105,4 +90,26 @@ fn mistakes() {
     : it is empty
     type=oci,compression-level=10: `compression-level=10` is not possible; compression-level is a number from 0 to 9
     ");
+}
+
+#[test]
+fn images_of_the_store_and_of_registries() {
+    let to = |text: &str| match output(text) {
+        Output::Image { to, .. } => to,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(to("type=image"), ImageTarget::Store);
+    assert_eq!(to("type=image,push=true"), ImageTarget::StoreAndRegistry(PushedAs::Names));
+    assert_eq!(to("type=image,push=1,store=false"), ImageTarget::Registry(PushedAs::Names));
+    assert_eq!(to("type=registry"), ImageTarget::Registry(PushedAs::Names));
+    let by_digest = ImageTarget::Registry(PushedAs::Digest);
+    assert_eq!(to("type=registry,push-by-digest=true,name=a"), by_digest);
+    for (wrong, reason) in [
+        ("type=image,compression=zstd", "needs `push=true`"),
+        ("type=registry,push=false", "goes nowhere"),
+        ("type=registry,dest=x", "dest"),
+    ] {
+        let error = wrong.parse::<OutputOption>().unwrap_err().to_string();
+        assert!(error.contains(reason), "{wrong}: {error}");
+    }
 }

@@ -12,7 +12,8 @@ use kiln_core::plan::{
 };
 use kiln_core::source::SourceFile;
 use kiln_engine::{
-    BuildRequest, CacheUse, Destination, NamedContext, Output, Pull, SecretSource, SshSource,
+    BuildRequest, CacheUse, Destination, ImageOptions, ImageTarget, NamedContext, Output, Pull,
+    PushedAs, SecretSource, SshSource,
 };
 
 use super::context::ContextPlace;
@@ -274,7 +275,7 @@ impl Build {
     }
 
     fn outputs(&self) -> Result<Vec<Output>, Failure> {
-        let outputs: Vec<Output> = self.outputs.iter().map(|output| output.0.clone()).collect();
+        let mut outputs: Vec<Output> = self.outputs.iter().map(|output| output.0.clone()).collect();
         let streams = outputs.iter().filter(|output| is_stdout(output)).count();
         if streams > 1 {
             return Err(Failure::usage("only one output can be written to standard output"));
@@ -283,8 +284,19 @@ impl Build {
             return Err(Failure::usage("an image is not written to a terminal")
                 .with_help("add `dest=FILE`, or send standard output somewhere"));
         }
+        if self.push {
+            push_too(&mut outputs);
+        }
         for output in &outputs {
             check_destination(output)?;
+            if let Output::Image { options, to } = output
+                && to.pushed().is_some()
+                && options.names.is_empty()
+                && self.tags.is_empty()
+            {
+                return Err(Failure::usage("tag is needed when pushing to registry")
+                    .with_help("name the image with `-t REGISTRY/NAME:TAG`"));
+            }
         }
         Ok(outputs)
     }
@@ -306,6 +318,24 @@ fn layout(several: bool, build_args: &BTreeMap<String, String>) -> Result<Result
         .with_help("it comes from BUILDKIT_MULTI_PLATFORM")),
         (_, Some(true)) => Ok(ResultLayout::ByPlatform),
         (_, Some(false)) => Ok(ResultLayout::Plain),
+    }
+}
+
+/// `--push`, as buildx has it: an image that goes somewhere goes to its registry too; else it is an
+/// output of its own.
+fn push_too(outputs: &mut Vec<Output>) {
+    let mut is_pushed = false;
+    for output in outputs.iter_mut() {
+        if let Output::Image { to, .. } = output {
+            is_pushed = true;
+            if *to == ImageTarget::Store {
+                *to = ImageTarget::StoreAndRegistry(PushedAs::Names);
+            }
+        }
+    }
+    if !is_pushed {
+        let to = ImageTarget::Registry(PushedAs::Names);
+        outputs.push(Output::Image { options: ImageOptions::default(), to });
     }
 }
 

@@ -47,7 +47,7 @@ fn registry(host: &str, answer: &Result<String, Failure>) -> Check {
         Ok(text) => Check::new(host, Status::Ok, text.clone()),
         Err(failure) => Check::new(host, Status::Missing, failure.to_string())
             .effect("kiln cannot pull from it")
-            .todo("check the name, the proxy variables and `docker login`"),
+            .todo("check the name, the proxy variables and `kiln login`"),
     }
 }
 
