@@ -293,10 +293,15 @@ impl<'a> Upload<'a> {
                 Again::Later
             }
             _ => {
-                let is_broken = failure.again != Again::Never;
-                if is_broken && self.takes_parts && size > PART_BYTES && self.way == Way::Whole {
-                    self.way = Way::Parts(PART_BYTES);
-                }
+                let is_broken = failure.again != Again::Never && self.takes_parts;
+                self.way = match self.way {
+                    Way::Whole if is_broken && size > PART_BYTES => Way::Parts(PART_BYTES),
+                    // A proxy that takes no such body may say so by hanging up.
+                    Way::Parts(length) if is_broken => {
+                        Way::Parts((length / 4).max(self.shortest_part_bytes))
+                    }
+                    way => way,
+                };
                 failure.again
             }
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, Index};
-use kiln_registry::{BlobSource, Repository};
+use kiln_registry::{BlobSource, Repository, Resolved};
 use sha2::{Digest as _, Sha256};
 
 use super::archive::Archive;
@@ -26,7 +26,8 @@ const DOCUMENT_BYTES: u64 = 16 << 20;
 /// A place that is read.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    Registry(Repository),
+    /// The repository, and what the image's name stands for there.
+    Registry(Repository, Arc<Resolved>),
     Layout(PathBuf),
     Archive(Arc<Archive>),
     Store,
@@ -42,7 +43,8 @@ impl Source {
             ImagePlace::Registry(reference) => {
                 let resolved = work.engine.registry.resolve(reference);
                 let resolved = resolved.map_err(|error| registry_error(None, &error))?;
-                Ok((Self::Registry(Repository::from(reference)), resolved.descriptor))
+                let root = resolved.descriptor.clone();
+                Ok((Self::Registry(Repository::from(reference), Arc::new(resolved)), root))
             }
             ImagePlace::Layout { path, name } => {
                 let index_path = path.join("index.json");
@@ -66,7 +68,10 @@ impl Source {
         if descriptor.size > DOCUMENT_BYTES {
             return Err(broken(descriptor, "it is too long"));
         }
-        if let Self::Registry(repository) = self {
+        if let Self::Registry(repository, root) = self {
+            if root.descriptor.digest == descriptor.digest {
+                return Ok(root.bytes.clone());
+            }
             let resolved = work.engine.registry.manifest(repository, descriptor.digest);
             return Ok(resolved.map_err(|error| registry_error(None, &error))?.bytes);
         }
@@ -98,7 +103,7 @@ impl Source {
         let digest = &descriptor.digest;
         let file = |path| BlobSource::File { path, offset_bytes: 0 };
         Ok(match self {
-            Self::Registry(repository) => {
+            Self::Registry(repository, _) => {
                 (BlobSource::Repository(repository.clone()), vec![repository.clone()])
             }
             Self::Layout(path) => (file(layout_blob(path, digest)), Vec::new()),
@@ -134,7 +139,7 @@ impl Source {
         descriptor: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, BuildError> {
         let (path, offset) = match self {
-            Self::Registry(repository) => {
+            Self::Registry(repository, _) => {
                 let reader = work.engine.registry.blob(repository, descriptor);
                 return Ok(Box::new(reader.map_err(|error| registry_error(None, &error))?));
             }

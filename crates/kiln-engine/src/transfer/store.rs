@@ -33,7 +33,7 @@ pub(super) fn keep(
         copy_blob(work, (source, descriptor), |bytes| writer.write_all(bytes).at("write", &path))?;
         Ok(writer.commit_known(descriptor.digest, descriptor.size)?)
     })?;
-    if let Source::Registry(repository) = source {
+    if let Source::Registry(repository, _) = source {
         let digests: Vec<_> = tree.blobs.iter().map(|blob| blob.digest).collect();
         store.remote_blobs().note(&digests, &repository.to_string())?;
     }

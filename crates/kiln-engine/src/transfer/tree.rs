@@ -1,14 +1,17 @@
 //! All that an image consists of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, Index, Manifest, Platform, media_type};
 use kiln_registry::is_foreign;
 
 use super::Work;
+use super::registry::each;
 use super::source::Source;
 use crate::error::BuildError;
+use crate::solve::lock;
 
 /// Indexes are followed this deep.
 const INDEX_DEPTH: usize = 4;
@@ -51,8 +54,9 @@ impl Tree {
             Wanted::All => root,
             Wanted::Platform(platform) => select(work, source, root, platform)?,
         };
-        let mut seen = BTreeSet::new();
-        tree.add(work, source, (root, 0), &mut seen)?;
+        let bytes = source.document(work, &root)?;
+        let mut seen = BTreeSet::from([root.digest]);
+        tree.add(work, source, (Document { descriptor: root, bytes }, 0), &mut seen)?;
         Ok(tree)
     }
 
@@ -65,32 +69,47 @@ impl Tree {
         &mut self,
         work: &Work<'_>,
         source: &Source,
-        (descriptor, depth): (Descriptor, usize),
+        (document, depth): (Document, usize),
         seen: &mut BTreeSet<BlobDigest>,
     ) -> Result<(), BuildError> {
-        if !seen.insert(descriptor.digest) {
-            return Ok(());
-        }
-        if work.is_cancelled() {
-            return Err(BuildError::Canceled);
-        }
-        let bytes = source.document(work, &descriptor)?;
+        let Document { descriptor, bytes } = &document;
         if media_type::is_index(&descriptor.media_type) {
             if depth >= INDEX_DEPTH {
-                return Err(broken(&descriptor, "its indexes are nested too deep"));
+                return Err(broken(descriptor, "its indexes are nested too deep"));
             }
-            let index: Index = parse(&descriptor, &bytes)?;
-            for manifest in index.manifests {
-                self.add(work, source, (manifest, depth + 1), seen)?;
+            let mut index: Index = parse(descriptor, bytes)?;
+            index.manifests.retain(|manifest| seen.insert(manifest.digest));
+            for below in fetch(work, source, &index.manifests)? {
+                self.add(work, source, (below, depth + 1), seen)?;
             }
         } else {
-            let manifest: Manifest = parse(&descriptor, &bytes)?;
+            let manifest: Manifest = parse(descriptor, bytes)?;
             let blobs = std::iter::once(manifest.config).chain(manifest.layers);
             self.blobs.extend(blobs.filter(|blob| !is_foreign(blob) && seen.insert(blob.digest)));
         }
-        self.documents.push(Document { descriptor, bytes });
+        self.documents.push(document);
         Ok(())
     }
+}
+
+/// Reads what an index names, several at a time.
+fn fetch(
+    work: &Work<'_>,
+    source: &Source,
+    descriptors: &[Descriptor],
+) -> Result<Vec<Document>, BuildError> {
+    let fetched = Mutex::new(BTreeMap::new());
+    each(work, descriptors, |descriptor| {
+        let bytes = source.document(work, descriptor)?;
+        lock(&fetched).insert(descriptor.digest, bytes);
+        Ok(())
+    })?;
+    let mut fetched = fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let document = |descriptor: &Descriptor| {
+        let bytes = fetched.remove(&descriptor.digest)?;
+        Some(Document { descriptor: descriptor.clone(), bytes })
+    };
+    Ok(descriptors.iter().filter_map(document).collect())
 }
 
 /// The manifest for a platform.

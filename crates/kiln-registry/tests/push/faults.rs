@@ -1,9 +1,11 @@
 //! Everything that goes wrong once ends well; what goes on going wrong ends with an error.
 
-use kiln_registry::{Error, Pushed};
+use std::time::Duration;
+
+use kiln_registry::{Config, Error, Pushed, Retries, Timeouts};
 use kiln_testkit::registry::{Damage, Fault, Locations, Uploads};
 
-use crate::support::Fixture;
+use crate::support::{Fixture, config};
 
 /// Damages of one answer that are over with the next one.
 fn passing() -> Vec<Damage> {
@@ -157,4 +159,74 @@ fn too_long_a_wait_is_an_error_at_once() {
     fixture.registry.fail(Fault::of_uploads("POST", Damage::Status(429, Some("3600"))), 1);
     let error = fixture.push().unwrap_err();
     assert!(error.to_string().contains("it asks to wait 3600 s"), "{error}");
+}
+
+#[test]
+fn a_body_may_be_refused_unread() {
+    for (status, times) in [(413, 2), (503, 2), (401, 1), (429, 2)] {
+        let fixture = Fixture::new(20 << 20);
+        fixture.registry.fail(Fault::of_uploads("PUT", Damage::RefusesUnread(status)), times);
+        let pushed = fixture.push();
+        assert!(pushed.is_ok(), "{status}: {pushed:?}\n{}", fixture.registry.log());
+        fixture.check();
+    }
+    let fixture = Fixture::new(20 << 20);
+    fixture.registry.fail(Fault::of_uploads("PUT", Damage::RefusesUnread(413)), 100);
+    fixture.registry.fail(Fault::of_uploads("PATCH", Damage::RefusesUnread(413)), 100);
+    fixture.push().unwrap_err();
+    assert!(fixture.registry.requests().len() < 40);
+}
+
+/// Short waits, and two attempts.
+fn impatient() -> Config {
+    let short = Duration::from_millis(300);
+    Config {
+        retries: Retries { attempts: 2, ..config().retries },
+        timeouts: Timeouts { answer: short, read: short, ..config().timeouts },
+        ..config()
+    }
+}
+
+#[test]
+fn a_registry_that_hangs_is_an_error() {
+    for damage in [Damage::Hang, Damage::HangsUnread] {
+        for method in ["POST", "PUT"] {
+            let fixture = Fixture::with(30 << 20, impatient());
+            fixture.registry.fail(Fault::of_uploads(method, damage.clone()), 100);
+            fixture.registry.fail(Fault::of_uploads("PATCH", damage.clone()), 100);
+            let pushed = fixture.push();
+            if (method, &damage) == ("PUT", &Damage::Hang) {
+                // It took everything, and only does not say so: the next question tells.
+                assert_eq!(pushed.unwrap(), Pushed::Sent);
+                continue;
+            }
+            let error = pushed.unwrap_err();
+            assert!(matches!(error, Error::Unreachable { .. }), "{method} {damage:?}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_hangs_once_is_waited_for() {
+    let fixture = Fixture::with(30 << 20, impatient());
+    fixture.registry.fail(Fault::of_uploads("PUT", Damage::HangsUnread), 1);
+    assert_eq!(fixture.push().unwrap(), Pushed::Sent);
+    fixture.check();
+}
+
+#[test]
+fn cancelling_ends_an_upload() {
+    for damage in [Damage::Hang, Damage::HangsUnread] {
+        let fixture = Fixture::new(30 << 20);
+        fixture.registry.fail(Fault::of_uploads("PUT", damage.clone()), 1);
+        std::thread::scope(|scope| {
+            let pushing = scope.spawn(|| fixture.push());
+            while !fixture.registry.log().contains("PUT") {
+                std::thread::yield_now();
+            }
+            fixture.client.cancel();
+            let error = pushing.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Cancelled), "{damage:?}: {error:?}");
+        });
+    }
 }

@@ -104,6 +104,10 @@ pub enum Damage {
     RedirectsTo(String),
     /// The connection ends after this many bytes of the request's body were taken.
     CutRequestAfter(usize),
+    /// This status at once, and the connection ends with the request's body unread.
+    RefusesUnread(u16),
+    /// Nothing of the request's body is read until the registry is released; then it ends.
+    HangsUnread,
     /// The registry has lost the session.
     ForgetsSession,
     /// Something that is not HTTP.

@@ -22,6 +22,7 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
         let damage = take_fault(&mut state.lock(), &request);
         let limit = match damage {
             Some(Damage::CutRequestAfter(count)) => Some(count),
+            Some(Damage::RefusesUnread(_) | Damage::HangsUnread) => Some(0),
             _ => None,
         };
         if read_body(&mut reader, &mut request, limit).is_err() {
@@ -30,10 +31,16 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
         let answer = {
             let mut content = state.lock();
             content.requests.push(request.clone());
+            if damage == Some(Damage::HangsUnread) {
+                drop(content);
+                state.hang();
+                return;
+            }
             answer(state, &mut content, &request, damage.as_ref())
         };
         let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
-        if !matches!(written, Ok(After::Keep)) {
+        let is_unread = matches!(damage, Some(Damage::RefusesUnread(_)));
+        if !matches!(written, Ok(After::Keep)) || is_unread {
             return;
         }
     }
@@ -69,6 +76,9 @@ fn answer(
                 Some(value) => answer.header("Retry-After", value),
                 None => answer,
             };
+        }
+        Some(Damage::RefusesUnread(status)) => {
+            return Answer::error(*status, "TESTED", "this was asked for");
         }
         Some(Damage::Unauthorized) => return login::challenge(state, "repository:a:pull"),
         Some(Damage::RedirectsTo(target)) => {
