@@ -25,13 +25,13 @@ pub(crate) enum Member {
     /// A document.
     Bytes(String, Vec<u8>),
     /// A blob of the store.
-    Blob(String, Descriptor),
+    Blob(String, Box<Descriptor>),
 }
 
 impl Member {
     /// A blob where an OCI layout has it.
     pub(crate) fn blob(descriptor: Descriptor) -> Self {
-        Self::Blob(format!("blobs/sha256/{}", descriptor.digest.hex()), descriptor)
+        Self::Blob(format!("blobs/sha256/{}", descriptor.digest.hex()), Box::new(descriptor))
     }
 
     /// Its header.
