@@ -62,7 +62,7 @@ fn build_targets(
     let imports = Imports::begin(engine, &request.cache_from, (&activities, cancelled));
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
-    outputs::check(&plan, &request.outputs)?;
+    outputs::check(&plan, request)?;
     for warning in &plan.warnings {
         activities.warn(&warning.message);
     }

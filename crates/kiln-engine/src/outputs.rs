@@ -10,8 +10,10 @@ use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 use crate::error::BuildError;
 use crate::export::files;
 use crate::export::image::{BaseBlobs, PackedImage, annotations, pack_image};
-use crate::export::oci::{self, Bundle};
-use crate::request::{AnnotationPlace, ImageOptions, ImageTarget, MediaTypes, Output};
+use crate::export::oci::{self, Bundle, Format};
+use crate::request::{
+    AnnotationPlace, BuildRequest, Destination, ImageOptions, ImageTarget, MediaTypes, Output,
+};
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
 use crate::solve::{Done, Solved, Solver};
@@ -24,7 +26,13 @@ const CREATED: &str = "org.opencontainers.image.created";
 type Results = BTreeMap<StepId, Done>;
 
 /// Whether the outputs can be written, looked at before anything runs.
-pub(crate) fn check(plan: &Plan, outputs: &[Output]) -> Result<(), BuildError> {
+pub(crate) fn check(plan: &Plan, request: &BuildRequest) -> Result<(), BuildError> {
+    let outputs = &request.outputs;
+    let is_docker = |output: &Output| matches!(output, Output::Docker { .. });
+    if request.plan.layout == ResultLayout::ByPlatform && outputs.iter().any(is_docker) {
+        let message = "docker exporter does not currently support exporting manifest lists";
+        return Err(BuildError::Usage(message.to_owned()));
+    }
     let first = plan.targets.first().map(|target| &target.name);
     let is_image = |output: &Output| matches!(output, Output::Image { .. });
     if outputs.iter().all(is_image) || plan.targets.iter().all(|target| Some(&target.name) == first)
@@ -64,12 +72,14 @@ fn export_target(
     for output in &solver.request.outputs {
         match output {
             Output::Oci { dest, options } => {
-                let activity = solver.activities.start("exporting to oci image format");
                 let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
-                let result = bundle_of(solver, &targets, (options, BaseBlobs::Brought))
-                    .and_then(|bundle| oci::export(solver, &bundle, &names, dest).map(|()| bundle));
-                activity.finish(&result);
-                bundle = Some(result?);
+                let to = (Format::Oci, dest);
+                bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
+            }
+            Output::Docker { dest, options } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                let to = (Format::Docker, dest);
+                bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
             }
             Output::Image { options, to } => {
                 let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
@@ -109,6 +119,23 @@ fn export_target(
         images,
         names: tagged,
     })
+}
+
+/// An image into a file or directory.
+fn export_layout(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (options, (format, dest)): (&ImageOptions, (Format, &Destination)),
+    names: &[Reference],
+) -> Result<Bundle, BuildError> {
+    let activity = solver.activities.start(match format {
+        Format::Oci => "exporting to oci image format",
+        Format::Docker => "exporting to docker image format",
+    });
+    let result = bundle_of(solver, targets, (options, BaseBlobs::Brought))
+        .and_then(|bundle| oci::export(solver, (&bundle, names), format, dest).map(|()| bundle));
+    activity.finish(&result);
+    result
 }
 
 /// An image into the store, then to registries.

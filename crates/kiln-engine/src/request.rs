@@ -160,6 +160,13 @@ pub enum Output {
         /// What the image looks like.
         options: ImageOptions,
     },
+    /// `type=docker` with a place: what `docker load` reads, with an OCI layout in it.
+    Docker {
+        /// Where to.
+        dest: Destination,
+        /// What the image looks like.
+        options: ImageOptions,
+    },
     /// `type=image` and `type=registry`: an image in the store, in registries, or both.
     Image {
         /// What it looks like in registries; in the store it is not compressed.
@@ -222,14 +229,27 @@ impl ImageTarget {
 impl Output {
     /// Whether all that an image is made of has to be at hand.
     pub(crate) fn needs_bytes(&self) -> bool {
-        matches!(self, Self::Oci { .. })
+        matches!(self, Self::Oci { .. } | Self::Docker { .. })
+    }
+
+    /// Where its one file or directory is; `None` if it has none.
+    pub fn destination(&self) -> Option<Destination> {
+        match self {
+            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest, .. } => {
+                Some(dest.clone())
+            }
+            Self::Local { dest, .. } => Some(Destination::Directory(dest.clone())),
+            Self::Image { .. } => None,
+        }
     }
 
     /// What layers are packed into for it, if they are.
     pub(crate) fn form(&self) -> Option<ImageOptions> {
         match self {
             Self::Image { to: ImageTarget::Store, options } => Some(options.in_store()),
-            Self::Oci { options, .. } | Self::Image { options, .. } => Some(options.clone()),
+            Self::Oci { options, .. }
+            | Self::Docker { options, .. }
+            | Self::Image { options, .. } => Some(options.clone()),
             Self::Local { .. } | Self::Tar { .. } => None,
         }
     }

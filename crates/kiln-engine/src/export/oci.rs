@@ -1,7 +1,9 @@
-//! `type=oci`: an OCI image layout, as a tar or as a directory.
+//! `type=oci` and `type=docker`: an OCI image layout, as a tar or as a directory; Docker's archive
+//! is the same tar with a `manifest.json` in it.
 //!
 //! Source: OCI image-spec, image-layout.md. The tar is written in one pass: blobs first as they
-//! stand in the store, then `index.json`; its bytes depend on the image alone.
+//! stand in the store, then the documents; its bytes depend on the image alone. An existing
+//! directory is updated: images under other names stay in it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,8 +13,8 @@ use std::path::Path;
 use kiln_core::digest::{BlobDigest, FieldHasher};
 use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
-use kiln_store::layer::plain_header;
-
+use super::archive::{Archive, Member};
+use super::docker;
 use super::image::{PackedImage, copy_blob};
 use crate::error::{BuildError, FileContext};
 use crate::request::Destination;
@@ -21,7 +23,21 @@ use crate::solve::Solver;
 /// From this size on it is remembered which file holds which image: below it, writing costs less.
 const REMEMBERED_BYTES: u64 = 1 << 20;
 
+/// Annotation of a descriptor in `index.json`: the whole name.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// The same: the tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// What a tar can be read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Tools that know OCI layouts.
+    Oci,
+    /// `docker load` as well.
+    Docker,
+}
 
 /// One name, as `index.json` holds it, with all that it points to.
 #[derive(Clone, Debug)]
@@ -45,30 +61,46 @@ impl Bundle {
         all.filter(|descriptor| seen.insert(descriptor.digest)).cloned().collect()
     }
 
-    /// `index.json`: one entry a name, or one without.
-    fn index_json(&self, names: &[Reference]) -> Vec<u8> {
+    /// What `index.json` says of it: one entry a name, or one without.
+    fn entries(&self, names: &[Reference]) -> Vec<Descriptor> {
         let named = |name: &Reference| {
             let mut descriptor = self.descriptor.clone();
             let full = name.to_string();
             let tag = name.tag.clone().unwrap_or_default();
             let annotations = &mut descriptor.annotations;
-            annotations.insert("io.containerd.image.name".to_owned(), full);
-            annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+            annotations.insert(IMAGE_NAME.to_owned(), full);
+            annotations.insert(REF_NAME.to_owned(), tag);
             descriptor
         };
-        let manifests = match names {
+        match names {
             [] => vec![self.descriptor.clone()],
             names => names.iter().map(named).collect(),
-        };
-        to_json(&Index::new(manifests))
+        }
     }
+
+    fn index_json(&self, names: &[Reference]) -> Vec<u8> {
+        to_json(&Index::new(self.entries(names)))
+    }
+}
+
+/// The index of a layout with these images in it; others stay unless they have the same names
+/// (BuildKit's client).
+fn updated(mut index: Index, entries: Vec<Descriptor>) -> Index {
+    for entry in entries {
+        let name = |descriptor: &Descriptor| {
+            [REF_NAME, IMAGE_NAME].map(|key| descriptor.annotations.get(key).cloned())
+        };
+        index.manifests.retain(|known| name(known) != name(&entry));
+        index.manifests.push(entry);
+    }
+    index
 }
 
 /// Writes the layout.
 pub(crate) fn export(
     solver: &Solver<'_>,
-    bundle: &Bundle,
-    names: &[Reference],
+    (bundle, names): (&Bundle, &[Reference]),
+    format: Format,
     destination: &Destination,
 ) -> Result<(), BuildError> {
     match destination {
@@ -76,42 +108,48 @@ pub(crate) fn export(
             let mut bundle = bundle.clone();
             if names.is_empty() {
                 // As BuildKit's client names what has no name.
-                let latest = ("org.opencontainers.image.ref.name".to_owned(), "latest".to_owned());
+                let latest = (REF_NAME.to_owned(), "latest".to_owned());
                 bundle.descriptor.annotations.extend([latest]);
             }
             to_directory(solver, &bundle, names, path)
         }
-        Destination::File(path) => to_file(solver, bundle, names, path),
+        Destination::File(path) => {
+            let archive = archive(bundle, names, format);
+            let what = FieldHasher::new("kiln image file 1")
+                .field([u8::from(format == Format::Docker)])
+                .field(bundle.index_json(names))
+                .finish();
+            to_file(solver, &archive, &what, path)
+        }
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            to_tar(solver, bundle, names, (&mut out, Path::new("-")))?;
+            archive(bundle, names, format).write(solver, (&mut out, Path::new("-")))?;
             out.flush().at("write", Path::new("-"))
         }
     }
 }
 
-/// Writes the file unless it is up to date.
+/// Writes the file unless it holds `what` already.
 fn to_file(
     solver: &Solver<'_>,
-    bundle: &Bundle,
-    names: &[Reference],
+    archive: &Archive,
+    what: &[u8; 32],
     path: &Path,
 ) -> Result<(), BuildError> {
     let exports = solver.engine.store.exports();
-    let what = FieldHasher::new("kiln oci file 1").field(bundle.index_json(names)).finish();
-    let size_bytes: u64 = bundle.blobs().iter().map(|descriptor| descriptor.size).sum();
-    let is_worth_it = size_bytes >= REMEMBERED_BYTES;
-    if is_worth_it && exports.is_current(path, &what)? {
+    let is_worth_it = archive.size_bytes() >= REMEMBERED_BYTES;
+    if is_worth_it && exports.is_current(path, what)? {
         return Ok(());
     }
     let temporary = super::files::beside(path);
     let file = File::create(&temporary).at("create", &temporary)?;
     let mut out = BufWriter::new(file);
-    let written = to_tar(solver, bundle, names, (&mut out, &temporary))
+    let written = archive
+        .write(solver, (&mut out, &temporary))
         .and_then(|()| out.flush().at("write", &temporary));
     super::files::put_in_place(written, &temporary, path)?;
     if is_worth_it {
-        exports.remember(path, &what)?;
+        exports.remember(path, what)?;
     }
     Ok(())
 }
@@ -144,60 +182,66 @@ fn to_directory(
         put(&blobs.join(bundle.descriptor.digest.hex()), index)?;
     }
     put(&path.join("oci-layout"), LAYOUT)?;
-    put(&path.join("index.json"), &bundle.index_json(names))
+    let index_path = path.join("index.json");
+    let index = match std::fs::read(&index_path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(std::io::Error::from).at("read", &index_path)?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::new(Vec::new()),
+        Err(error) => return Err(error).at("read", &index_path),
+    };
+    put(&index_path, &to_json(&updated(index, bundle.entries(names))))
 }
 
-fn to_tar(
-    solver: &Solver<'_>,
-    bundle: &Bundle,
-    names: &[Reference],
-    (out, path): (&mut impl Write, &Path),
-) -> Result<(), BuildError> {
-    let write = |out: &mut _, bytes: &[u8]| Write::write_all(out, bytes).at("write", path);
-    for directory in ["blobs/", "blobs/sha256/"] {
-        write(out, &plain_header(directory, None))?;
-    }
-    for descriptor in bundle.blobs() {
-        let name = format!("blobs/sha256/{}", descriptor.digest.hex());
-        write(out, &plain_header(&name, Some(descriptor.size)))?;
-        copy_blob(solver, &descriptor, (out, path))?;
-        write(out, &vec![0; padding(descriptor.size)])?;
-    }
-    let index_json = bundle.index_json(names);
-    let mut documents: Vec<(String, &[u8])> = Vec::new();
+/// All that the tar of an image is made of.
+pub(crate) fn archive(bundle: &Bundle, names: &[Reference], format: Format) -> Archive {
+    let mut members =
+        vec![Member::Directory("blobs/".to_owned()), Member::Directory("blobs/sha256/".to_owned())];
+    members.extend(bundle.blobs().into_iter().map(Member::blob));
     if let Some(index) = &bundle.index {
-        documents.push((format!("blobs/sha256/{}", bundle.descriptor.digest.hex()), index));
+        let name = format!("blobs/sha256/{}", bundle.descriptor.digest.hex());
+        members.push(Member::Bytes(name, index.clone()));
     }
-    documents.push(("index.json".to_owned(), &index_json));
-    documents.push(("oci-layout".to_owned(), LAYOUT));
-    for (name, bytes) in documents {
-        write(out, &plain_header(&name, Some(bytes.len() as u64)))?;
-        write(out, bytes)?;
-        write(out, &vec![0; padding(bytes.len() as u64)])?;
+    members.push(Member::Bytes("index.json".to_owned(), bundle.index_json(names)));
+    if let (Format::Docker, [image]) = (format, bundle.images.as_slice()) {
+        members.push(Member::Bytes("manifest.json".to_owned(), docker::manifest(image, names)));
     }
-    write(out, &[0; 1024])
-}
-
-fn padding(size: u64) -> usize {
-    (512 - size % 512) as usize % 512
+    members.push(Member::Bytes("oci-layout".to_owned(), LAYOUT.to_vec()));
+    Archive { members }
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_core::oci::media_type;
+
     use super::*;
 
     #[test]
-    fn headers_are_read_by_others() {
-        let mut archive = plain_header("blobs/", None).to_vec();
-        archive.extend(plain_header("a", Some(3)));
-        archive.extend(b"xyz");
-        archive.extend(vec![0; padding(3)]);
-        archive.extend([0; 1024]);
-        let mut names = Vec::new();
-        for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar") {
-            let entry = entry.expect("an entry");
-            names.push((entry.path().expect("a path").display().to_string(), entry.size()));
-        }
-        assert_eq!(names, [("blobs/".to_owned(), 0), ("a".to_owned(), 3)]);
+    fn a_layout_keeps_images_of_other_names() {
+        let bundle = |text: &str| {
+            let digest = BlobDigest::of(text.as_bytes());
+            let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, 1);
+            Bundle { descriptor, index: None, images: Vec::new() }
+        };
+        let names = |names: &[&str]| -> Vec<Reference> {
+            names.iter().map(|name| name.parse().expect("a name")).collect()
+        };
+        let (one, two) = (bundle("one"), bundle("two"));
+        let index = updated(Index::new(Vec::new()), one.entries(&names(&["a:1", "a:2", "b:1"])));
+        let index = updated(index, two.entries(&names(&["a:2"])));
+        let found: Vec<(&str, bool)> = index
+            .manifests
+            .iter()
+            .map(|entry| {
+                let is_one = entry.digest == one.descriptor.digest;
+                (entry.annotations[IMAGE_NAME].as_str(), is_one)
+            })
+            .collect();
+        let expected = [
+            ("docker.io/library/a:1", true),
+            ("docker.io/library/b:1", true),
+            ("docker.io/library/a:2", false),
+        ];
+        assert_eq!(found, expected);
     }
 }

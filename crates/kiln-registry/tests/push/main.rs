@@ -7,4 +7,5 @@ mod check_login;
 mod faults;
 mod logins;
 mod manifests;
+mod real;
 mod support;

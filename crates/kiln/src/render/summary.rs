@@ -114,6 +114,7 @@ fn destination(output: &Output) -> Option<String> {
     };
     Some(match output {
         Output::Oci { dest, .. } => format!("wrote OCI image {}", place(dest)),
+        Output::Docker { dest, .. } => format!("wrote Docker image {}", place(dest)),
         Output::Local { dest, .. } => format!("wrote files {}", dest.display()),
         Output::Tar { dest, .. } => format!("wrote tar {}", place(dest)),
         Output::Image { to, .. } => match to.pushed()? {

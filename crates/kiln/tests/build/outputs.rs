@@ -172,6 +172,84 @@ fn a_file_that_is_up_to_date_is_not_written_again() {
 }
 
 #[test]
+fn a_docker_archive_is_an_oci_layout_with_a_manifest() {
+    let project = project();
+    let names = ["-t", "app:1", "-o", "type=docker,name=localhost:5000/x,dest=app.tar"];
+    project.build(&names);
+    let file = fs::read(project.at("app.tar")).unwrap();
+    project.build(&["-t", "app:1", "-o", "type=docker,name=localhost:5000/x,dest=again.tar"]);
+    assert!(file == fs::read(project.at("again.tar")).unwrap());
+    let unpacked = project.at("unpacked");
+    tar::Archive::new(file.as_slice()).unpack(&unpacked).unwrap();
+    let index = json(&fs::read(unpacked.join("index.json")).unwrap());
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    let manifest = json(&blob(&unpacked, &index["manifests"][0]));
+    let items = json(&fs::read(unpacked.join("manifest.json")).unwrap());
+    let path = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap();
+        format!("blobs/{}", digest.replace(':', "/"))
+    };
+    let layers: Vec<String> = manifest["layers"].as_array().unwrap().iter().map(path).collect();
+    let expected = serde_json::json!([{
+        "Config": path(&manifest["config"]),
+        "RepoTags": ["app:1", "localhost:5000/x:latest"],
+        "Layers": layers,
+    }]);
+    assert_eq!(items, expected);
+    if has_tool("skopeo") {
+        let mut command = Command::new("skopeo");
+        project.set_up(&mut command);
+        let inspected = run(command.args(["inspect", "docker-archive:app.tar"])).expect_code(0);
+        assert_eq!(json(&inspected.stdout)["Labels"]["a"], "b");
+    }
+}
+
+#[test]
+fn a_docker_archive_is_of_one_platform() {
+    let project = Project::new("FROM scratch\nRUN not-to-be-run\n");
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    let shown = project.failure(&[platforms, "-o", "type=docker,dest=x.tar"]);
+    insta::assert_snapshot!(shown, @r"
+    exit 2
+    error: docker exporter does not currently support exporting manifest lists
+    ");
+}
+
+#[test]
+fn a_layout_keeps_images_of_other_names() {
+    let project = project();
+    project.build(&["-t", "app:1", "-o", "type=oci,tar=false,dest=layout"]);
+    project.dockerfile("FROM base\nLABEL other=image\n");
+    project.build(&["-t", "app:2", "-o", "type=oci,tar=false,dest=layout"]);
+    project.build(&["-t", "app:2", "-o", "type=oci,tar=false,dest=layout"]);
+    let layout = project.at("layout");
+    let index = json(&fs::read(layout.join("index.json")).unwrap());
+    let names: Vec<&str> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            blob(&layout, &json(&blob(&layout, entry))["config"]);
+            entry["annotations"]["io.containerd.image.name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(names, ["docker.io/library/app:1", "docker.io/library/app:2"]);
+}
+
+#[test]
+fn the_store_is_an_output_of_several_names() {
+    let project = project();
+    let output = "type=image,\"name=one:1,two\",unpack=true";
+    project.build(&["-o", output, "-o", "files", "--metadata-file=metadata"]);
+    let metadata = json(project.read("metadata").as_bytes());
+    assert_eq!(metadata["image.name"], "docker.io/library/one:1,docker.io/library/two:latest");
+    let digests = ["one:1", "two"].map(|name| json(&project.kiln(&["inspect", name]).stdout));
+    assert_eq!(digests[0]["digest"], metadata["containerimage.digest"]);
+    assert_eq!(digests[1]["digest"], metadata["containerimage.digest"]);
+    assert!(project.at("files/d/f").exists());
+}
+
+#[test]
 fn several_outputs_of_one_build() {
     let project = project();
     project.build(&["-o", "type=oci,dest=a.tar", "-o", "files", "-o", "type=tar,dest=b.tar"]);

@@ -108,6 +108,14 @@ fn layers_of_a_base_image_are_mounted_or_streamed() {
         let digest = kiln_core::digest::BlobDigest::of(base);
         assert!(registry.blob("third", digest).as_ref() == Some(base));
     }
+
+    // A place that is gone is no end while there is another one.
+    drop(elsewhere);
+    let last = Registry::start();
+    let other = last.reference("fourth:1");
+    kiln(&project, &["tag", &name, &other]);
+    kiln(&project, &["push", "-q", &other]);
+    assert!(last.manifest("fourth", "1").is_some());
 }
 
 #[test]
@@ -302,10 +310,10 @@ fn a_credential_helper_keeps_the_login() {
     registry.require(Login::Basic { user: "me".to_owned(), password: "hunter2".to_owned() });
     let project = project("scratch");
     let helper = "#!/bin/sh\ncd \"$HOME\"\ncase $1 in\nstore) cat > kept ;;\n\
-                  get) test -e kept && exec cat kept; echo credentials not found in x; exit 1 ;;\n\
+                  get) cat > /dev/null; test -e kept && exec cat kept; echo credentials not found in x; exit 1 ;;\n\
                   erase) cat > erased; rm -f kept ;;\nesac\n";
-    // Written by another process: what this one has open for writing, a test beside this one may
-    // have inherited, and then it cannot be run.
+    // Written by another process: what this one has open for writing, a program that a test beside
+    // this one starts may have inherited, and then it cannot be run.
     let script = project.write("helper", helper);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = project.at("bin/docker-credential-kiln-test");

@@ -128,8 +128,8 @@ pub(crate) struct Build {
     #[expect(clippy::option_option, reason = "a flag whose value is optional")]
     host_ca: Option<Option<PathBuf>>,
     /// Where the result goes: type=oci,dest=FILE, type=oci,tar=false,dest=DIR,
-    /// type=local,dest=DIR, type=tar,dest=FILE, or DIR; `-` is standard output; type=registry,
-    /// type=image[,push=true]; repeatable
+    /// type=docker,dest=FILE (for `docker load`), type=local,dest=DIR, type=tar,dest=FILE, or DIR;
+    /// `-` is standard output; type=registry, type=image[,push=true]; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<OutputOption>,
     /// Send the image to the registry of its tag; the same as --output=type=registry
@@ -256,10 +256,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn is_stdout(output: &Output) -> bool {
-    let (Output::Oci { dest, .. } | Output::Tar { dest, .. }) = output else {
-        return false;
-    };
-    *dest == Destination::Stdout
+    output.destination() == Some(Destination::Stdout)
 }
 
 /// Builds while progress is shown.

@@ -32,11 +32,12 @@ impl FromStr for OutputOption {
         }
         let mut options = pairs(text)?;
         let Some(kind) = options.iter().position(|(key, _)| key == "type") else {
-            return Err(wrong("`type` is missing; kiln knows oci, image, registry, local and tar"));
+            return Err(wrong(format!("`type` is missing; kiln knows {KNOWN_TYPES}")));
         };
         let (_, kind) = options.remove(kind);
         let output = match kind.as_str() {
-            "oci" => oci_output(options)?,
+            "oci" => layout_output(ImageFile::Oci, options)?,
+            "docker" => layout_output(ImageFile::Docker, options)?,
             "image" | "registry" => image_output(&kind, options)?,
             "local" => {
                 let (dest, split) = file_options("local", options)?;
@@ -47,16 +48,14 @@ impl FromStr for OutputOption {
                 Output::Tar { dest: file_or_stdout(dest.as_deref()), split }
             }
             _ => {
-                return Err(OptionError::Type {
-                    kind,
-                    known: "oci, image, registry, local and tar; without `--output` the image \
-                            goes into kiln's store",
-                });
+                return Err(OptionError::Type { kind, known: KNOWN_TYPES });
             }
         };
         Ok(Self(output))
     }
 }
+
+const KNOWN_TYPES: &str = "image, registry, oci, docker, local and tar";
 
 /// The options of `local` and `tar`.
 fn file_options(
@@ -148,7 +147,15 @@ fn image_options(
     Ok(image)
 }
 
-fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
+/// Which tools read the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ImageFile {
+    Oci,
+    Docker,
+}
+
+/// `type=oci` and `type=docker`
+fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Output, OptionError> {
     let (mut dest, mut as_tar) = (None, true);
     let image = image_options(options, &["dest", "tar"], |key, value| {
         match key {
@@ -157,12 +164,19 @@ fn oci_output(options: Vec<(String, String)>) -> Result<Output, OptionError> {
         }
         Ok(())
     })?;
+    let is_placed = dest.is_some();
     let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
         (true, dest) => dest,
         (false, Destination::File(path)) => Destination::Directory(path),
         (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
     };
-    Ok(Output::Oci { dest, options: image })
+    Ok(match file {
+        ImageFile::Docker if !is_placed => {
+            return Err(wrong("`type=docker` needs `dest=FILE`, or `dest=-`"));
+        }
+        ImageFile::Oci => Output::Oci { dest, options: image },
+        ImageFile::Docker => Output::Docker { dest, options: image },
+    })
 }
 
 /// `type=image`, and `type=registry`, which pushes.
@@ -170,8 +184,11 @@ fn image_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, Op
     let is_registry = kind == "registry";
     let (mut push, mut by, mut store) = (is_registry, PushedAs::Names, !is_registry);
     let names_compression = options.iter().any(|(key, _)| key.starts_with("compression"));
-    let options = image_options(options, &["push", "push-by-digest", "store"], |key, value| {
+    let keys = ["push", "push-by-digest", "store", "unpack"];
+    let options = image_options(options, &keys, |key, value| {
         match key {
+            // What is needed is unpacked.
+            "unpack" => drop(boolean("unpack", value)?),
             "push" => push = boolean("push", value)?,
             "store" => store = boolean("store", value)?,
             _ if boolean("push-by-digest", value)? => by = PushedAs::Digest,

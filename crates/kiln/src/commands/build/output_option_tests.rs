@@ -60,7 +60,8 @@ fn images() {
 #[test]
 fn mistakes() {
     let errors: Vec<String> = [
-        "type=docker,dest=x",
+        "type=docker,dest=x,context=y",
+        "type=nothing",
         "dest=x",
         "type=local",
         "type=local,dest=-",
@@ -76,8 +77,9 @@ fn mistakes() {
     .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
     .collect();
     assert_snapshot!(errors.join("\n"), @r"
-    type=docker,dest=x: type `docker` is not supported; kiln knows oci, image, registry, local and tar; without `--output` the image goes into kiln's store
-    dest=x: `type` is missing; kiln knows oci, image, registry, local and tar
+    type=docker,dest=x,context=y: unknown key `context`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
+    type=nothing: type `nothing` is not supported; kiln knows image, registry, oci, docker, local and tar
+    dest=x: `type` is missing; kiln knows image, registry, oci, docker, local and tar
     type=local: type=local needs `dest=DIR`
     type=local,dest=-: type=local cannot be written to standard output
     type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar

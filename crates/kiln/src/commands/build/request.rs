@@ -342,14 +342,10 @@ fn push_too(outputs: &mut Vec<Output>) {
 }
 
 fn check_destination(output: &Output) -> Result<(), Failure> {
-    let (path, is_directory) = match output {
-        Output::Oci { dest, .. } | Output::Tar { dest, .. } => match dest {
-            Destination::File(path) => (path, false),
-            Destination::Directory(path) => (path, true),
-            Destination::Stdout => return Ok(()),
-        },
-        Output::Local { dest, .. } => (dest, true),
-        Output::Image { .. } => return Ok(()),
+    let (path, is_directory) = match output.destination() {
+        Some(Destination::File(path)) => (path, false),
+        Some(Destination::Directory(path)) => (path, true),
+        Some(Destination::Stdout) | None => return Ok(()),
     };
     let shown = path.display();
     if !is_directory && path.is_dir() {
