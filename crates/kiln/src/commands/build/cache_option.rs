@@ -163,8 +163,6 @@ fn mode(value: String) -> Result<CacheMode, OptionError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]
