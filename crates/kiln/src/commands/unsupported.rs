@@ -5,11 +5,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 21] = [
-    (
-        "--load",
-        "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
-    ),
+const FLAGS: [(&str, &str); 20] = [
     ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
     ("--cache-from", "kiln's cache is its store; it cannot be imported yet"),
     ("--cache-to", "kiln's cache is its store; it cannot be exported yet"),
