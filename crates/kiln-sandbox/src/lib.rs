@@ -50,3 +50,4 @@ pub use spec::{
     Access, Mount, MountKind, Network, Privileges, Process, Recursion, Resource, ResourceLimit,
     Rootfs, Spec, Stdio, WritableLayer,
 };
+pub use sys::set_purge_delay;

@@ -27,6 +27,22 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// `mi_option_purge_delay` of mimalloc's `mi_option_e`.
+const PURGE_DELAY: c_int = 15;
+
+/// How long mimalloc keeps memory that nobody uses, where it is the allocator.
+pub fn set_purge_delay(milliseconds: u16) {
+    // SAFETY: the allocator reads and writes its settings as atomic integers, at any time; the number is that of one.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, c_long::from(milliseconds)) }
+}
+
+/// What was set; a second at first.
+#[cfg(test)]
+fn purge_delay() -> c_long {
+    // SAFETY: as above.
+    unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }
+}
+
 /// A private mapping used as the child's stack, unmapped when dropped.
 struct Stack {
     base: *mut c_void,
@@ -386,5 +402,18 @@ pub(crate) fn fork() -> io::Result<Fork> {
     match check(c_long::from(unsafe { libc::fork() }))? {
         0 => Ok(Fork::Child),
         child => Ok(Fork::Parent { child: child as i32 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_is_the_one_that_is_meant() {
+        // No other setting of mimalloc 3 is a thousand at first.
+        assert_eq!(purge_delay(), 1000);
+        set_purge_delay(10);
+        assert_eq!(purge_delay(), 10);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, Reference};
-use kiln_registry::{BlobUpload, Pushed, Repository};
+use kiln_registry::{BlobSource, BlobUpload, Pushed, Repository};
 
 use super::Work;
 use super::pack::{Replaced, is_plain, pack_known, pack_layer, rewrite};
@@ -99,12 +99,26 @@ pub(super) fn send(
             Some(whole) => whole,
             None => rewrite(tree.clone(), &lock(&replaced))?,
         };
-        to.documents(&finished)?;
-        to.name(&finished, tags)?;
+        to.documents(&finished, tags)?;
         digest = finished.root().digest;
         whole = Some(finished);
     }
     Ok(digest)
+}
+
+/// Whether an upload failed because its source does not give the blob: another one may.
+fn is_of(error: &kiln_registry::Error, source: &BlobSource, descriptor: &Descriptor) -> bool {
+    use kiln_registry::Error;
+    let BlobSource::Repository(repository) = source else { return false };
+    match error {
+        Error::NotFound { reference } | Error::Unauthorized { reference, .. } => {
+            *reference == format!("{repository}@{}", descriptor.digest)
+        }
+        Error::Unreachable { registry, .. } | Error::Tls { registry, .. } => {
+            *registry == repository.registry
+        }
+        _ => false,
+    }
 }
 
 /// One repository that gets an image.
@@ -122,7 +136,8 @@ impl Destination<'_> {
     }
 
     fn blob(&self, source: &Source, descriptor: &Descriptor) -> Result<(), BuildError> {
-        let (from, mount_from) = source.blob(self.work, descriptor, &self.repository.registry)?;
+        let (sources, mount_from) =
+            source.blob(self.work, descriptor, &self.repository.registry)?;
         let item = descriptor.digest.to_string();
         let total = Some(descriptor.size);
         let activity = self.work.activity;
@@ -133,9 +148,22 @@ impl Destination<'_> {
                 activity.progress(&item, sent, total);
             }
         };
-        let upload =
-            BlobUpload { descriptor, source: &from, mount_from: &mount_from, progress: &progress };
-        let pushed = self.work.engine.registry.push_blob(self.repository, &upload);
+        let mut pushed = None;
+        for from in &sources {
+            let upload = BlobUpload {
+                descriptor,
+                source: from,
+                mount_from: &mount_from,
+                progress: &progress,
+            };
+            let result = self.work.engine.registry.push_blob(self.repository, &upload);
+            let is_source_gone = result.as_ref().is_err_and(|error| is_of(error, from, descriptor));
+            pushed = Some(result);
+            if !is_source_gone {
+                break;
+            }
+        }
+        let pushed = pushed.expect("a blob has a source");
         match pushed.map_err(|error| registry_error(None, &error))? {
             Pushed::Sent => {}
             Pushed::Existing | Pushed::Mounted => activity.progress(&item, descriptor.size, total),
@@ -149,16 +177,20 @@ impl Destination<'_> {
         Ok(())
     }
 
-    /// All documents but what the names point to.
-    fn documents(&self, tree: &Tree) -> Result<(), BuildError> {
-        let (_, below) = tree.documents.split_last().expect("a tree has a root");
+    /// All documents, none of which was there, and the names.
+    fn documents(&self, tree: &Tree, tags: &[String]) -> Result<(), BuildError> {
+        let (root, below) = tree.documents.split_last().expect("a tree has a root");
         for document in below {
             self.put(&document.descriptor.digest.to_string(), document)?;
+        }
+        let digest = root.descriptor.digest.to_string();
+        for tag in tags {
+            self.put(if tag.is_empty() { &digest } else { tag }, root)?;
         }
         Ok(())
     }
 
-    /// Gives the image its names; without any it is known by its digest.
+    /// Gives an image that is there its names; without any it is known by its digest.
     fn name(&self, tree: &Tree, tags: &[String]) -> Result<(), BuildError> {
         let root = tree.documents.last().expect("a tree has a root");
         let digest = root.descriptor.digest.to_string();

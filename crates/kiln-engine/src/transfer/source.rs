@@ -91,43 +91,43 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Where a blob can be read by who uploads it, and which repositories are known to have it.
-    /// `near` is the registry that it goes to.
+    /// Where a blob can be read by who uploads it, one place or several to be tried in this order, and
+    /// which repositories are known to have it. `near` is the registry that it goes to.
     pub(super) fn blob(
         &self,
         work: &Work<'_>,
         descriptor: &Descriptor,
         near: &str,
-    ) -> Result<(BlobSource, Vec<Repository>), BuildError> {
+    ) -> Result<(Vec<BlobSource>, Vec<Repository>), BuildError> {
         let store = &work.engine.store;
         let digest = &descriptor.digest;
         let file = |path| BlobSource::File { path, offset_bytes: 0 };
         Ok(match self {
             Self::Registry(repository, _) => {
-                (BlobSource::Repository(repository.clone()), vec![repository.clone()])
+                (vec![BlobSource::Repository(repository.clone())], vec![repository.clone()])
             }
-            Self::Layout(path) => (file(layout_blob(path, digest)), Vec::new()),
+            Self::Layout(path) => (vec![file(layout_blob(path, digest))], Vec::new()),
             Self::Archive(archive) => {
                 let (offset_bytes, _) = archive.member(descriptor)?;
                 let path = archive.path().to_owned();
-                (BlobSource::File { path, offset_bytes }, Vec::new())
+                (vec![BlobSource::File { path, offset_bytes }], Vec::new())
             }
             Self::Store => {
                 let places = store.remote_blobs().places(digest)?;
-                let places: Vec<Repository> =
+                let mut places: Vec<Repository> =
                     places.iter().filter_map(|place| Repository::parse(place)).collect();
-                let nearest = places.iter().find(|place| place.registry == near);
-                let source = match nearest.or(places.first()) {
-                    _ if store.content().has(digest) => file(store.content().path(digest)),
-                    Some(place) => BlobSource::Repository(place.clone()),
-                    None => {
-                        return Err(BuildError::Image {
-                            message: format!("layer {digest} is missing in the store"),
-                            help: Some("build or pull the image again".to_owned()),
-                        });
-                    }
-                };
-                (source, places)
+                // What is near is near, and can be mounted.
+                places.sort_by_key(|place| place.registry != near);
+                if store.content().has(digest) {
+                    return Ok((vec![file(store.content().path(digest))], places));
+                }
+                if places.is_empty() {
+                    return Err(BuildError::Image {
+                        message: format!("layer {digest} is missing in the store"),
+                        help: Some("build or pull the image again".to_owned()),
+                    });
+                }
+                (places.iter().cloned().map(BlobSource::Repository).collect(), places)
             }
         })
     }

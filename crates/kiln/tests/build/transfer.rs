@@ -108,6 +108,14 @@ fn layers_of_a_base_image_are_mounted_or_streamed() {
         let digest = kiln_core::digest::BlobDigest::of(base);
         assert!(registry.blob("third", digest).as_ref() == Some(base));
     }
+
+    // A place that is gone is no end while there is another one.
+    drop(elsewhere);
+    let last = Registry::start();
+    let other = last.reference("fourth:1");
+    kiln(&project, &["tag", &name, &other]);
+    kiln(&project, &["push", "-q", &other]);
+    assert!(last.manifest("fourth", "1").is_some());
 }
 
 #[test]
