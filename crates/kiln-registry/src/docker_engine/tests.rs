@@ -1,7 +1,5 @@
 //! An engine that answers from a script, on a socket.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
