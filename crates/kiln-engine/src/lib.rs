@@ -35,6 +35,7 @@ pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
+pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use remote_context::{
     ContextAddress, FetchedContext, StandardInput, fetch_context, keep_input,
 };

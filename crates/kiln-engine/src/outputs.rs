@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::digest::{BlobDigest, StepId};
-use kiln_core::event::Outcome;
+use kiln_core::event::{Outcome, Stream};
 use kiln_core::oci::{Descriptor, Index, Reference, media_type, to_indented_json};
 use kiln_core::plan::{Input, Op, Plan, ResultLayout, Target};
 
 use crate::error::BuildError;
 use crate::export::files;
 use crate::export::image::{BaseBlobs, PackedImage, annotations, pack_image};
+use crate::export::load::load;
 use crate::export::oci::{self, Bundle, Format};
 use crate::request::{
-    AnnotationPlace, BuildRequest, Destination, ImageOptions, ImageTarget, MediaTypes, Output,
+    AnnotationPlace, BuildRequest, Destination, ImageOptions, ImageProgram, ImageTarget,
+    MediaTypes, Output,
 };
 use crate::result::{ImageResult, TargetResult};
 use crate::snapshot::Snapshot;
@@ -28,13 +30,17 @@ type Results = BTreeMap<StepId, Done>;
 /// Whether the outputs can be written, looked at before anything runs.
 pub(crate) fn check(plan: &Plan, request: &BuildRequest) -> Result<(), BuildError> {
     let outputs = &request.outputs;
-    let is_docker = |output: &Output| matches!(output, Output::Docker { .. });
+    let is_docker = |output: &Output| match output {
+        Output::Docker { .. } => true,
+        Output::Load { into, .. } => !matches!(into, ImageProgram::Containerd { .. }),
+        _ => false,
+    };
     if request.plan.layout == ResultLayout::ByPlatform && outputs.iter().any(is_docker) {
         let message = "docker exporter does not currently support exporting manifest lists";
         return Err(BuildError::Usage(message.to_owned()));
     }
     let first = plan.targets.first().map(|target| &target.name);
-    let is_image = |output: &Output| matches!(output, Output::Image { .. });
+    let is_image = |output: &Output| matches!(output, Output::Image { .. } | Output::Load { .. });
     if outputs.iter().all(is_image) || plan.targets.iter().all(|target| Some(&target.name) == first)
     {
         return Ok(());
@@ -80,6 +86,11 @@ fn export_target(
                 let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
                 let to = (Format::Docker, dest);
                 bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
+            }
+            Output::Load { into, options } => {
+                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
+                bundle = Some(load_image(solver, &targets, (options, into), &names)?);
+                tagged.extend(names.iter().map(ToString::to_string));
             }
             Output::Image { options, to } => {
                 let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
@@ -134,6 +145,29 @@ fn export_layout(
     });
     let result = bundle_of(solver, targets, (options, BaseBlobs::Brought))
         .and_then(|bundle| oci::export(solver, (&bundle, names), format, dest).map(|()| bundle));
+    activity.finish(&result);
+    result
+}
+
+/// An image into another program.
+fn load_image(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (options, into): (&ImageOptions, &ImageProgram),
+    names: &[Reference],
+) -> Result<Bundle, BuildError> {
+    let (name, base) = match into {
+        ImageProgram::Docker(_) => ("importing to docker", BaseBlobs::Left),
+        ImageProgram::Podman => ("importing to podman", BaseBlobs::Brought),
+        ImageProgram::Containerd { .. } => ("importing to containerd", BaseBlobs::Brought),
+    };
+    let activity = solver.activities.start(name);
+    let snapshots: Vec<&Snapshot> = targets.iter().map(|(_, snapshot)| snapshot).collect();
+    let result = bundle_of(solver, targets, (options, base)).and_then(|bundle| {
+        let said = load(solver, (&bundle, names), &snapshots, into)?;
+        activity.log(Stream::Stderr, format!("{said}\n").as_bytes());
+        Ok(bundle)
+    });
     activity.finish(&result);
     result
 }

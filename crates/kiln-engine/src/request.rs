@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_core::oci::Reference;
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
-use kiln_registry::GitReference;
+use kiln_registry::{EngineAddress, GitReference};
 
 use crate::transfer::ImagePlace;
 
@@ -167,6 +167,13 @@ pub enum Output {
         /// What the image looks like.
         options: ImageOptions,
     },
+    /// `--load`: into the images of another program.
+    Load {
+        /// Which one.
+        into: ImageProgram,
+        /// What the image looks like.
+        options: ImageOptions,
+    },
     /// `type=image` and `type=registry`: an image in the store, in registries, or both.
     Image {
         /// What it looks like in registries; in the store it is not compressed.
@@ -187,6 +194,22 @@ pub enum Output {
         dest: Destination,
         /// Whether each platform has a directory of its own.
         split: PlatformSplit,
+    },
+}
+
+/// A program that keeps images of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageProgram {
+    /// A Docker engine, through its API.
+    Docker(EngineAddress),
+    /// `podman load`
+    Podman,
+    /// `ctr images import`
+    Containerd {
+        /// Its namespace.
+        namespace: String,
+        /// Its socket, when it is not the usual one.
+        address: Option<String>,
     },
 }
 
@@ -229,7 +252,12 @@ impl ImageTarget {
 impl Output {
     /// Whether all that an image is made of has to be at hand.
     pub(crate) fn needs_bytes(&self) -> bool {
-        matches!(self, Self::Oci { .. } | Self::Docker { .. })
+        match self {
+            Self::Oci { .. } | Self::Docker { .. } => true,
+            // An engine is asked first what it has.
+            Self::Load { into, .. } => !matches!(into, ImageProgram::Docker(_)),
+            Self::Image { .. } | Self::Local { .. } | Self::Tar { .. } => false,
+        }
     }
 
     /// Where its one file or directory is; `None` if it has none.
@@ -239,7 +267,7 @@ impl Output {
                 Some(dest.clone())
             }
             Self::Local { dest, .. } => Some(Destination::Directory(dest.clone())),
-            Self::Image { .. } => None,
+            Self::Image { .. } | Self::Load { .. } => None,
         }
     }
 
@@ -249,6 +277,7 @@ impl Output {
             Self::Image { to: ImageTarget::Store, options } => Some(options.in_store()),
             Self::Oci { options, .. }
             | Self::Docker { options, .. }
+            | Self::Load { options, .. }
             | Self::Image { options, .. } => Some(options.clone()),
             Self::Local { .. } | Self::Tar { .. } => None,
         }
@@ -286,7 +315,7 @@ pub struct ImageOptions {
 
 impl ImageOptions {
     /// Those of images in kiln's own store, whose layers nothing but kiln reads.
-    pub(crate) fn of_store() -> Self {
+    pub fn of_store() -> Self {
         Self::default().in_store()
     }
 

@@ -24,6 +24,7 @@ mod auth;
 mod blob;
 mod client;
 mod config;
+mod docker_engine;
 mod download;
 mod error;
 mod exchange;
@@ -40,6 +41,9 @@ mod upload;
 pub use blob::BlobReader;
 pub use client::{Client, RemoteImage, is_foreign};
 pub use config::{Config, GitProgram, Proxies, Retries, Timeouts};
+pub use docker_engine::{
+    DockerEngine, DockerEngineError, EngineAddress, EngineImage, ImageLoad, LayerStore,
+};
 pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
 pub use git::{GitLogin, GitReference, GitRemote, GitWork};

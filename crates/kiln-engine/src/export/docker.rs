@@ -46,6 +46,7 @@ mod tests {
             descriptor: descriptor("manifest"),
             config: descriptor("config"),
             layers: Vec::new(),
+            diff_ids: Vec::new(),
             created: None,
         };
         let text = |image: &PackedImage, names: &[&str]| {

@@ -37,6 +37,8 @@ pub(crate) struct PackedImage {
     pub(crate) config: Descriptor,
     /// The layers, lowest first.
     pub(crate) layers: Vec<Descriptor>,
+    /// The diff IDs of the layers.
+    pub(crate) diff_ids: Vec<DiffId>,
     /// When it was made, seconds since 1970, as far as it is known.
     pub(crate) created: Option<i64>,
 }
@@ -99,6 +101,7 @@ pub(crate) fn pack_image(
         };
         layers.push(ImageLayer { diff_id, created, description });
     }
+    let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     let ConfigBlob { bytes, digest, created } = assemble(target, &layers);
     let content = solver.engine.store.content();
     content.put(&bytes)?;
@@ -117,7 +120,7 @@ pub(crate) fn pack_image(
     content.put(&bytes)?;
     descriptor.annotations = annotations(options, AnnotationPlace::ManifestDescriptor);
     descriptor.platform = Some(target.platform.clone());
-    Ok(PackedImage { descriptor, config, layers: descriptors, created })
+    Ok(PackedImage { descriptor, config, layers: descriptors, diff_ids, created })
 }
 
 /// The annotations of one kind of document.

@@ -1,7 +1,9 @@
-//! From snapshots to what leaves a build: images in the store, OCI layouts, files.
+//! From snapshots to what leaves a build: images in the store and in other programs, OCI layouts, files.
 
 mod archive;
 mod docker;
 pub(crate) mod files;
 pub(crate) mod image;
+pub(crate) mod load;
 pub(crate) mod oci;
+mod program;

@@ -5,11 +5,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 19] = [
-    (
-        "--load",
-        "images are in kiln's own store already; `-o type=oci,dest=FILE` writes one to a file",
-    ),
+const FLAGS: [(&str, &str); 18] = [
     ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),

@@ -1,7 +1,9 @@
 //! What a build says at its end, on standard error.
 
 use kiln_core::oci::Reference;
-use kiln_engine::{BuildResult, Destination, ImageResult, Output, PushedAs, TargetResult};
+use kiln_engine::{
+    BuildResult, Destination, ImageProgram, ImageResult, Output, PushedAs, TargetResult,
+};
 
 use super::format::{count, duration, size};
 use super::table::{Align, table};
@@ -115,6 +117,13 @@ fn destination(output: &Output) -> Option<String> {
     Some(match output {
         Output::Oci { dest, .. } => format!("wrote OCI image {}", place(dest)),
         Output::Docker { dest, .. } => format!("wrote Docker image {}", place(dest)),
+        Output::Load { into, .. } => match into {
+            ImageProgram::Docker(address) => format!("loaded into Docker's engine at {address}"),
+            ImageProgram::Podman => "loaded into Podman".to_owned(),
+            ImageProgram::Containerd { namespace, .. } => {
+                format!("loaded into containerd, namespace {namespace}")
+            }
+        },
         Output::Local { dest, .. } => format!("wrote files {}", dest.display()),
         Output::Tar { dest, .. } => format!("wrote tar {}", place(dest)),
         Output::Image { to, .. } => match to.pushed()? {

@@ -216,6 +216,18 @@ fn a_docker_archive_is_of_one_platform() {
 }
 
 #[test]
+fn an_engine_that_is_not_there_is_named() {
+    let project = Project::new("FROM scratch\nLABEL a=b\n");
+    let mut command = project.build_command(&["--load", "-t", "app"]);
+    let failed = run(command.env("DOCKER_HOST", "unix:///no/docker.sock")).expect_code(3);
+    let message = "no Docker engine answers at unix:///no/docker.sock: No such file or directory";
+    assert!(failed.stderr.contains(message), "{}", failed.stderr);
+    let mut command = project.build_command(&["--load", "-t", "app"]);
+    let failed = run(command.env("DOCKER_HOST", "ssh://host")).expect_code(2);
+    assert!(failed.stderr.contains("help: DOCKER_HOST says so"), "{}", failed.stderr);
+}
+
+#[test]
 fn a_layout_keeps_images_of_other_names() {
     let project = project();
     project.build(&["-t", "app:1", "-o", "type=oci,tar=false,dest=layout"]);

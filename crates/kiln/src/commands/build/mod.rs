@@ -4,6 +4,7 @@ mod cache_option;
 mod call;
 pub(crate) mod context;
 mod csv;
+mod docker_host;
 pub(crate) mod dockerfile;
 mod metadata;
 pub(crate) mod options;
@@ -129,9 +130,13 @@ pub(crate) struct Build {
     host_ca: Option<Option<PathBuf>>,
     /// Where the result goes: type=oci,dest=FILE, type=oci,tar=false,dest=DIR,
     /// type=docker,dest=FILE (for `docker load`), type=local,dest=DIR, type=tar,dest=FILE, or DIR;
-    /// `-` is standard output; type=registry, type=image[,push=true]; repeatable
+    /// `-` is standard output; type=registry, type=image[,push=true], type=docker (Docker's engine),
+    /// type=podman, type=containerd[,namespace=NAME]; repeatable
     #[arg(short, long = "output", value_name = "OUTPUT")]
     outputs: Vec<OutputOption>,
+    /// Load the image into Docker's engine [env: DOCKER_HOST]; the same as --output=type=docker
+    #[arg(long)]
+    load: bool,
     /// Send the image to the registry of its tag; the same as --output=type=registry
     #[arg(long)]
     push: bool,

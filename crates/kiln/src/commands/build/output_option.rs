@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    Annotation, AnnotationPlace, Destination, ImageOptions, ImageTarget, LayerCompression,
-    LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
+    Annotation, AnnotationPlace, Destination, EngineAddress, ImageOptions, ImageProgram,
+    ImageTarget, LayerCompression, LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
 };
 
 use super::csv::{fields, pairs};
@@ -37,7 +37,8 @@ impl FromStr for OutputOption {
         let (_, kind) = options.remove(kind);
         let output = match kind.as_str() {
             "oci" => layout_output(ImageFile::Oci, options)?,
-            "docker" => layout_output(ImageFile::Docker, options)?,
+            "docker" if is_placed(&options) => layout_output(ImageFile::Docker, options)?,
+            "docker" | "docker-daemon" | "podman" | "containerd" => load_output(&kind, options)?,
             "image" | "registry" => image_output(&kind, options)?,
             "local" => {
                 let (dest, split) = file_options("local", options)?;
@@ -55,7 +56,8 @@ impl FromStr for OutputOption {
     }
 }
 
-const KNOWN_TYPES: &str = "image, registry, oci, docker, local and tar";
+const KNOWN_TYPES: &str =
+    "image, registry, oci, docker, docker-daemon, podman, containerd, local and tar";
 
 /// The options of `local` and `tar`.
 fn file_options(
@@ -164,19 +166,44 @@ fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Outp
         }
         Ok(())
     })?;
-    let is_placed = dest.is_some();
     let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
         (true, dest) => dest,
         (false, Destination::File(path)) => Destination::Directory(path),
         (false, _) => return Err(wrong("`tar=false` needs `dest=DIR`")),
     };
     Ok(match file {
-        ImageFile::Docker if !is_placed => {
-            return Err(wrong("`type=docker` needs `dest=FILE`, or `dest=-`"));
-        }
         ImageFile::Oci => Output::Oci { dest, options: image },
         ImageFile::Docker => Output::Docker { dest, options: image },
     })
+}
+
+/// Whether `type=docker` is a file or directory; it is the engine else, as with buildx.
+fn is_placed(options: &[(String, String)]) -> bool {
+    options.iter().any(|(key, _)| ["dest", "tar"].contains(&key.as_str()))
+}
+
+/// An image into another program. Its layers are not compressed unless that is asked for: they
+/// would be decompressed at once. The address of Docker's engine is filled in later.
+fn load_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, OptionError> {
+    let keys: &[&str] = if kind == "containerd" { &["namespace", "address"] } else { &[] };
+    let names_compression = options.iter().any(|(key, _)| key == "compression");
+    let (mut namespace, mut address) = ("default".to_owned(), None);
+    let mut options = image_options(options, keys, |key, value| {
+        match key {
+            "namespace" => value.clone_into(&mut namespace),
+            _ => address = Some(value.to_owned()),
+        }
+        Ok(())
+    })?;
+    if !names_compression {
+        options.compression = LayerCompression::Uncompressed;
+    }
+    let into = match kind {
+        "podman" => ImageProgram::Podman,
+        "containerd" => ImageProgram::Containerd { namespace, address },
+        _ => ImageProgram::Docker(EngineAddress::default()),
+    };
+    Ok(Output::Load { into, options })
 }
 
 /// `type=image`, and `type=registry`, which pushes.

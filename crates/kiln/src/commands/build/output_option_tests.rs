@@ -58,9 +58,34 @@ fn images() {
 }
 
 #[test]
+fn programs() {
+    let into = |text: &str| match output(text) {
+        Output::Load { into, options } => (into, options.compression),
+        other => panic!("{other:?}"),
+    };
+    let docker = ImageProgram::Docker(EngineAddress::default());
+    let plain = LayerCompression::Uncompressed;
+    assert_eq!(into("type=docker,name=x"), (docker.clone(), plain));
+    assert_eq!(into("type=docker-daemon,compression=gzip"), (docker, LayerCompression::Gzip));
+    assert_eq!(into("type=podman"), (ImageProgram::Podman, plain));
+    let containerd = |namespace: &str, address: Option<&str>| ImageProgram::Containerd {
+        namespace: namespace.to_owned(),
+        address: address.map(str::to_owned),
+    };
+    assert_eq!(into("type=containerd").0, containerd("default", None));
+    assert_eq!(into("type=containerd,namespace=n,address=/a").0, containerd("n", Some("/a")));
+    assert!(matches!(
+        output("type=docker,dest=-"),
+        Output::Docker { dest: Destination::Stdout, .. }
+    ));
+}
+
+#[test]
 fn mistakes() {
     let errors: Vec<String> = [
         "type=docker,dest=x,context=y",
+        "type=docker-daemon,dest=x",
+        "type=podman,namespace=x",
         "type=nothing",
         "dest=x",
         "type=local",
@@ -78,8 +103,10 @@ fn mistakes() {
     .collect();
     assert_snapshot!(errors.join("\n"), @r"
     type=docker,dest=x,context=y: unknown key `context`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
-    type=nothing: type `nothing` is not supported; kiln knows image, registry, oci, docker, local and tar
-    dest=x: `type` is missing; kiln knows image, registry, oci, docker, local and tar
+    type=docker-daemon,dest=x: unknown key `dest`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=podman,namespace=x: unknown key `namespace`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=nothing: type `nothing` is not supported; kiln knows image, registry, oci, docker, docker-daemon, podman, containerd, local and tar
+    dest=x: `type` is missing; kiln knows image, registry, oci, docker, docker-daemon, podman, containerd, local and tar
     type=local: type=local needs `dest=DIR`
     type=local,dest=-: type=local cannot be written to standard output
     type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar

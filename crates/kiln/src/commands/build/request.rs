@@ -12,11 +12,12 @@ use kiln_core::plan::{
 };
 use kiln_core::source::SourceFile;
 use kiln_engine::{
-    BuildRequest, CacheUse, Destination, ImageOptions, ImageTarget, NamedContext, Output, Pull,
-    PushedAs, SecretSource, SshSource,
+    BuildRequest, CacheUse, Destination, EngineAddress, ImageOptions, ImageProgram, ImageTarget,
+    NamedContext, Output, Pull, PushedAs, SecretSource, SshSource,
 };
 
 use super::context::ContextPlace;
+use super::docker_host::docker_host;
 use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
 use super::run_options::SshOption;
 use super::{Build, is_stdout};
@@ -76,7 +77,7 @@ impl Build {
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),
-            outputs: self.outputs()?,
+            outputs: self.outputs(config)?,
             parallelism: std::thread::available_parallelism().map_or(4, |cpus| cpus.get().max(4)),
         };
         Ok((self.add_context(request, place, config)?, warnings))
@@ -276,7 +277,7 @@ impl Build {
         })
     }
 
-    fn outputs(&self) -> Result<Vec<Output>, Failure> {
+    fn outputs(&self, config: &Config) -> Result<Vec<Output>, Failure> {
         let mut outputs: Vec<Output> = self.outputs.iter().map(|output| output.0.clone()).collect();
         let streams = outputs.iter().filter(|output| is_stdout(output)).count();
         if streams > 1 {
@@ -288,6 +289,15 @@ impl Build {
         }
         if self.push {
             push_too(&mut outputs);
+        }
+        if self.load && !outputs.iter().any(|output| matches!(output, Output::Load { .. })) {
+            let into = ImageProgram::Docker(EngineAddress::default());
+            outputs.push(Output::Load { into, options: ImageOptions::of_store() });
+        }
+        for output in &mut outputs {
+            if let Output::Load { into, .. } = output {
+                complete(into, config)?;
+            }
         }
         for output in &outputs {
             check_destination(output)?;
@@ -302,6 +312,20 @@ impl Build {
         }
         Ok(outputs)
     }
+}
+
+/// Finds out where a program is that an image goes to.
+fn complete(into: &mut ImageProgram, config: &Config) -> Result<(), Failure> {
+    match into {
+        ImageProgram::Docker(address) => *address = docker_host(config)?,
+        // Within kiln's user namespace it would take itself for root's.
+        ImageProgram::Podman if !config.is_root() => {
+            return Err(Failure::usage("kiln cannot start an ordinary user's podman by itself")
+                .with_help("pipe the image: `kiln build -o type=docker,dest=- … | podman load`"));
+        }
+        ImageProgram::Podman | ImageProgram::Containerd { .. } => {}
+    }
+    Ok(())
 }
 
 /// `BUILDKIT_MULTI_PLATFORM` asks for an index even of a single platform.
