@@ -4,7 +4,7 @@ use kiln_core::digest::BlobDigest;
 use kiln_testkit::registry::Registry;
 use serde_json::Value;
 
-use crate::fixture::Project;
+use crate::fixture::{Project, has_tool, wait_until};
 
 const DOCKERFILE: &str = "FROM base AS made\nRUN echo made > /made && echo $RANDOM > /random\n\
     FROM base\nRUN date +%s%N > /time; id > /id\nCOPY --from=made /made /made\nRUN cat /time /made > /all\n\
@@ -131,5 +131,44 @@ fn what_cannot_be_imported_is_a_warning() {
             run.steps()
         );
         b.assert_whole();
+    }
+}
+
+#[test]
+fn debians_registry_keeps_a_cache_and_skopeo_carries_it() {
+    if !has_tool("docker-registry") || !has_tool("skopeo") {
+        return;
+    }
+    let a = machine();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = free.local_addr().unwrap().to_string();
+    drop(free);
+    let data = a.at("registry").display().to_string();
+    let config = a.at("registry.yml");
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: {host}}}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut serve = std::process::Command::new("docker-registry");
+    let null = std::process::Stdio::null;
+    let serve = serve.arg("serve").arg(&config).stdout(null()).stderr(null());
+    let mut server = serve.spawn().unwrap();
+    wait_until("the registry answers", || std::net::TcpStream::connect(&host).is_ok());
+    let to = format!("type=registry,ref={host}/app:cache,mode=max");
+    let run = a.build(&["-t", "app", "--cache-to", &to]);
+    let copy = a.at("copy").display().to_string();
+    let status = std::process::Command::new("skopeo")
+        .args(["copy", "-q", "--src-tls-verify=false"])
+        .args([format!("docker://{host}/app:cache"), format!("oci:{copy}:latest")])
+        .status();
+    let again = machine().build(&["-t", "app", "--cache-from", &format!("{host}/app:cache")]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(status.unwrap().success());
+    let carried =
+        machine().build(&["-t", "app", "--cache-from", &format!("type=local,src={copy}")]);
+    for other in [again, carried] {
+        other.assert_cached();
+        assert_eq!(other.digest(), run.digest());
     }
 }
