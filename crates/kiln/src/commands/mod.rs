@@ -8,6 +8,7 @@ pub(crate) mod explain;
 mod fsck;
 mod images;
 mod inspect;
+mod lock;
 mod login;
 mod pull;
 mod push;
@@ -54,6 +55,7 @@ enum Command {
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
     Run(run::Run),
+    Lock(lock::Lock),
     Check(check::Check),
     Explain(explain::Explain),
     Images(images::Images),
@@ -102,6 +104,7 @@ fn run(
     match cli.command {
         Command::Build(build) => build.run(config)?,
         Command::Run(run) => return run.run(config),
+        Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
         Command::Explain(explain) => explain.run(config)?,
         Command::Images(images) => images.run(config)?,
@@ -126,7 +129,10 @@ impl Command {
         match self {
             Self::Build(build) => build.call().is_none(),
             command => {
-                matches!(command, Self::Run(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_))
+                matches!(
+                    command,
+                    Self::Run(_) | Self::Lock(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_)
+                )
             }
         }
     }

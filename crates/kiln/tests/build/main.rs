@@ -21,6 +21,7 @@ mod fixture;
 mod git;
 mod hostile;
 mod interrupt;
+mod lock;
 mod mounts;
 mod outputs;
 mod parallel;
