@@ -70,43 +70,54 @@ pub fn order(left: &[u8], right: &[u8]) -> Ordering {
     }
 }
 
-/// The list of files that come in [`order`], each path once.
-pub fn encode<'a, P: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, FileState<'a>)>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut before: Vec<u8> = Vec::new();
-    let mut attributes = None;
-    for (path, file) in files {
-        let path = path.as_ref();
-        let shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
-        number(&mut bytes, shared as u64);
-        text(&mut bytes, &path[shared..]);
-        before.truncate(shared);
-        before.extend_from_slice(&path[shared..]);
+/// A list that is being made.
+#[derive(Debug, Default)]
+pub struct FileList {
+    bytes: Vec<u8>,
+    /// Path of the last file.
+    before: Vec<u8>,
+    /// Attributes of the last file.
+    attributes: Option<(Option<u32>, (u32, u32))>,
+}
+
+impl FileList {
+    /// Adds a file. They come in [`order`], each path once.
+    pub fn add(&mut self, path: &[u8], file: &FileState<'_>) {
+        let bytes = &mut self.bytes;
+        let shared = self.before.iter().zip(path).take_while(|(a, b)| a == b).count();
+        number(bytes, shared as u64);
+        text(bytes, &path[shared..]);
+        self.before.truncate(shared);
+        self.before.extend_from_slice(&path[shared..]);
         let own = Some((file.mode, file.owner));
         let tag = tag(&file.kind)
-            | if own == attributes { 0 } else { ATTRIBUTES }
+            | if own == self.attributes { 0 } else { ATTRIBUTES }
             | if file.capability.is_some() { CAPABILITY } else { 0 };
         bytes.push(tag);
-        if own != attributes {
-            number(&mut bytes, file.mode.map_or(0, |mode| u64::from(mode) + 1));
-            number(&mut bytes, u64::from(file.owner.0));
-            number(&mut bytes, u64::from(file.owner.1));
-            attributes = own;
+        if own != self.attributes {
+            number(bytes, file.mode.map_or(0, |mode| u64::from(mode) + 1));
+            number(bytes, u64::from(file.owner.0));
+            number(bytes, u64::from(file.owner.1));
+            self.attributes = own;
         }
         match file.kind {
             FileKind::Directory | FileKind::Fifo => {}
             FileKind::File(digest) => bytes.extend(&digest.as_bytes()[..DIGEST_BYTES]),
-            FileKind::Symlink(target) => text(&mut bytes, target),
+            FileKind::Symlink(target) => text(bytes, target),
             FileKind::Device { major, minor, .. } => {
-                number(&mut bytes, u64::from(major));
-                number(&mut bytes, u64::from(minor));
+                number(bytes, u64::from(major));
+                number(bytes, u64::from(minor));
             }
         }
         if let Some(capability) = file.capability {
             bytes.extend(&blake3::hash(capability).as_bytes()[..DIGEST_BYTES]);
         }
     }
-    bytes
+
+    /// The list.
+    pub fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 fn tag(kind: &FileKind<'_>) -> u8 {

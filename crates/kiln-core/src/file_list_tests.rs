@@ -62,7 +62,11 @@ type Files = BTreeMap<Vec<u8>, Sample>;
 fn list(files: &Files) -> Vec<u8> {
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort_by(|a, b| order(a.0, b.0));
-    encode(sorted.into_iter().map(|(path, file)| (path, file.state())))
+    let mut list = FileList::default();
+    for (path, file) in sorted {
+        list.add(path.as_ref(), &file.state());
+    }
+    list.finish()
 }
 
 fn told(older: &Files, newer: &Files) -> Vec<String> {

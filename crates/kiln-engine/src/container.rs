@@ -153,7 +153,7 @@ pub fn run_container(
             recursion: Recursion::Recursive,
         },
     }));
-    let tree = SourceTree::Snapshot { tree: Arc::new(tree), layers: Arc::new(layers.clone()) };
+    let tree = SourceTree::of_layers(Arc::new(tree), layers.clone());
     let spec = Spec {
         rootfs: Rootfs {
             lowers: layers.into_iter().rev().collect(),

@@ -5,20 +5,21 @@
 //! files.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use kiln_core::digest::{ContentId, FileDigest};
 use kiln_core::glob::BadPattern;
 use kiln_core::pattern::{IgnoreFile, MatchState, Patterns};
-use kiln_store::layer::{LastSymlink, Timestamp, path_order};
+use kiln_store::layer::{Keeper, LastSymlink, SourceDirectory, Timestamp, path_order};
 use kiln_store::selections::fingerprint;
 use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
 use crate::missing::ignoring_pattern;
-use crate::source_tree::{Keeper, Node, NodeKind, Unresolved, as_path, join};
+use crate::source_tree::{Node, NodeKind, Unresolved, join};
 use crate::wanted::WantedFiles;
 
 /// From this number of entries on, contents of selections are remembered.
@@ -30,6 +31,7 @@ const LINK_LIMIT: usize = 255;
 #[derive(Debug)]
 pub(crate) struct Context {
     root: PathBuf,
+    directory: Arc<SourceDirectory>,
     entries: Vec<ContextEntry>,
     index: Mutex<ContextIndex>,
     wanted: WantedFiles,
@@ -62,8 +64,10 @@ impl Context {
         let walked = SystemTime::now();
         let entries = walk(root, &Ignored::new(patterns.clone()))?;
         let index = Mutex::new(store.context_index(root));
+        let directory = SourceDirectory { path: root.to_owned(), keeper: Keeper::User };
         Ok(Self {
             root: root.to_owned(),
+            directory: Arc::new(directory),
             entries,
             index,
             wanted: WantedFiles::default(),
@@ -134,18 +138,18 @@ impl Context {
                 gid: 0,
                 mtime: Timestamp::default(),
                 capability: None,
-                origin: self.root.clone(),
-                keeper: Keeper::User,
+                directory: Arc::clone(&self.directory),
+                held_by: None,
                 link_group: None,
             });
         }
-        self.position(path).ok().map(|position| self.to_node(&self.entries[position]))
+        self.position(path).ok().map(|position| self.to_node(&self.entries[position], None))
     }
 
-    fn to_node(&self, entry: &ContextEntry) -> Node {
+    fn to_node(&self, entry: &ContextEntry, digest: Option<FileDigest>) -> Node {
         let kind = match &entry.kind {
             EntryKind::Directory => NodeKind::Directory,
-            EntryKind::File => NodeKind::File { size_bytes: entry.size_bytes, digest: None },
+            EntryKind::File => NodeKind::File { size_bytes: entry.size_bytes, digest },
             EntryKind::Symlink { target } => NodeKind::Symlink(target.clone()),
             EntryKind::Fifo => NodeKind::Fifo,
             EntryKind::CharDevice { major, minor } => {
@@ -171,17 +175,17 @@ impl Context {
                 nanoseconds: entry.mtime_ns.rem_euclid(1_000_000_000) as u32,
             },
             capability: None,
-            origin: self.root.join(as_path(&entry.path)),
-            keeper: Keeper::User,
+            directory: Arc::clone(&self.directory),
+            held_by: None,
             link_group: has_names
                 .then(|| [entry.device.to_le_bytes(), entry.inode.to_le_bytes()].concat()),
         }
     }
 
-    /// The entries below a directory.
-    fn below(&self, directory: &[u8]) -> &[ContextEntry] {
+    /// Where the entries below a directory are.
+    fn range_below(&self, directory: &[u8]) -> Range<usize> {
         if directory.is_empty() {
-            return &self.entries;
+            return 0..self.entries.len();
         }
         let start = match self.position(directory) {
             Ok(position) => position + 1,
@@ -190,12 +194,12 @@ impl Context {
         let inside = |entry: &ContextEntry| {
             entry.path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
         };
-        let length = self.entries[start..].partition_point(inside);
-        &self.entries[start..start + length]
+        start..start + self.entries[start..].partition_point(inside)
     }
 
-    pub(crate) fn walk(&self, directory: &[u8]) -> Vec<Node> {
-        self.below(directory).iter().map(|entry| self.to_node(entry)).collect()
+    /// The entries below a directory.
+    pub(crate) fn below(&self, directory: &[u8]) -> &[ContextEntry] {
+        &self.entries[self.range_below(directory)]
     }
 
     pub(crate) fn children(&self, directory: &[u8]) -> Vec<Vec<u8>> {
@@ -237,40 +241,80 @@ impl Context {
         Ok(resolved)
     }
 
-    /// Fills in the digests of the files among `nodes`.
-    pub(crate) fn hash(&self, nodes: &mut [Node]) -> Result<(), BuildError> {
-        let files: Vec<usize> = nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| matches!(node.kind, NodeKind::File { digest: None, .. }))
-            .map(|(position, _)| position)
-            .collect();
-        // Nodes mostly come in the order of the entries: the next one is looked at before searching.
-        let mut next = 0;
-        let mut find = |path: &[u8]| {
-            let is_next = self.entries.get(next).is_some_and(|entry| entry.path == path);
-            let position = if is_next { next } else { self.position(path).ok()? };
-            next = position + 1;
-            Some(&self.entries[position])
-        };
-        let entries: Vec<&ContextEntry> =
-            files.iter().filter_map(|position| find(&nodes[*position].path)).collect();
-        let digests = {
-            let mut index = self.index.lock().expect("no thread panics with the index locked");
-            index.digest_files(&self.root, &entries)?
-        };
-        for (position, found) in files.into_iter().zip(digests) {
-            if let NodeKind::File { digest, .. } = &mut nodes[position].kind {
-                *digest = Some(found);
-            }
+    /// Fills in the digest of a file.
+    pub(crate) fn hash(&self, node: &mut Node) -> Result<(), BuildError> {
+        if let NodeKind::File { digest: digest @ None, .. } = &mut node.kind
+            && let Ok(position) = self.position(&node.path)
+        {
+            *digest = self.digests(&[&self.entries[position]])?.pop();
         }
         Ok(())
+    }
+
+    /// The digests of files.
+    fn digests(&self, files: &[&ContextEntry]) -> Result<Vec<FileDigest>, BuildError> {
+        let mut index = self.index.lock().expect("no thread panics with the index locked");
+        let digests = index.digest_files(&self.root, files)?;
+        index.put_away()?;
+        Ok(digests)
     }
 
     /// Writes the context index if something new was hashed.
     pub(crate) fn save_index(&self) -> Result<(), BuildError> {
         let mut index = self.index.lock().expect("no thread panics with the index locked");
         Ok(index.save()?)
+    }
+}
+
+/// Some of a context's files, in its order.
+#[derive(Clone, Debug)]
+pub(crate) struct ContextFiles {
+    context: Arc<Context>,
+    /// Of the context's entries.
+    positions: Vec<u32>,
+    /// Of the files among them, once they are known.
+    digests: Vec<FileDigest>,
+}
+
+impl ContextFiles {
+    /// All that is below a directory.
+    pub(crate) fn below(context: &Arc<Context>, directory: &[u8]) -> Self {
+        let range = context.range_below(directory);
+        let positions = range.map(|position| position as u32).collect();
+        Self { context: Arc::clone(context), positions, digests: Vec::new() }
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &ContextEntry> {
+        self.positions.iter().map(|position| &self.context.entries[*position as usize])
+    }
+
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Node> {
+        let mut digests = self.digests.iter();
+        self.entries().map(move |entry| {
+            let is_file = entry.kind == EntryKind::File;
+            let digest = if is_file { digests.next().copied() } else { None };
+            self.context.to_node(entry, digest)
+        })
+    }
+
+    /// Those at these positions, which ascend; their digests are not known.
+    pub(crate) fn only(self, positions: &[usize]) -> Self {
+        let positions = positions.iter().map(|position| self.positions[*position]).collect();
+        Self { context: self.context, positions, digests: Vec::new() }
+    }
+
+    /// Finds out the digests of the files.
+    pub(crate) fn hash(&mut self) -> Result<(), BuildError> {
+        let files: Vec<&ContextEntry> =
+            self.entries().filter(|entry| entry.kind == EntryKind::File).collect();
+        self.digests = self.context.digests(&files)?;
+        Ok(())
     }
 }
 
@@ -343,7 +387,8 @@ mod tests {
         write_tree(&root, files);
         let store = Store::open(&directory.path().join("store")).unwrap();
         let context = Context::load(&store, &root, ignore_file.map(str::as_bytes)).unwrap();
-        let paths = context.walk(b"").into_iter().map(|node| String::from_utf8(node.path).unwrap());
+        let paths =
+            context.below(b"").iter().map(|entry| String::from_utf8(entry.path.clone()).unwrap());
         paths.collect::<Vec<_>>().join(" ")
     }
 
@@ -376,7 +421,8 @@ mod tests {
         write_tree(&root, "fifo pipe 0600\n");
         let store = Store::open(&directory.path().join("store")).unwrap();
         let context = Context::load(&store, &root, None).unwrap();
-        let kinds: Vec<NodeKind> = context.walk(b"").into_iter().map(|node| node.kind).collect();
+        let files = ContextFiles::below(&Arc::new(context), b"");
+        let kinds: Vec<NodeKind> = files.iter().map(|node| node.kind).collect();
         assert_eq!(kinds[0], NodeKind::Fifo);
         assert!(matches!(kinds[1], NodeKind::File { size_bytes: 0, .. }), "{kinds:?}");
     }

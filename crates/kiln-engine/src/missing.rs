@@ -30,8 +30,9 @@ pub(crate) fn explain(error: StepError, tree: &SourceTree, path: &str) -> StepEr
 
 /// The file called most alike; or the only one of this name, wherever it is.
 fn near(tree: &SourceTree, path: &str) -> Option<String> {
-    let files = tree.walk(b"").into_iter().take(LOOK_LIMIT);
-    let files: Vec<String> = files.filter_map(|node| String::from_utf8(node.path).ok()).collect();
+    let files = tree.walk(b"");
+    let paths = files.iter().take(LOOK_LIMIT).map(|node| node.into_owned().path);
+    let files: Vec<String> = paths.filter_map(|path| String::from_utf8(path).ok()).collect();
     let limit = (path.chars().count() / 3).max(1);
     let alike = files.iter().map(String::as_str);
     let alike = alike.filter(|file| file.len().abs_diff(path.len()) <= limit);

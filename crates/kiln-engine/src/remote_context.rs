@@ -194,13 +194,14 @@ impl FetchedContext {
 fn open(tree: &SourceTree, path: &str) -> Result<Option<std::fs::File>, BuildError> {
     let Ok(path) = tree.resolve(path.as_bytes(), LastSymlink::Follow) else { return Ok(None) };
     let node = tree.node(&path).filter(|node| matches!(node.kind, NodeKind::File { .. }));
-    node.map(|node| std::fs::File::open(&node.origin).at("open", &node.origin)).transpose()
+    let file = node.map(|node| node.file());
+    file.map(|file| std::fs::File::open(&file).at("open", &file)).transpose()
 }
 
 /// The time of the youngest file.
 fn newest(tree: &SourceTree) -> Option<i64> {
-    let files = tree.walk(b"").into_iter();
-    let files = files.filter(|node| matches!(node.kind, NodeKind::File { .. }));
+    let files = tree.walk(b"");
+    let files = files.iter().filter(|node| matches!(node.kind, NodeKind::File { .. }));
     files.map(|node| node.mtime.seconds).max()
 }
 

@@ -7,14 +7,16 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use kiln_core::digest::{ContentId, FieldHasher, FileDigest};
-use kiln_core::file_list::{self, FileKind, FileState};
+use kiln_core::file_list::{self, FileKind, FileList, FileState};
 use kiln_core::glob::Glob;
 use kiln_core::pattern::{MatchState, Patterns};
 use kiln_core::plan::{CopyOp, ModeChange, Parents};
 use kiln_store::layer::LastSymlink;
 
 use crate::error::StepError;
-use crate::source_tree::{MatchError, Node, NodeKind, SourceTree, Unresolved, has_wildcard, join};
+use crate::source_tree::{
+    Files, MatchError, Node, NodeKind, SourceTree, Unresolved, has_wildcard, join,
+};
 
 /// One match of a source: a file, or a directory whose contents are copied.
 #[derive(Clone, Debug)]
@@ -23,10 +25,23 @@ pub(crate) struct Selected {
     pub(crate) name: Vec<u8>,
     /// The file or directory itself, links followed.
     pub(crate) root: Node,
-    /// What is below a directory, parents first; paths are relative to it.
-    pub(crate) below: Vec<Node>,
-    /// Directories among `below` that no pattern selects: they are on the way to what is.
+    /// What is below a directory, parents first.
+    pub(crate) below: Files,
+    /// Directories among `below` that no pattern selects: they are on the way to what is. Paths are
+    /// relative to the root.
     pub(crate) passed: BTreeSet<Vec<u8>>,
+}
+
+impl Selected {
+    /// The path of a node of `below`, relative to the root.
+    pub(crate) fn relative<'a>(&self, node: &'a Node) -> &'a [u8] {
+        &node.path[start_below(&self.root.path)..]
+    }
+}
+
+/// Where the relative path begins in paths below a directory.
+fn start_below(directory: &[u8]) -> usize {
+    if directory.is_empty() { 0 } else { directory.len() + 1 }
 }
 
 /// The files that one source of a copy selects, digests filled in.
@@ -58,23 +73,10 @@ pub(crate) fn select(
         }
     };
     for one in &mut selected {
-        tree.hash(std::slice::from_mut(&mut one.root))?;
-        hash_below(tree, one)?;
+        tree.hash(&mut one.root)?;
+        one.below.hash()?;
     }
     Ok(selected)
-}
-
-/// Paths below are relative to the root, the tree's own are needed to hash.
-fn hash_below(tree: &SourceTree, selected: &mut Selected) -> Result<(), StepError> {
-    let relative: Vec<Vec<u8>> = selected.below.iter().map(|node| node.path.clone()).collect();
-    for node in &mut selected.below {
-        node.path = join(&selected.root.path, &node.path);
-    }
-    let hashed = tree.hash(&mut selected.below);
-    for (node, path) in selected.below.iter_mut().zip(relative) {
-        node.path = path;
-    }
-    Ok(hashed?)
 }
 
 fn no_match(path: &str, error: &MatchError) -> StepError {
@@ -99,10 +101,9 @@ fn select_root(tree: &SourceTree, path: &[u8], excludes: &Patterns) -> Result<Se
         tree.resolve(path, LastSymlink::Follow).map_err(|error| not_found(path, &error))?;
     let root = tree.node(&resolved).ok_or_else(|| not_found(path, &Unresolved::NotFound))?;
     let (below, passed) = if root.kind == NodeKind::Directory {
-        let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
-        filter(relative(tree.walk(&resolved), skip), excludes, None)
+        filter((tree.walk(&resolved), start_below(&resolved)), excludes, None)
     } else {
-        (Vec::new(), BTreeSet::new())
+        (Files::none(), BTreeSet::new())
     };
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).to_vec();
     Ok(Selected { name, root, below, passed })
@@ -123,7 +124,7 @@ fn select_parents(
         let wanted = pattern.trim_end_matches('/').as_bytes();
         // A pivot that is a link itself is followed for wildcards only (BuildKit).
         let is_link = tree.resolve(&pivot, LastSymlink::Keep).as_ref() != Ok(&one.root.path);
-        if literal && (is_link || !one.below.iter().any(|node| node.path == wanted)) {
+        if literal && (is_link || !one.below.iter().any(|node| one.relative(&node) == wanted)) {
             return Err(not_found(&join(&pivot, pattern.as_bytes()), &Unresolved::NotFound));
         }
         found.push(one);
@@ -144,68 +145,59 @@ fn select_below(
     if !tree.is_wanted(&resolved).map_err(|error| no_match(pattern, &error))? {
         return Err(not_found(pivot, &Unresolved::NotFound));
     }
-    let skip = if resolved.is_empty() { 0 } else { resolved.len() + 1 };
-    let all = match root.kind {
-        NodeKind::Directory => relative(tree.walk(&resolved), skip),
-        _ => Vec::new(),
-    };
     // Nothing is no pattern, so that nothing matches.
-    let (below, passed) = if pattern.is_empty() {
-        (Vec::new(), BTreeSet::new())
+    let (below, passed) = if pattern.is_empty() || root.kind != NodeKind::Directory {
+        (Files::none(), BTreeSet::new())
     } else {
         let glob = Glob::ignore(pattern)
             .map_err(|error| StepError::failed("copy-failed", error.to_string()))?;
-        filter(all, excludes, Some(&glob))
+        filter((tree.walk(&resolved), start_below(&resolved)), excludes, Some(&glob))
     };
     let name = pivot.rsplit(|byte| *byte == b'/').next().unwrap_or(pivot).to_vec();
     Ok(Selected { name, root, below, passed })
 }
 
-fn relative(mut nodes: Vec<Node>, skip: usize) -> Vec<Node> {
-    for node in &mut nodes {
-        node.path.drain(..skip);
-    }
-    nodes
-}
-
-/// Keeps what is included and not excluded. A directory that is neither stays when something
-/// below it does; those are named apart.
+/// Keeps what is included and not excluded, by paths from `start` on. A directory that is neither
+/// stays when something below it does; those are named apart.
 fn filter(
-    nodes: Vec<Node>,
+    (files, start): (Files, usize),
     excludes: &Patterns,
     include: Option<&Glob>,
-) -> (Vec<Node>, BTreeSet<Vec<u8>>) {
+) -> (Files, BTreeSet<Vec<u8>>) {
     let mut passed = BTreeSet::new();
     if excludes.is_empty() && include.is_none() {
-        return (nodes, passed);
+        return (files, passed);
     }
     // What matched for each directory on the way to the node at hand.
     let mut above: Vec<(Vec<u8>, MatchState, bool)> = Vec::new();
-    let mut waiting: Vec<Node> = Vec::new();
+    let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
     let mut kept = Vec::new();
-    for node in nodes {
-        while above.last().is_some_and(|(directory, ..)| !is_below(&node.path, directory)) {
+    for (position, node) in files.iter().enumerate() {
+        let relative = &node.path[start..];
+        while above.last().is_some_and(|(directory, ..)| !is_below(relative, directory)) {
             above.pop();
         }
-        let path = String::from_utf8_lossy(&node.path).into_owned();
+        let path = String::from_utf8_lossy(relative);
         let root = MatchState::root();
         let parent = above.last().map_or(&root, |(_, state, _)| state);
         let (excluded, state) = excludes.matches_in(&path, parent);
         let parent_included = above.last().is_some_and(|(.., included)| *included);
         let included = include.is_none_or(|glob| parent_included || glob.matches(&path));
         if node.kind == NodeKind::Directory {
-            above.push((node.path.clone(), state, included));
+            above.push((relative.to_vec(), state, included));
         }
-        waiting.retain(|directory| is_below(&node.path, &directory.path));
+        waiting.retain(|(_, directory)| is_below(relative, directory));
         if included && !excluded {
-            passed.extend(waiting.iter().map(|directory| directory.path.clone()));
-            kept.append(&mut waiting);
-            kept.push(node);
+            for (position, directory) in waiting.drain(..) {
+                kept.push(position);
+                passed.insert(directory);
+            }
+            kept.push(position);
         } else if node.kind == NodeKind::Directory {
-            waiting.push(node);
+            waiting.push((position, relative.to_vec()));
         }
     }
-    (kept, passed)
+    (files.only(&kept), passed)
 }
 
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
@@ -232,12 +224,13 @@ pub(crate) fn content(selected: &[Selected], copy: &CopyOp) -> ContentId {
     for one in selected {
         hasher.field(&one.name).number(one.below.len() as u64);
         add_node(&mut hasher, &one.root, copy);
-        for node in &one.below {
-            hasher.field(&node.path);
-            if one.passed.contains(&node.path) {
+        for node in one.below.iter() {
+            let path = one.relative(&node);
+            hasher.field(path);
+            if one.passed.contains(path) {
                 hasher.field("passed");
             }
-            add_node(&mut hasher, node, copy);
+            add_node(&mut hasher, &node, copy);
         }
     }
     ContentId::from_bytes(hasher.finish())
@@ -273,32 +266,41 @@ fn add_node(hasher: &mut FieldHasher, node: &Node, copy: &CopyOp) {
 /// The same files as a list (`kiln_core::file_list`), by their paths in the tree: what differs in
 /// the content differs in it.
 pub(crate) fn list(selected: &[Selected], copy: &CopyOp) -> Vec<u8> {
-    let mut files: Vec<(Cow<'_, [u8]>, FileState<'_>)> = Vec::new();
-    for one in selected {
-        let root = &one.root.path;
-        files.push((Cow::Borrowed(root), state(&one.root, copy)));
-        let last = root.rsplit(|byte| *byte == b'/').next().unwrap_or(root);
-        if one.name != last && !one.name.is_empty() {
-            // A link that leads here: its name counts, too.
-            let kind = FileKind::Symlink(root);
-            files.push((Cow::Borrowed(&one.name), FileState { kind, ..state(&one.root, copy) }));
+    let mut list = FileList::default();
+    if let [one] = selected
+        && link_name(one).is_none()
+    {
+        // One directory and what is in it is in order already, and may be very much.
+        list.add(&one.root.path, &state(&one.root, copy));
+        for node in one.below.iter() {
+            list.add(&node.path, &state(&node, copy));
         }
-        files.extend(one.below.iter().map(|node| {
-            let path = if root.is_empty() {
-                Cow::Borrowed(node.path.as_slice())
-            } else {
-                Cow::Owned(join(root, &node.path))
-            };
-            (path, state(node, copy))
-        }));
+        return list.finish();
     }
-    let in_order =
-        |pair: &[(Cow<'_, [u8]>, FileState<'_>)]| file_list::order(&pair[0].0, &pair[1].0).is_lt();
-    if !files.windows(2).all(in_order) {
-        files.sort_by(|left, right| file_list::order(&left.0, &right.0));
-        files.dedup_by(|left, right| left.0 == right.0);
+    let below: Vec<Vec<Cow<'_, Node>>> =
+        selected.iter().map(|one| one.below.iter().collect()).collect();
+    let mut files: Vec<(&[u8], FileState<'_>)> = Vec::new();
+    for (one, below) in selected.iter().zip(&below) {
+        files.push((&one.root.path, state(&one.root, copy)));
+        if let Some(name) = link_name(one) {
+            let kind = FileKind::Symlink(&one.root.path);
+            files.push((name, FileState { kind, ..state(&one.root, copy) }));
+        }
+        files.extend(below.iter().map(|node| (&node.path[..], state(node, copy))));
     }
-    file_list::encode(files)
+    files.sort_by(|left, right| file_list::order(left.0, right.0));
+    files.dedup_by(|left, right| left.0 == right.0);
+    for (path, state) in files {
+        list.add(path, &state);
+    }
+    list.finish()
+}
+
+/// The name of the link that leads to what was selected: it counts, too.
+fn link_name(one: &Selected) -> Option<&[u8]> {
+    let root = &one.root.path;
+    let last = root.rsplit(|byte| *byte == b'/').next().unwrap_or(root);
+    (one.name != last && !one.name.is_empty()).then_some(&one.name)
 }
 
 fn state<'a>(node: &'a Node, copy: &CopyOp) -> FileState<'a> {

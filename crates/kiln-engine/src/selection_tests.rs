@@ -41,10 +41,8 @@ fn trees(files: &str) -> (TempDir, [SourceTree; 2]) {
 }
 
 fn snapshot(root: &Path) -> SourceTree {
-    SourceTree::Snapshot {
-        tree: Arc::new(Tree::new(vec![Arc::new(scan(root).unwrap())])),
-        layers: Arc::new(vec![root.to_owned()]),
-    }
+    let tree = Tree::new(vec![Arc::new(scan(root).unwrap())]);
+    SourceTree::of_layers(Arc::new(tree), vec![root.to_owned()])
 }
 
 /// What is selected, `name: below…` for each match; or why nothing is.
@@ -54,7 +52,8 @@ fn selected(tree: &SourceTree, path: &str, copy: &CopyOp) -> String {
         Err(error) => format!("error: {error}"),
         Ok(found) => {
             let one = |one: &Selected| {
-                let below: Vec<String> = one.below.iter().map(|node| text(&node.path)).collect();
+                let below: Vec<String> =
+                    one.below.iter().map(|node| text(one.relative(&node))).collect();
                 format!("{}: {}", text(&one.name), below.join(" ")).trim().to_owned()
             };
             found.iter().map(one).collect::<Vec<_>>().join("; ")

@@ -1,8 +1,9 @@
 //! Where copies and mounts take files from: a build context or a snapshot, seen in one way.
 //!
-//! Only metadata is looked at; the bytes of a file are read through [`Node::origin`]. Paths are
+//! Only metadata is looked at; the bytes of a file are read through [`Node::file`]. Paths are
 //! relative to the tree's root, `/`-separated, without a leading slash; the root is empty.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,11 @@ use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
 use kiln_core::glob::{BadPattern, Glob};
-use kiln_store::layer::{Entry, EntryKind, LastSymlink, Origin, ResolveError, Timestamp, Tree};
+use kiln_store::layer::{
+    Entry, EntryKind, Keeper, LastSymlink, Origin, ResolveError, SourceDirectory, Timestamp, Tree,
+};
 
-use crate::context::Context;
+use crate::context::{Context, ContextFiles};
 use crate::error::BuildError;
 
 /// A tree of files to copy from.
@@ -25,8 +28,17 @@ pub(crate) enum SourceTree {
         /// Its indexes merged.
         tree: Arc<Tree>,
         /// The directories of its layers, lowest first.
-        layers: Arc<Vec<PathBuf>>,
+        layers: Arc<Vec<Arc<SourceDirectory>>>,
     },
+}
+
+/// Files of a tree, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum Files {
+    /// As they are.
+    Nodes(Vec<Node>),
+    /// Of a context, which may have very many: nodes are made when they are looked at.
+    Context(ContextFiles),
 }
 
 /// One file of a tree.
@@ -46,34 +58,32 @@ pub(crate) struct Node {
     pub(crate) mtime: Timestamp,
     /// `security.capability`; contexts have none.
     pub(crate) capability: Option<Vec<u8>>,
-    /// Where its bytes are on disk.
-    pub(crate) origin: PathBuf,
-    /// Whose file that is.
-    pub(crate) keeper: Keeper,
+    /// The directory that its bytes are in.
+    pub(crate) directory: Arc<SourceDirectory>,
+    /// Their path beneath that, if it is not the node's own.
+    pub(crate) held_by: Option<Vec<u8>>,
     /// Equal for names of one inode; `None` when it surely has no other.
     pub(crate) link_group: Option<Vec<u8>>,
 }
 
-/// Who has a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keeper {
-    /// The user, who may write to it at any time.
-    User,
-    /// The store, which never does.
-    Store,
-}
-
 impl Node {
+    /// Where its bytes are on disk.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path.join(as_path(self.path_beneath()))
+    }
+
     /// Where its bytes are, for a file.
     pub(crate) fn bytes(&self) -> Origin {
-        match self.keeper {
-            Keeper::User => Origin::File(self.origin.clone()),
-            Keeper::Store => Origin::Layer(self.origin.clone()),
-        }
+        Origin::File(Arc::clone(&self.directory), self.path_beneath().into())
+    }
+
+    fn path_beneath(&self) -> &[u8] {
+        self.held_by.as_deref().unwrap_or(&self.path)
     }
 
     /// The root of a snapshot without layers.
     fn empty_root() -> Self {
+        let directory = SourceDirectory { path: PathBuf::new(), keeper: Keeper::Store };
         Self {
             path: Vec::new(),
             kind: NodeKind::Directory,
@@ -82,9 +92,54 @@ impl Node {
             gid: 0,
             mtime: Timestamp::default(),
             capability: None,
-            origin: PathBuf::new(),
-            keeper: Keeper::Store,
+            directory: Arc::new(directory),
+            held_by: None,
             link_group: None,
+        }
+    }
+}
+
+impl Files {
+    /// No files.
+    pub(crate) const fn none() -> Self {
+        Self::Nodes(Vec::new())
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Nodes(nodes) => nodes.len(),
+            Self::Context(files) => files.len(),
+        }
+    }
+
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Cow<'_, Node>> {
+        let (nodes, of_context) = match self {
+            Self::Nodes(nodes) => (&nodes[..], None),
+            Self::Context(files) => (&[][..], Some(files.iter().map(Cow::Owned))),
+        };
+        nodes.iter().map(Cow::Borrowed).chain(of_context.into_iter().flatten())
+    }
+
+    /// Those at these positions, which ascend.
+    pub(crate) fn only(self, positions: &[usize]) -> Self {
+        match self {
+            Self::Nodes(nodes) => {
+                let mut wanted = positions.iter().copied().peekable();
+                let numbered = nodes.into_iter().enumerate();
+                let kept = numbered.filter(|(at, _)| wanted.next_if_eq(at).is_some());
+                Self::Nodes(kept.map(|(_, node)| node).collect())
+            }
+            Self::Context(files) => Self::Context(files.only(positions)),
+        }
+    }
+
+    /// Fills in digests that are not known yet (those of a context's files).
+    pub(crate) fn hash(&mut self) -> Result<(), BuildError> {
+        match self {
+            Self::Nodes(_) => Ok(()),
+            Self::Context(files) => files.hash(),
         }
     }
 }
@@ -139,6 +194,13 @@ pub(crate) enum MatchError {
 }
 
 impl SourceTree {
+    /// A snapshot: the merged view of its layers, and their directories, lowest first.
+    pub(crate) fn of_layers(tree: Arc<Tree>, directories: Vec<PathBuf>) -> Self {
+        let keeper = Keeper::Store;
+        let layers = directories.into_iter().map(|path| Arc::new(SourceDirectory { path, keeper }));
+        Self::Snapshot { tree, layers: Arc::new(layers.collect()) }
+    }
+
     /// The file of a path that has no links in it.
     pub(crate) fn node(&self, path: &[u8]) -> Option<Node> {
         match self {
@@ -167,14 +229,22 @@ impl SourceTree {
     }
 
     /// Everything below a directory, parents before children, sorted; without the directory.
-    pub(crate) fn walk(&self, directory: &[u8]) -> Vec<Node> {
+    pub(crate) fn walk(&self, directory: &[u8]) -> Files {
         match self {
-            Self::Context(context) => context.walk(directory),
-            Self::Snapshot { tree, layers } => tree
-                .walk(directory)
-                .filter(|(relative, ..)| !relative.is_empty())
-                .map(|(_, entry, position)| snapshot_node(tree, layers, entry, position))
-                .collect(),
+            Self::Context(context) => Files::Context(ContextFiles::below(context, directory)),
+            Self::Snapshot { tree, layers } => {
+                let found = tree.walk(directory).filter(|(relative, ..)| !relative.is_empty());
+                let mut has_links: Vec<Option<bool>> = vec![None; layers.len()];
+                let nodes = found.map(|(_, entry, position)| {
+                    let mut node = snapshot_node(tree, layers, entry, position);
+                    let index = &tree.layers()[position];
+                    if !*has_links[position].get_or_insert_with(|| index.has_links()) {
+                        node.link_group = None;
+                    }
+                    node
+                });
+                Files::Nodes(nodes.collect())
+            }
         }
     }
 
@@ -233,16 +303,21 @@ impl SourceTree {
         }
     }
 
-    /// Fills in digests that are not known yet (those of a context's files).
-    pub(crate) fn hash(&self, nodes: &mut [Node]) -> Result<(), BuildError> {
+    /// Fills in the digest of a file if it is not known yet.
+    pub(crate) fn hash(&self, node: &mut Node) -> Result<(), BuildError> {
         match self {
-            Self::Context(context) => context.hash(nodes),
+            Self::Context(context) => context.hash(node),
             Self::Snapshot { .. } => Ok(()),
         }
     }
 }
 
-fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize) -> Node {
+fn snapshot_node(
+    tree: &Tree,
+    layers: &[Arc<SourceDirectory>],
+    entry: &Entry,
+    position: usize,
+) -> Node {
     let file = tree.file(entry, position);
     let kind = match &file.kind {
         EntryKind::File { size_bytes, digest } => {
@@ -270,8 +345,8 @@ fn snapshot_node(tree: &Tree, layers: &[PathBuf], entry: &Entry, position: usize
         gid: file.gid,
         mtime: file.mtime,
         capability: file.xattrs.get(b"security.capability".as_slice()).cloned(),
-        origin: layers[position].join(OsStr::from_bytes(&file.path)),
-        keeper: Keeper::Store,
+        directory: Arc::clone(&layers[position]),
+        held_by: (file.path != entry.path).then(|| file.path.clone()),
         link_group: matches!(file.kind, EntryKind::File { .. })
             .then(|| [&position.to_le_bytes()[..], &file.path].concat()),
     }

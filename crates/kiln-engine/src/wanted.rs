@@ -84,7 +84,7 @@ impl WantedFiles {
         Ok(path.is_empty()
             || matches(path)
             || ends.any(|(end, _)| matches(&path[..end]))
-            || context.walk(path).iter().any(|node| matches(&node.path)))
+            || context.below(path).iter().any(|entry| matches(&entry.path)))
     }
 }
 

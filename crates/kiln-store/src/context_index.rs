@@ -35,6 +35,8 @@ const CHECKSUM_BYTES: usize = 32;
 const OLDEST_AGE: u8 = 8;
 const BUFFER_BYTES: usize = 256 << 10;
 const BATCH_FILES: usize = 32 << 10;
+/// From this number of records on, an index is not kept in memory (about 5 MB).
+const MANY_RECORDS: usize = 64 << 10;
 
 /// What was learnt since the index was loaded.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ impl Fresh {
 pub struct ContextIndex {
     store: Store,
     path: PathBuf,
+    /// Whether the file was looked at: that is done when the first digest is asked for.
+    is_loaded: bool,
     /// Of the records that were loaded, the file as it is; else empty.
     bytes: Vec<u8>,
     count: usize,
@@ -66,21 +70,18 @@ pub struct ContextIndex {
 }
 
 impl Store {
-    /// The remembered digests of the build context at `root`; empty when there are none, or when
-    /// they can't be read.
+    /// The remembered digests of the build context at `root`; none when they can't be read.
     pub fn context_index(&self, root: &Path) -> ContextIndex {
         let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
         let path = self.path("contexts").join(&hash.as_str()[..32]);
-        let bytes = std::fs::read(&path).unwrap_or_default();
-        let count = record_count(&bytes);
-        let bytes = if count == 0 { Vec::new() } else { bytes };
         ContextIndex {
             store: self.clone(),
             path,
-            bytes,
-            count,
-            is_used: vec![false; count],
+            is_loaded: false,
+            bytes: Vec::new(),
+            count: 0,
+            is_used: Vec::new(),
             fresh: Vec::new(),
             is_saved: true,
             files_read: 0,
@@ -139,6 +140,7 @@ impl ContextIndex {
         root: &Path,
         entries: &[&ContextEntry],
     ) -> Result<Vec<FileDigest>, Error> {
+        self.load();
         let mut digests = Vec::with_capacity(entries.len());
         let mut unknown = Vec::new();
         for (position, entry) in entries.iter().enumerate() {
@@ -172,6 +174,33 @@ impl ContextIndex {
         }
         self.sort_fresh();
         Ok(digests)
+    }
+
+    fn load(&mut self) {
+        if self.is_loaded {
+            return;
+        }
+        let bytes = std::fs::read(&self.path).unwrap_or_default();
+        self.count = record_count(&bytes);
+        self.bytes = if self.count == 0 { Vec::new() } else { bytes };
+        self.is_used = vec![false; self.count];
+        self.is_loaded = true;
+    }
+
+    /// Saves an index of very many files at once, and frees its memory until a digest is asked for
+    /// again: the build that goes on needs it for something else.
+    ///
+    /// # Errors
+    /// Those of [`ContextIndex::save`].
+    pub fn put_away(&mut self) -> Result<(), Error> {
+        if self.count.max(self.fresh.len()) < MANY_RECORDS {
+            return Ok(());
+        }
+        self.save()?;
+        (self.bytes, self.count, self.is_used) = (Vec::new(), 0, Vec::new());
+        self.fresh = Vec::new();
+        self.is_loaded = false;
+        Ok(())
     }
 
     /// How many files had to be read so far.

@@ -5,17 +5,18 @@
 //! replaces a file or link, never a directory; a directory never replaces anything else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
 use kiln_core::mode::{self, FileType};
 use kiln_core::plan::{CopyOp, ModeChange};
-use kiln_store::layer::Origin;
+use kiln_store::layer::{Origin, SourceDirectory};
 use rustix::io::Errno;
 
 use super::destination::{Destination, Kind, NewFile};
 use super::root::{Attributes, RootError, lossy, parent};
 use crate::selection::Selected;
-use crate::source_tree::{Node, NodeKind, join};
+use crate::source_tree::{Node, NodeKind, as_path, join};
 
 /// Copies into one root file system.
 #[derive(Debug)]
@@ -25,6 +26,34 @@ pub(crate) struct Copier<'a, D> {
     /// `--chown`, resolved.
     owner: Option<(u32, u32)>,
     devices: Devices,
+}
+
+/// Where files below a directory that is copied come from.
+struct Origins<'a> {
+    /// That directory's path in its tree.
+    root: &'a [u8],
+    /// The directories on disk, and that directory in each of them.
+    known: Vec<(Arc<SourceDirectory>, Arc<SourceDirectory>)>,
+}
+
+impl Origins<'_> {
+    /// The origin of a node whose path relative to the directory begins at `start` of what it is
+    /// copied to.
+    fn of(&mut self, node: &Node, start: u32) -> Origin {
+        // What has other names may come to be held by one of those.
+        if node.held_by.is_some() || node.link_group.is_some() {
+            return node.bytes();
+        }
+        let known = self.known.iter().find(|(top, _)| Arc::ptr_eq(top, &node.directory));
+        if let Some((_, below)) = known {
+            return Origin::Same(Arc::clone(below), start);
+        }
+        let top = &node.directory;
+        let path = top.path.join(as_path(self.root));
+        let below = Arc::new(SourceDirectory { path, keeper: top.keeper });
+        self.known.push((Arc::clone(top), Arc::clone(&below)));
+        Origin::Same(below, start)
+    }
 }
 
 /// What happens to device nodes.
@@ -98,7 +127,8 @@ impl<'a, D: Destination> Copier<'a, D> {
         } else {
             self.root.make_directories(parent(&target), &self.made())?;
         }
-        self.copy_node(&selected.root, &target, &mut HashMap::new())
+        let root = &selected.root;
+        self.copy_node((root, root.bytes()), &target, &mut HashMap::new())
     }
 
     /// Writes an inline file to the destination of the instruction.
@@ -129,13 +159,17 @@ impl<'a, D: Destination> Copier<'a, D> {
     fn copy_contents(&self, selected: &Selected, target: &[u8]) -> Result<(), CopyError> {
         let mut links = HashMap::new();
         let mut directories = Vec::new();
-        for node in &selected.below {
-            let path = join(target, &node.path);
-            if selected.passed.contains(&node.path) {
-                self.pass(node, &path)?;
+        let mut origins = Origins { root: &selected.root.path, known: Vec::new() };
+        self.root.expect(selected.below.len());
+        for node in selected.below.iter() {
+            let relative = selected.relative(&node);
+            let path = join(target, relative);
+            if selected.passed.contains(relative) {
+                self.pass(&node, &path)?;
                 continue;
             }
-            self.copy_node(node, &path, &mut links)?;
+            let origin = origins.of(&node, (path.len() - relative.len()) as u32);
+            self.copy_node((&node, origin), &path, &mut links)?;
             if node.kind == NodeKind::Directory {
                 directories.push((path, node));
             }
@@ -157,7 +191,7 @@ impl<'a, D: Destination> Copier<'a, D> {
             let attributes = Attributes { mode: Some(node.mode), ..Attributes::default() };
             return Ok(self.root.set_attributes(path, &attributes)?);
         }
-        self.copy_node(node, path, &mut HashMap::new())
+        self.copy_node((node, Origin::Nowhere), path, &mut HashMap::new())
     }
 
     fn set_times(&self, path: &[u8], node: &Node) -> Result<(), CopyError> {
@@ -166,7 +200,7 @@ impl<'a, D: Destination> Copier<'a, D> {
 
     fn copy_node(
         &self,
-        node: &Node,
+        (node, origin): (&Node, Origin),
         path: &[u8],
         links: &mut HashMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(), CopyError> {
@@ -192,7 +226,7 @@ impl<'a, D: Destination> Copier<'a, D> {
             NodeKind::File { size_bytes, digest } => NewFile::Regular {
                 size_bytes: *size_bytes,
                 digest: digest.expect("selected files are hashed"),
-                origin: node.bytes(),
+                origin,
             },
             NodeKind::Symlink(target) => NewFile::Symlink(target),
             NodeKind::Device { character, major, minor } => {

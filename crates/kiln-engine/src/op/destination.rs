@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::digest::FileDigest;
-use kiln_store::layer::{Entry, EntryKind, Origin, Timestamp, Tree, path_order};
+use kiln_store::layer::{Entry, EntryKind, Listing, Origin, Timestamp, Tree, path_order};
+use kiln_store::layer_error::LayerError;
 use rustix::io::Errno;
 
+use super::changes::Changes;
 use super::root::{Attributes, RootError, io, lossy, parent};
 use crate::source_tree::join;
 
@@ -60,6 +62,9 @@ pub(crate) trait Destination {
     /// Sets the capability of a file.
     fn set_capability(&self, path: &[u8], capability: &[u8]) -> Result<(), RootError>;
 
+    /// Says that about so many files are to come.
+    fn expect(&self, _files: usize) {}
+
     /// Makes a directory and all that are missing above it, with one mode, owner and time.
     fn make_directories(&self, path: &[u8], attributes: &Attributes) -> Result<(), RootError> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
@@ -94,7 +99,7 @@ pub(crate) trait Destination {
 pub(crate) struct Listed {
     below: Arc<Tree>,
     now: Timestamp,
-    changes: RefCell<BTreeMap<Vec<u8>, (Entry, Origin)>>,
+    changes: RefCell<Changes>,
 }
 
 impl Listed {
@@ -106,17 +111,20 @@ impl Listed {
             Some((root, _)) => Entry { mtime: now, ..plain_directory(root) },
             None => listed.entry(b"", EntryKind::Directory { opaque: false }, 0o755),
         };
-        listed.changes.borrow_mut().insert(Vec::new(), (root, Origin::Nowhere));
+        listed.changes.borrow_mut().insert(root, Origin::Nowhere);
         listed
     }
 
     /// All that the layer holds. Of the names of a file the first one in order holds it.
-    pub(crate) fn into_entries(self) -> Vec<(Entry, Origin)> {
+    ///
+    /// # Errors
+    /// [`LayerError::InvalidEntry`] when it is no tree.
+    pub(crate) fn into_listing(self) -> Result<Listing, LayerError> {
         let mut changes = self.changes.into_inner();
         let mut names: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
-        for (name, (entry, _)) in &changes {
+        for entry in changes.entries() {
             if let EntryKind::HardLink { target } = &entry.kind {
-                names.entry(target.clone()).or_default().push(name.clone());
+                names.entry(target.clone()).or_default().push(entry.path.clone());
             }
         }
         for (held_by, mut names) in names {
@@ -129,10 +137,11 @@ impl Listed {
                 let link = EntryKind::HardLink { target: first.clone() };
                 let kind = if held { file.kind.clone() } else { link };
                 let origin = if held { origin.clone() } else { Origin::Nowhere };
-                changes.insert(name.clone(), (Entry { path: name, kind, ..file.clone() }, origin));
+                changes.insert(Entry { path: name, kind, ..file.clone() }, origin);
             }
         }
-        changes.into_values().collect()
+        let (entries, origins) = changes.into_parts();
+        Listing::new(entries, origins)
     }
 
     fn entry(&self, path: &[u8], kind: EntryKind, mode: u32) -> Entry {
@@ -151,19 +160,19 @@ impl Listed {
     fn add(&self, path: &[u8], kind: EntryKind, origin: Origin) {
         self.copy_up(parent(path));
         let mut changes = self.changes.borrow_mut();
-        if let Some((directory, _)) = changes.get_mut(parent(path)) {
+        if let Some(directory) = changes.entry_mut(parent(path)) {
             directory.mtime = self.now;
         }
-        changes.insert(path.to_vec(), (self.entry(path, kind, 0o600), origin));
+        changes.insert(self.entry(path, kind, 0o600), origin);
     }
 
     /// Makes a directory of a lower layer a part of this one, with those above it.
     fn copy_up(&self, path: &[u8]) {
         let mut at = path;
-        while !self.changes.borrow().contains_key(at) {
+        while self.changes.borrow().entry(at).is_none() {
             let Some((lower, _)) = self.below.lookup(at) else { return };
-            let entry = (plain_directory(lower), Origin::Nowhere);
-            self.changes.borrow_mut().insert(at.to_vec(), entry);
+            let entry = Entry { path: at.to_vec(), ..plain_directory(lower) };
+            self.changes.borrow_mut().insert(entry, Origin::Nowhere);
             at = parent(at);
         }
     }
@@ -172,35 +181,35 @@ impl Listed {
     fn change(&self, path: &[u8], change: impl FnOnce(&mut Entry)) {
         self.copy_up(path);
         let mut changes = self.changes.borrow_mut();
-        let first = match changes.get(path) {
-            Some((Entry { kind: EntryKind::HardLink { target }, .. }, _)) => target.clone(),
+        let first = match changes.entry(path) {
+            Some(Entry { kind: EntryKind::HardLink { target }, .. }) => target.clone(),
             _ => path.to_vec(),
         };
-        if let Some((entry, _)) = changes.get_mut(&first) {
+        if let Some(entry) = changes.entry_mut(&first) {
             change(entry);
         }
     }
 
     /// Lets another name of the file at `path` take its place, if it has one.
-    fn pass_on(changes: &mut BTreeMap<Vec<u8>, (Entry, Origin)>, path: &[u8]) {
+    fn pass_on(changes: &mut Changes, path: &[u8]) {
         let Some((removed, origin)) = changes.remove(path) else { return };
         if !matches!(removed.kind, EntryKind::File { .. }) {
             return;
         }
-        let mut heir: Option<Vec<u8>> = None;
-        for (name, (entry, place)) in changes.iter_mut() {
-            let EntryKind::HardLink { target } = &mut entry.kind else { continue };
-            if target != path {
-                continue;
+        let links = changes.entries().filter(
+            |entry| matches!(&entry.kind, EntryKind::HardLink { target } if target == path),
+        );
+        let mut links: Vec<Vec<u8>> = links.map(|entry| entry.path.clone()).collect();
+        links.sort();
+        let mut links = links.into_iter();
+        let Some(heir) = links.next() else { return };
+        for link in links {
+            if let Some(entry) = changes.entry_mut(&link) {
+                entry.kind = EntryKind::HardLink { target: heir.clone() };
             }
-            if let Some(heir) = &heir {
-                target.clone_from(heir);
-                continue;
-            }
-            heir = Some(name.clone());
-            *entry = Entry { path: name.clone(), ..removed.clone() };
-            *place = origin.clone();
         }
+        changes.remove(&heir);
+        changes.insert(Entry { path: heir, ..removed }, origin);
     }
 }
 
@@ -225,10 +234,8 @@ impl Destination for Listed {
                 continue;
             }
             let next = join(&resolved, &part);
-            let target = match self.changes.borrow().get(&next) {
-                Some((Entry { kind: EntryKind::Symlink { target }, .. }, _)) => {
-                    Some(target.clone())
-                }
+            let target = match self.changes.borrow().entry(&next) {
+                Some(Entry { kind: EntryKind::Symlink { target }, .. }) => Some(target.clone()),
                 Some(_) => None,
                 None => match self.below.lookup(&next) {
                     Some((Entry { kind: EntryKind::Symlink { target }, .. }, _)) => {
@@ -257,7 +264,7 @@ impl Destination for Listed {
         let kind_of = |entry: &Entry| {
             if entry.kind.is_directory() { Kind::Directory } else { Kind::Other }
         };
-        if let Some((entry, _)) = self.changes.borrow().get(path) {
+        if let Some(entry) = self.changes.borrow().entry(path) {
             return Ok(Some(kind_of(entry)));
         }
         if let Some((entry, _)) = self.below.lookup(path) {
@@ -267,6 +274,10 @@ impl Destination for Listed {
             Some(Kind::Other) => Err(RootError::NotDirectory(lossy(parent(path)))),
             _ => Ok(None),
         }
+    }
+
+    fn expect(&self, files: usize) {
+        self.changes.borrow_mut().reserve(files);
     }
 
     fn make_directory(&self, path: &[u8]) -> Result<(), RootError> {
@@ -300,8 +311,8 @@ impl Destination for Listed {
     }
 
     fn link(&self, first: &[u8], path: &[u8]) -> Result<(), RootError> {
-        let kind = match self.changes.borrow().get(first) {
-            Some((entry, _)) => match &entry.kind {
+        let kind = match self.changes.borrow().entry(first) {
+            Some(entry) => match &entry.kind {
                 EntryKind::File { .. } => EntryKind::HardLink { target: first.to_vec() },
                 other => other.clone(),
             },

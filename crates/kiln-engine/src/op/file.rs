@@ -108,7 +108,7 @@ pub(crate) fn unpacks(copy: &CopyOp, selected: &[Vec<Selected>]) -> Result<bool,
 
 fn archive(copy: &CopyOp, one: &Selected) -> Result<Option<(Archive, Member)>, StepError> {
     match one.root.kind {
-        NodeKind::File { .. } if copy.unpack == Unpack::Yes => Ok(unpack::open(&one.root.origin)?),
+        NodeKind::File { .. } if copy.unpack == Unpack::Yes => Ok(unpack::open(&one.root.file())?),
         _ => Ok(None),
     }
 }
@@ -129,7 +129,8 @@ pub(crate) fn copy_and_unpack(
                 let directory = root.canonical(destination).map_err(StepError::from)?;
                 let made = Attributes { mode: Some(0o755), ..copier.made() };
                 root.make_directories(&directory, &made)?;
-                let from = (owner, one.root.origin.as_path());
+                let file = one.root.file();
+                let from = (owner, file.as_path());
                 Ok(unpack::extract(&root, &directory, archive, from)?)
             }
             None => Ok(copier.copy(one)?),
@@ -199,7 +200,7 @@ pub(crate) fn read_file(tree: &SourceTree, path: &str) -> Result<Option<String>,
     if !matches!(node.kind, NodeKind::File { .. }) {
         return Ok(None);
     }
-    match std::fs::read(&node.origin) {
+    match std::fs::read(node.file()) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) => {
             let message = format!("read {}: {error}", as_path(&node.path).display());

@@ -1,5 +1,6 @@
 //! What each operation of a plan does.
 
+mod changes;
 pub(crate) mod copy;
 pub(crate) mod destination;
 pub(crate) mod download;

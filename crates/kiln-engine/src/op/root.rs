@@ -129,16 +129,15 @@ impl Root {
     /// In the kernel when it can: reflink or `copy_file_range`.
     fn copy_bytes(&self, path: &[u8], size_bytes: u64, origin: &Origin) -> Result<(), RootError> {
         let to = self.create(path)?;
-        let origin = match origin {
-            Origin::File(origin) | Origin::Layer(origin) if size_bytes > 0 => origin,
-            Origin::Bytes(bytes) => {
-                return write_all(&to, bytes).map_err(|error| io("write", path, error));
-            }
-            _ => return Ok(()),
+        if let Origin::Bytes(bytes) = origin {
+            return write_all(&to, bytes).map_err(|error| io("write", path, error));
+        }
+        let Some((origin, _)) = origin.file(path).filter(|_| size_bytes > 0) else {
+            return Ok(());
         };
         let read_error = |source| RootError::Read { path: origin.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let from = rustix::fs::open(origin, flags, Mode::empty()).map_err(read_error)?;
+        let from = rustix::fs::open(&origin, flags, Mode::empty()).map_err(read_error)?;
         if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
             return Ok(());
         }

@@ -106,7 +106,7 @@ impl Solver<'_> {
         }
         // The listing says all that is needed of them, and there may be many.
         inputs.forget_copied();
-        let listing = Listing::new(listed.into_entries()).map_err(BuildError::from)?;
+        let listing = listed.into_listing().map_err(BuildError::from)?;
         let listing = if independent {
             listing.with_implied_root()
         } else {

@@ -59,8 +59,8 @@ impl Solver<'_> {
         }
         let tree = self.index_tree(snapshot)?;
         let dirs = snapshot.layers().iter().map(|layer| Ok(self.layer(layer)?.fs.clone()));
-        let layers = Arc::new(dirs.collect::<Result<Vec<_>, BuildError>>()?);
-        let tree = SourceTree::Snapshot { tree, layers };
+        let dirs = dirs.collect::<Result<Vec<_>, BuildError>>()?;
+        let tree = SourceTree::of_layers(tree, dirs);
         lock(&self.trees).insert(snapshot.content(), tree.clone());
         Ok(tree)
     }

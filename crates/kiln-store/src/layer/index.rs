@@ -127,7 +127,10 @@ impl LayerIndex {
         mut entries: Vec<Entry>,
         implied: &mut [Vec<u8>],
     ) -> Result<Self, LayerError> {
-        entries.sort_by(|left, right| path_order(&left.path, &right.path));
+        // Sorting takes memory even of what is sorted.
+        if !entries.is_sorted_by(|left, right| path_order(&left.path, &right.path).is_le()) {
+            entries.sort_by(|left, right| path_order(&left.path, &right.path));
+        }
         entries.iter_mut().for_each(normalize);
         let mut index = Self { entries, implied: Vec::new(), unchanged: Vec::new() };
         index.check()?;
@@ -194,6 +197,11 @@ impl LayerIndex {
     /// All entries, by [`path_order`]; the root directory is first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Whether some file of the layer has more than one name.
+    pub fn has_links(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.kind, EntryKind::HardLink { .. }))
     }
 
     /// The entry of `path`, if the layer has one; symbolic links are not followed.

@@ -4,11 +4,14 @@
 //! whichever is needed; never both for the sake of it. Bytes that somebody could have changed
 //! since they were indexed are hashed again on the way.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZero;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_core::digest::FileDigest;
@@ -39,12 +42,43 @@ const COPY_BYTES: usize = 64 << 20;
 pub enum Origin {
     /// It has none: a directory, a link, an empty file.
     Nowhere,
-    /// In a file that anybody may change: what is read is compared with the index.
-    File(PathBuf),
-    /// In a file of a layer of the store, which nobody changes.
-    Layer(PathBuf),
+    /// In the file of this path beneath a directory.
+    File(Arc<SourceDirectory>, Box<[u8]>),
+    /// In the file beneath a directory whose path is the entry's own from this byte on. Most files
+    /// come with all of their directory: this one takes no memory of its own.
+    Same(Arc<SourceDirectory>, u32),
     /// Here.
     Bytes(Vec<u8>),
+}
+
+/// A directory that files are taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceDirectory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub keeper: Keeper,
+}
+
+/// Who has a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// The user, who may write to it at any time: what is read is compared with the index.
+    User,
+    /// The store, which never does.
+    Store,
+}
+
+impl Origin {
+    /// The file that the bytes of the entry at `path` are in, and who has it.
+    pub fn file(&self, path: &[u8]) -> Option<(PathBuf, Keeper)> {
+        let (directory, below) = match self {
+            Self::Nowhere | Self::Bytes(_) => return None,
+            Self::File(directory, below) => (directory, &below[..]),
+            Self::Same(directory, start) => (directory, &path[*start as usize..]),
+        };
+        Some((directory.path.join(OsStr::from_bytes(below)), directory.keeper))
+    }
 }
 
 /// An index with the bytes of its files.
@@ -83,13 +117,20 @@ impl<'a> From<&'a Listing> for Contents<'a> {
 }
 
 impl Listing {
-    /// A listing of `entries`, in any order.
+    /// A listing of `entries`, in any order, with the origin of each.
     ///
     /// # Errors
     /// [`LayerError::InvalidEntry`] when they do not form a tree.
-    pub fn new(mut entries: Vec<(Entry, Origin)>) -> Result<Self, LayerError> {
-        entries.sort_by(|(left, _), (right, _)| path_order(&left.path, &right.path));
-        let (entries, origins) = entries.into_iter().unzip();
+    pub fn new(entries: Vec<Entry>, origins: Vec<Origin>) -> Result<Self, LayerError> {
+        // There may be very many, and they mostly come in order: then nothing is copied.
+        let in_order = |left: &Entry, right: &Entry| path_order(&left.path, &right.path).is_le();
+        let (entries, origins) = if entries.is_sorted_by(in_order) {
+            (entries, origins)
+        } else {
+            let mut files: Vec<(Entry, Origin)> = entries.into_iter().zip(origins).collect();
+            files.sort_by(|(left, _), (right, _)| path_order(&left.path, &right.path));
+            files.into_iter().unzip()
+        };
         Ok(Self { index: LayerIndex::from_entries(entries)?, origins })
     }
 
@@ -122,7 +163,14 @@ impl Listing {
             let old = self.index.find(&entry.path).map(|old| self.index.follow_link(old));
             let position = old.and_then(|old| self.index.position(&old.path));
             let unknown = || LayerError::entry(&entry.path, "nobody knows its bytes");
-            Ok(self.origins[position.ok_or_else(unknown)?].clone())
+            let position = position.ok_or_else(unknown)?;
+            let (origin, old_path) = (&self.origins[position], &self.index.entries[position].path);
+            Ok(match origin {
+                Origin::Same(directory, start) if *old_path != entry.path => {
+                    Origin::File(Arc::clone(directory), old_path[*start as usize..].into())
+                }
+                origin => origin.clone(),
+            })
         };
         let origins = index.entries.iter().map(origin_of).collect::<Result<_, _>>()?;
         Ok(Self { index, origins })
@@ -135,23 +183,24 @@ impl Listing {
 
 /// Opened bytes of one file.
 pub(super) enum Bytes<'a> {
-    File { file: File, path: &'a Path, trusted: bool },
+    File { file: File, path: PathBuf, trusted: bool },
     Memory(&'a [u8]),
 }
 
 impl<'a> Bytes<'a> {
-    pub(super) fn open(origin: &'a Origin) -> Result<Self, LayerError> {
-        let (path, trusted) = match origin {
-            Origin::Nowhere => return Ok(Self::Memory(&[])),
-            Origin::Bytes(bytes) => return Ok(Self::Memory(bytes)),
-            Origin::File(path) => (path, false),
-            Origin::Layer(path) => (path, true),
-        };
+    /// The bytes of the entry at `path`.
+    pub(super) fn open(origin: &'a Origin, path: &[u8]) -> Result<Self, LayerError> {
+        if let Origin::Bytes(bytes) = origin {
+            return Ok(Self::Memory(bytes));
+        }
+        let Some((path, keeper)) = origin.file(path) else { return Ok(Self::Memory(&[])) };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
-            LayerError::Io { action: "open", path: path.clone(), source: errno.into() }
-        })?;
-        Ok(Self::File { file: file.into(), path, trusted })
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(file) => {
+                Ok(Self::File { file: file.into(), path, trusted: keeper == Keeper::Store })
+            }
+            Err(errno) => Err(LayerError::Io { action: "open", path, source: errno.into() }),
+        }
     }
 
     /// Hands all bytes to `sink`, and checks that they are those of the index.
@@ -170,13 +219,13 @@ impl<'a> Bytes<'a> {
         loop {
             let length = file.read(buffer).map_err(|source| LayerError::Io {
                 action: "read",
-                path: path.to_owned(),
+                path: path.clone(),
                 source,
             })?;
             done += length as u64;
             if done > size_bytes || (length == 0 && done < size_bytes) {
                 return Err(LayerError::Changed {
-                    path: path.to_owned(),
+                    path,
                     expected_bytes: size_bytes,
                     found_bytes: done,
                 });
@@ -190,7 +239,7 @@ impl<'a> Bytes<'a> {
             }
         }
         let is_same = hasher.is_none_or(|hasher| hasher.finalize().as_bytes() == digest.as_bytes());
-        if is_same { Ok(()) } else { Err(LayerError::Rewritten { path: path.to_owned() }) }
+        if is_same { Ok(()) } else { Err(LayerError::Rewritten { path }) }
     }
 }
 
@@ -369,7 +418,7 @@ impl Writer<'_> {
             .map_err(beneath.failed("create", path))?;
         self.dir = Some((parent(path).to_vec(), dir));
         if size_bytes > 0 {
-            let bytes = Bytes::open(origin)?;
+            let bytes = Bytes::open(origin, path)?;
             if !clone(&bytes, &file) && !copy_range(&bytes, &file, size_bytes) {
                 self.buffer.resize(READ_BYTES, 0);
                 bytes.pass((size_bytes, digest), &mut self.buffer, |mut bytes| {

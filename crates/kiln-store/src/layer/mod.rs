@@ -52,7 +52,7 @@ pub use decompress::{Decompressor, decompressor};
 pub use extract::extract;
 pub use frames::{Frames, OldFrames};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
-pub use listing::{Contents, Listing, Origin, set_times, write_files};
+pub use listing::{Contents, Keeper, Listing, Origin, SourceDirectory, set_times, write_files};
 pub use pack::{BlobCheck, Packed, Packing, Unpack, pack, unpack};
 pub use path::path_order;
 pub use resume::DigestWriter;

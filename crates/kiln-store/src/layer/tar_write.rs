@@ -227,7 +227,7 @@ impl<W: Write> ArchiveSink for Writing<'_, W> {
         }
         match &self.files {
             Files::Listed(listing) => {
-                let bytes = Bytes::open(listing.origin(file.position))?;
+                let bytes = Bytes::open(listing.origin(file.position), file.path)?;
                 let expected = (file.size_bytes, file.digest);
                 bytes.pass(expected, &mut self.buffer, |bytes| self.to.put(bytes))
             }
