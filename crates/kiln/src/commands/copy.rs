@@ -57,7 +57,7 @@ impl Copy {
 
 /// A place as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct PlaceOption(ImagePlace);
+pub(super) struct PlaceOption(pub(super) ImagePlace);
 
 impl FromStr for PlaceOption {
     type Err = String;
