@@ -43,4 +43,7 @@ pub use remote_context::{
 };
 pub use request::*;
 pub use result::*;
-pub use transfer::{ImagePlace, Watch, copy_image, pull, push};
+pub use transfer::{
+    FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch, copy_image, find_image,
+    join_images, pull, push,
+};

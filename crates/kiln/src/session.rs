@@ -38,7 +38,9 @@ use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
 use transfer::Watching;
-pub(crate) use transfer::{ImagePlace, LoginCheck, LoginPlace};
+pub(crate) use transfer::{
+    FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck, LoginPlace,
+};
 
 /// A step that failed, as it is shown.
 #[derive(Clone, Debug)]

@@ -146,11 +146,18 @@ impl LockFile {
             let line = before.matches('\n').count() + 1;
             LockFileError::Invalid { reason: format!("line {line}: {}", error.message()) }
         };
-        let Versioned { version } = toml::from_str(text).map_err(invalid)?;
-        if version != VERSION {
-            return Err(LockFileError::Version(version));
-        }
-        let Document { images, files, git, .. } = toml::from_str(text).map_err(invalid)?;
+        let read: Result<Document, _> = toml::from_str(text);
+        let Document { images, files, git, .. } = match read {
+            Ok(document) if document.version == VERSION => document,
+            // What a newer version holds is not known.
+            read => {
+                let Versioned { version } = toml::from_str(text).map_err(invalid)?;
+                if version != VERSION {
+                    return Err(LockFileError::Version(version));
+                }
+                read.map_err(invalid)?
+            }
+        };
         Ok(Self { images, files, git })
     }
 

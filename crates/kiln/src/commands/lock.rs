@@ -115,8 +115,7 @@ impl Lock {
         }
         let changes = changes(&known, &locked);
         render::print_lines(&render::lock::lines(&changes));
-        let is_new = text.is_none() && !self.check;
-        if changes.is_empty() && !is_new {
+        if changes.is_empty() && text.is_some() {
             self.note(&format!("{name} is up to date"));
             return Ok(());
         }

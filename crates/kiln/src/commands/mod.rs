@@ -7,6 +7,7 @@ mod doctor;
 pub(crate) mod explain;
 mod fsck;
 mod images;
+mod index;
 mod inspect;
 mod lock;
 mod login;
@@ -64,6 +65,7 @@ enum Command {
     Pull(pull::Pull),
     Tag(tag::Tag),
     Copy(copy::Copy),
+    Index(index::Index),
     Login(login::Login),
     Logout(login::Logout),
     Rmi(rmi::Rmi),
@@ -113,6 +115,7 @@ fn run(
         Command::Pull(pull) => pull.run(config)?,
         Command::Tag(tag) => tag.run(config)?,
         Command::Copy(copy) => copy.run(config)?,
+        Command::Index(index) => index.run(config)?,
         Command::Login(login) => login.run(config)?,
         Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,

@@ -269,3 +269,76 @@ fn all_that_arguments_platforms_and_files_come_to() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(world.lock(&many).contains("more than 64 combinations"));
 }
+
+#[test]
+fn what_is_gone_is_named_with_a_way_out() {
+    let world = World::new("FROM HOST/app:1\nADD WEB/x.git#main /x\nCOPY --from=ctx /a /b\n");
+    let context = format!("--build-context=ctx={}/x.git#refs/heads/main", world.web.url);
+    world.project.try_build(&["--locked"]);
+    assert_eq!(world.lock(&["--check", &context]).lines().count(), 6);
+    world.lock(&[&context]);
+    world.project.build(&["--locked", &context]);
+    world.forget();
+    // The history was rewritten.
+    world.web.commit("y", &[("a", "other")]);
+    std::fs::remove_dir_all(world.web.at("x.git")).unwrap();
+    std::fs::rename(world.web.at("y.git"), world.web.at("x.git")).unwrap();
+    let failed = world.shown(&world.project.failure(&["--locked", &context]));
+    let help = failed.lines().find(|line| line.contains("help:")).unwrap();
+    assert!(help.contains("app/kiln.lock has `WEB/x.git#"), "{failed}");
+    assert!(help.contains("main` as b5ed886f6c34"), "{failed}");
+    assert!(help.contains("`kiln lock --upgrade=WEB/x.git#"), "{failed}");
+
+    let text = world.project.read("app/kiln.lock");
+    let digits: Vec<&str> = text.split("sha256:").skip(1).map(|part| &part[..64]).collect();
+    let text = digits.iter().fold(text.clone(), |text, hex| text.replace(hex, &"0".repeat(64)));
+    world.project.write("app/kiln.lock", &text);
+    insta::assert_snapshot!(world.shown(&world.project.failure(&["--locked", &context])), @r"
+    exit 1
+    error[image-unavailable]: HOST/app:1@sha256:…[digest]: `HOST/app:1@sha256:…[digest]` was not found
+     help: app/kiln.lock has `HOST/app:1` as sha256:…[digest]; `kiln lock --upgrade=HOST/app:1` locks what is there now
+    ");
+}
+
+#[test]
+fn an_image_of_this_machine_alone_cannot_be_locked() {
+    let world = World::new("FROM base\nCOPY Dockerfile /\n");
+    let name = world.registry.reference("local:1");
+    world.project.build(&["-t", &name]);
+    world.project.dockerfile(&format!("FROM {name}\n"));
+    insta::assert_snapshot!(world.lock(&[]), @r"
+    exit 1
+    error[image-unavailable]: HOST/local:1: `HOST/local:1` was not found
+     help: it is in this machine's store alone, where others have nothing to find: push it
+    ");
+    // Nothing is written, and nothing was asked of a file without references.
+    world.project.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    assert!(world.lock(&["--check"]).contains("app/kiln.lock is out of date"));
+    assert_eq!(world.lock(&[]), "exit 0\n");
+    assert_eq!(world.lock(&["--check"]), "exit 0\n");
+    assert!(world.project.read("app/kiln.lock").ends_with("version = 1\n"));
+}
+
+#[test]
+fn a_context_of_git_has_its_own() {
+    let world = World::new("");
+    let dockerfile = format!("FROM {}\nCOPY a /a\n", world.registry.reference("tool:1"));
+    world.web.commit("ctx", &[("Dockerfile", &dockerfile), ("a", "one")]);
+    let place = format!("{}/ctx.git#main", world.web.url);
+    let locked = world.project.kiln(&["lock", "-q", "--lock-file", "ctx.lock", &place]);
+    assert_eq!(locked.code(), 0, "{}", locked.stderr);
+    let text = world.project.read("ctx.lock");
+    assert!(text.contains("tool:1") && !text.contains("[git"), "{text}");
+    assert!(world.lock(&[]).contains("exit"));
+    let refused = world.project.kiln(&["lock", &place]).stderr;
+    assert!(refused.contains("--lock-file FILE"), "{refused}");
+    let missing = world.project.kiln(&["build", "--locked", &place]).stderr;
+    assert!(missing.contains("there is no lock file kiln.lock"), "{missing}");
+    world.web.commit("ctx", &[("kiln.lock", &text)]);
+    let old = world.registry.manifest("tool", "1").unwrap().1;
+    world.publish("new");
+    let run = world.project.kiln(&["build", "--locked", "-o", "out", &place]);
+    assert_eq!(run.code(), 0, "{}", run.stderr);
+    assert_eq!(world.project.read("out/tool"), "old-tool\n");
+    assert_ne!(world.registry.manifest("tool", "1").unwrap().1, old);
+}

@@ -20,6 +20,7 @@ mod failures;
 mod fixture;
 mod git;
 mod hostile;
+mod index;
 mod interrupt;
 mod lock;
 mod mounts;
