@@ -38,6 +38,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<ImagePlace>,
     /// Shared caches that are written when the build is done.
     pub cache_to: Vec<CacheExport>,
+    /// Whether images tell which steps made their layers, so that they are caches themselves.
+    pub inline_cache: bool,
     /// When registries are asked about tags that the store knows.
     pub pull: Pull,
     /// What references are locked to.

@@ -42,7 +42,9 @@ pub(super) struct SharedRecord {
     pub(super) created_unix: u64,
     pub(super) duration_ms: u64,
     pub(super) name: String,
-    pub(super) index: Descriptor,
+    /// Caches of images have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<Descriptor>,
     pub(super) archives: Vec<SharedArchive>,
 }
 
@@ -79,7 +81,7 @@ impl CacheDocument {
         let is_named = |blob: &Descriptor| sizes.get(&blob.digest) == Some(&blob.size);
         let mut records = BTreeMap::new();
         for record in document.records {
-            let is_whole = is_named(&record.index)
+            let is_whole = record.index.as_ref().is_some_and(is_named)
                 && record.own_archive().is_some()
                 && record.archives.iter().all(|archive| is_named(&archive.blob))
                 && record.keys.contains(&record.parts.key())
@@ -105,7 +107,7 @@ impl SharedRecord {
 
     /// All blobs of the record.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        self.archives.iter().map(|archive| &archive.blob).chain([&self.index])
+        self.archives.iter().map(|archive| &archive.blob).chain(&self.index)
     }
 }
 
@@ -129,7 +131,7 @@ mod tests {
             created_unix: 4,
             duration_ms: 5,
             name: "RUN true".into(),
-            index: blob("index"),
+            index: Some(blob("index")),
             archives: vec![SharedArchive {
                 epoch: None,
                 diff_id: DiffId::from_bytes([6; 32]),
@@ -153,7 +155,7 @@ mod tests {
         let changes: [fn(&mut SharedRecord); 6] = [
             |record| record.keys = vec![CacheKey::from_bytes([9; 32])],
             |record| record.parts.0[0].value = "false".into(),
-            |record| record.index.size += 1,
+            |record| record.index = None,
             |record| record.archives[0].blob.digest = BlobDigest::of(b"other"),
             |record| record.archives[0].epoch = Some(1),
             |record| record.created_unix = u64::MAX,

@@ -136,7 +136,7 @@ fn record(
         created_unix: known.created_unix,
         duration_ms: known.duration_ms,
         name: known.name,
-        index: Descriptor::new(INDEX, BlobDigest::of(&index), index.len() as u64),
+        index: Some(Descriptor::new(INDEX, BlobDigest::of(&index), index.len() as u64)),
         archives,
     }))
 }

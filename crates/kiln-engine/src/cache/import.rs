@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use kiln_core::digest::{BlobDigest, CacheKey};
-use kiln_store::layer::LayerIndex;
+use kiln_core::oci::{Manifest, media_type};
+use kiln_store::layer::{BlobCheck, LayerIndex, Unpack, unpack};
 use kiln_store::{CacheRecord, StepResult};
 
 use super::document::{CONFIG, CacheDocument, SharedRecord};
+use super::{bring_blob, inline};
 use crate::activity::Activities;
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::{Solver, lock};
-use crate::transfer::{CacheSource, ImagePlace};
+use crate::transfer::{CacheSource, CacheWatch as Watch, ImagePlace};
 
 /// Records of shared caches, once they are there.
 #[derive(Debug, Default)]
@@ -41,8 +43,10 @@ struct State {
 struct Cache {
     place: ImagePlace,
     source: CacheSource,
-    records: BTreeMap<CacheKey, Arc<SharedRecord>>,
+    records: Records,
 }
+
+type Records = BTreeMap<CacheKey, Arc<SharedRecord>>;
 
 impl Imports {
     /// Never again takes a record that has this blob; `false` if none was to be taken already.
@@ -90,16 +94,19 @@ fn load(
 ) -> Option<Cache> {
     let activity = activities.start(format!("importing cache manifest from {place}"));
     let read = || {
-        let (source, manifest) = CacheSource::open(engine, &place, (&activity, cancelled))?;
-        if manifest.config.media_type != CONFIG {
-            let message = "it is no cache that kiln has written".to_owned();
-            return Err(BuildError::Image { message, help: None });
+        let watch = (&activity, cancelled);
+        let (source, manifests) = CacheSource::open(engine, &place, watch)?;
+        let mut records = None;
+        for manifest in &manifests {
+            if let Some(found) = records_of(&source, manifest, (engine, watch))? {
+                records.get_or_insert_with(BTreeMap::new).extend(found);
+            }
         }
-        let bytes = source.config(engine, &manifest, (&activity, cancelled))?;
-        let records = CacheDocument::parse(&bytes, &manifest).map_err(|reason| {
-            BuildError::Image { message: format!("its config is not valid: {reason}"), help: None }
-        })?;
-        Ok((source, records))
+        let no_cache = || BuildError::Image {
+            message: "it is no cache that kiln has written".to_owned(),
+            help: None,
+        };
+        Ok((source, records.ok_or_else(no_cache)?))
     };
     let result = read();
     match &result {
@@ -114,6 +121,29 @@ fn load(
             None
         }
     }
+}
+
+/// The records of a cache, or of a cache inside of an image; `None` if it is neither.
+fn records_of(
+    source: &CacheSource,
+    manifest: &Manifest,
+    (engine, watch): (&Engine, Watch<'_>),
+) -> Result<Option<Records>, BuildError> {
+    let config_type = manifest.config.media_type.as_str();
+    let is_image = [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG].contains(&config_type);
+    if config_type != CONFIG && !is_image {
+        return Ok(None);
+    }
+    let bytes = source.config(engine, manifest, watch)?;
+    let records = if is_image {
+        inline::parse(&bytes, manifest)
+    } else {
+        CacheDocument::parse(&bytes, manifest).map(Some)
+    };
+    records.map_err(|reason| {
+        let message = format!("its config is not valid: {reason}");
+        BuildError::Image { message, help: None }
+    })
 }
 
 impl Solver<'_> {
@@ -150,14 +180,20 @@ impl Solver<'_> {
         let activity = self.activities.start(format!("importing cache of {}", shared.name));
         let watch = (&activity, &*self.cancelled);
         let read = || {
-            let bytes = cache.source.index(self.engine, &shared.index, watch)?;
-            let index = LayerIndex::decode(&bytes)?;
+            for archive in &shared.archives {
+                cache.source.offer(self.engine, &archive.blob)?;
+            }
+            let (bytes, index) = match &shared.index {
+                Some(index) => {
+                    let bytes = cache.source.index(self.engine, index, watch)?;
+                    let index = LayerIndex::decode(&bytes)?;
+                    (bytes, index)
+                }
+                None => self.read_archive(shared)?,
+            };
             if index.content_id() != shared.content {
                 let message = "its files are not those that it claims".to_owned();
                 return Err(BuildError::Image { message, help: None });
-            }
-            for archive in &shared.archives {
-                cache.source.offer(self.engine, &archive.blob)?;
             }
             Ok((bytes, index))
         };
@@ -189,5 +225,15 @@ impl Solver<'_> {
         let entries: Vec<_> = shared.keys.iter().map(|key| (*key, &record)).collect();
         store.cache_index().record_many(&entries)?;
         Ok(record)
+    }
+
+    /// The index of a layer of an image's own cache, encoded and decoded: its archive says it.
+    fn read_archive(&self, shared: &SharedRecord) -> Result<(Vec<u8>, LayerIndex), BuildError> {
+        let own = shared.own_archive().expect("a record without one was left out");
+        bring_blob(&self.fetcher, &own.blob)?;
+        let blob = self.engine.store.content().open(&own.blob.digest)?;
+        let expected = Unpack { digest: own.blob.digest, diff_id: own.diff_id };
+        let index = unpack(blob, (expected, BlobCheck::Here), None)?;
+        Ok((index.encode(), index))
     }
 }

@@ -102,7 +102,11 @@ pub(crate) fn pack_image(
         layers.push(ImageLayer { diff_id, created, description });
     }
     let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-    let ConfigBlob { bytes, digest, created } = assemble(target, &layers);
+    let ConfigBlob { mut bytes, mut digest, created } = assemble(target, &layers);
+    if solver.request.inline_cache {
+        bytes = cache::with_records(solver, (target, snapshot), epoch, &bytes)?;
+        digest = BlobDigest::of(&bytes);
+    }
     let content = solver.engine.store.content();
     content.put(&bytes)?;
     let (config_type, manifest_type) = match options.media_types {

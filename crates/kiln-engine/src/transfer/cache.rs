@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::sync::atomic::AtomicBool;
 
-use kiln_core::oci::{Descriptor, Manifest};
+use kiln_core::oci::{Descriptor, Index, Manifest, media_type};
 
 use super::source::{Source, unread};
 use super::tree::{Tree, Wanted, broken, parse};
@@ -14,6 +14,8 @@ use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::Solver;
 
+/// So many manifests of an image's platforms are read.
+const MOST_PLATFORMS: usize = 64;
 /// A cache's config is not longer than this: records of some ten thousand steps.
 const CONFIG_BYTES: u64 = 32 << 20;
 /// The index of a layer is not longer than this: a few million files.
@@ -23,20 +25,30 @@ const INDEX_BYTES: u64 = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct CacheSource(Source);
 
-type Watch<'a> = (&'a Running<'a>, &'a AtomicBool);
+pub(crate) type Watch<'a> = (&'a Running<'a>, &'a AtomicBool);
 
 impl CacheSource {
-    /// Finds a cache and reads its manifest.
+    /// Finds a cache and reads its manifest; of an image for several platforms, all of them.
     pub(crate) fn open(
         engine: &Engine,
         place: &ImagePlace,
         (activity, cancelled): Watch<'_>,
-    ) -> Result<(Self, Manifest), BuildError> {
+    ) -> Result<(Self, Vec<Manifest>), BuildError> {
         let work = Work { engine, activity, cancelled };
         let (source, root) = Source::open(&work, place)?;
         let bytes = source.document(&work, &root)?;
-        let manifest = parse(&root, &bytes)?;
-        Ok((Self(source), manifest))
+        if !media_type::is_index(&root.media_type) {
+            return Ok((Self(source), vec![parse(&root, &bytes)?]));
+        }
+        let index: Index = parse(&root, &bytes)?;
+        if index.manifests.len() > MOST_PLATFORMS {
+            return Err(broken(&root, "it has too many manifests"));
+        }
+        let mut manifests = Vec::new();
+        for below in index.manifests.iter().filter(|at| !media_type::is_index(&at.media_type)) {
+            manifests.push(parse(below, &source.document(&work, below)?)?);
+        }
+        Ok((Self(source), manifests))
     }
 
     /// The cache's config, which has its digest.

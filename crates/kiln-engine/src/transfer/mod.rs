@@ -34,7 +34,7 @@ use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
-pub(crate) use cache::{CacheSource, send_cache};
+pub(crate) use cache::{CacheSource, Watch as CacheWatch, send_cache};
 pub use join::{FoundImage, IndexBase, IndexEffect, IndexRequest, find_image, join_images};
 use source::Source;
 use tree::{Tree, Wanted};

@@ -325,3 +325,69 @@ fn several_caches_are_written_and_read_and_one_that_fails_may() {
     assert_eq!(again.digest(), run.digest());
     assert!(a.at("cache/index.json").exists());
 }
+
+#[test]
+fn an_image_is_a_cache_of_its_own_steps() {
+    let text =
+        "FROM base\nRUN date +%s%N > /time\nENV A=b\nCOPY --link Dockerfile /srv/\nRUN mkdir /x\n";
+    let registry = Registry::start();
+    let (first, second) = (registry.reference("app:one"), registry.reference("app:two"));
+    let a = Project::new(text);
+    let run = a.build(&["--push", "-t", &first, "--cache-to", "type=inline"]);
+    let plain = a.build(&["--push", "-t", &second]);
+    assert_ne!(plain.digest(), run.digest());
+    // The same image again, here and on another machine, which may go on from it.
+    let b = Project::new(text);
+    let options = ["--push", "-t", &second, "--cache-to", "type=inline", "--cache-from", &first];
+    for machine in [&a, &b] {
+        let again = machine.build(&options);
+        again.assert_cached();
+        assert_eq!(again.digest(), run.digest());
+        machine.assert_whole();
+    }
+    let from_second = Project::new(&format!("{text}RUN cat /time > /more\n"));
+    let files = from_second.build_files(&["--cache-from", &second]);
+    let read = |name: &str| std::fs::read_to_string(files.join(name)).unwrap();
+    assert_eq!(read("more"), read("time"));
+    assert_eq!(from_second.build(&["--cache-from", &first]).step("RUN date"), "CACHED");
+    // An image without one is no cache, and what is built on one with it has none of its own.
+    let c = Project::new(text);
+    a.build(&["--push", "-t", &second]);
+    let run = c.build(&["--cache-from", &second]);
+    assert!(run.stderr.contains("it is no cache that kiln has written"), "{}", run.stderr);
+    // Others read the image.
+    if has_tool("skopeo") {
+        let place = a.at("layout").display().to_string();
+        a.build(&["-o", &format!("type=oci,tar=false,dest={place}"), "--cache-to", "type=inline"]);
+        let copied = std::process::Command::new("skopeo")
+            .args([
+                "copy",
+                "-q",
+                &format!("oci:{place}"),
+                &format!("docker-archive:{}", a.at("x.tar").display()),
+            ])
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+    }
+}
+
+#[test]
+fn the_cache_of_an_image_is_that_of_all_its_platforms_at_any_epoch() {
+    let text = "FROM --platform=$BUILDPLATFORM base\nARG TARGETARCH\nRUN echo $TARGETARCH $RANDOM > /made\n\
+        COPY Dockerfile /srv/\n";
+    let registry = Registry::start();
+    let (first, second) = (registry.reference("app:one"), registry.reference("app:two"));
+    let common = ["--platform=linux/amd64,linux/arm64", "--cache-to", "type=inline"];
+    let image = |name| format!("type=registry,name={name},rewrite-timestamp=true");
+    for epoch in ["", "--build-arg=SOURCE_DATE_EPOCH=1000000000"] {
+        let extra: Vec<&str> = Some(epoch).filter(|epoch| !epoch.is_empty()).into_iter().collect();
+        let (a, b) = (Project::new(text), Project::new(text));
+        let run = a.build(&[&common, &["-o", &image(&first)][..], &extra].concat());
+        let from = ["-o", &image(&second), "--cache-from", &first];
+        let again = b.build(&[&common, &from[..], &extra].concat());
+        again.assert_cached();
+        assert_eq!(again.digest(), run.digest());
+        b.assert_whole();
+    }
+}

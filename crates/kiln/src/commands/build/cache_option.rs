@@ -16,7 +16,22 @@ pub(crate) struct CacheFromOption(pub(crate) ImagePlace);
 
 /// `--cache-to`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheToOption(pub(crate) CacheExport);
+pub(crate) enum CacheToOption {
+    /// To a place of its own.
+    Export(CacheExport),
+    /// In the image.
+    Inline,
+}
+
+impl CacheToOption {
+    /// The cache that has a place of its own.
+    pub(crate) const fn export(&self) -> Option<&CacheExport> {
+        match self {
+            Self::Export(export) => Some(export),
+            Self::Inline => None,
+        }
+    }
+}
 
 impl FromStr for CacheFromOption {
     type Err = OptionError;
@@ -27,6 +42,9 @@ impl FromStr for CacheFromOption {
         }
         let mut options = pairs(text)?;
         let kind = take_kind(&mut options)?;
+        if kind == "inline" {
+            return Err(wrong("the cache inside of an image is read by `type=registry,ref=IMAGE`"));
+        }
         let (place, rest) = place(&kind, "src", options)?;
         match rest.first() {
             None => Ok(Self(place)),
@@ -40,10 +58,13 @@ impl FromStr for CacheToOption {
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
         if let Some(place) = short_form(text)? {
-            return Ok(Self(export(place)));
+            return Ok(Self::Export(export(place)));
         }
         let mut options = pairs(text)?;
         let kind = take_kind(&mut options)?;
+        if kind == "inline" {
+            return inline(options);
+        }
         let (place, rest) = place(&kind, "dest", options)?;
         let mut export = export(place);
         let mut level = None;
@@ -76,7 +97,7 @@ impl FromStr for CacheToOption {
         let options = &mut export.options;
         options.level =
             level.map(|text| compression_level(text, options.compression)).transpose()?;
-        Ok(Self(export))
+        Ok(Self::Export(export))
     }
 }
 
@@ -88,6 +109,19 @@ const EXPORT_KEYS: [&str; 6] = [
     "image-manifest",
     "ignore-error",
 ];
+
+/// The options of `type=inline`, which can't be without its image.
+fn inline(options: Vec<(String, String)>) -> Result<CacheToOption, OptionError> {
+    for (key, value) in options {
+        if key != "mode" {
+            return Err(unknown_key(&key, &["type", "mode"]));
+        }
+        if mode(value)? == CacheMode::Max {
+            return Err(wrong("type=inline has the image's own layers only: mode=min"));
+        }
+    }
+    Ok(CacheToOption::Inline)
+}
 
 fn export(place: ImagePlace) -> CacheExport {
     CacheExport {
@@ -112,13 +146,13 @@ fn reference(text: &str) -> Result<Reference, OptionError> {
 
 fn take_kind(options: &mut Vec<(String, String)>) -> Result<String, OptionError> {
     let Some(position) = options.iter().position(|(key, _)| key == "type") else {
-        return Err(wrong("`type` is missing; kiln knows registry and local"));
+        return Err(wrong("`type` is missing; kiln knows registry, local and inline"));
     };
     let (_, kind) = options.remove(position);
-    if ["registry", "local"].contains(&kind.as_str()) {
+    if ["registry", "local", "inline"].contains(&kind.as_str()) {
         return Ok(kind);
     }
-    Err(OptionError::Type { kind, known: "the caches registry and local" })
+    Err(OptionError::Type { kind, known: "the caches registry, local and inline" })
 }
 
 fn place_keys(kind: &str, path_key: &'static str) -> &'static [&'static str] {
@@ -172,7 +206,7 @@ mod tests {
         assert_eq!(from("type=registry,ref=r.example/app:cache"), "r.example/app:cache");
         assert_eq!(from("type=local,src=dir"), "oci-layout://dir:latest");
         assert_eq!(from("type=local,src=dir,tag=x"), "oci-layout://dir:x");
-        let to = |text: &str| text.parse::<CacheToOption>().unwrap().0;
+        let to = |text: &str| text.parse::<CacheToOption>().unwrap().export().unwrap().clone();
         let all =
             to("type=registry,ref=r.example/c,mode=max,compression=zstd,compression-level=5,\
                       image-manifest=true,oci-mediatypes=true,ignore-error=true");
@@ -184,17 +218,22 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused() {
         let error = |text: &str| text.parse::<CacheToOption>().unwrap_err().to_string();
-        for kind in ["inline", "s3", "gha", "azblob"] {
+        for kind in ["s3", "gha", "azblob"] {
             let message = error(&format!("type={kind}"));
             assert_eq!(
                 message,
-                format!("type `{kind}` is not supported; kiln knows the caches registry and local")
+                format!(
+                    "type `{kind}` is not supported; kiln knows the caches registry, local and inline"
+                )
             );
         }
         assert_eq!(error("type=local"), "type=local needs `dest=`");
         assert_eq!(error("type=registry"), "type=registry needs `ref=`");
         assert!(error("type=local,dest=d,mode=most").contains("mode is min or max"));
         assert!(error("type=local,dest=d,mod=max").contains("did you mean `mode`?"));
+        assert_eq!("type=inline".parse::<CacheToOption>().unwrap(), CacheToOption::Inline);
+        assert!(error("type=inline,mode=max").ends_with("mode=min"));
+        assert!("type=inline".parse::<CacheFromOption>().is_err());
         assert!("type=local,src=d,mode=max".parse::<CacheFromOption>().is_err());
     }
 }

@@ -103,8 +103,8 @@ pub(crate) struct Build {
     /// type=local,src=DIR, or NAME; repeatable
     #[arg(long = "cache-from", value_name = "CACHE")]
     cache_from: Vec<CacheFromOption>,
-    /// Shared cache to write: type=registry,ref=NAME or type=local,dest=DIR; with mode=max also
-    /// steps that the image has no layer of; repeatable
+    /// Shared cache to write: type=registry,ref=NAME, type=local,dest=DIR or type=inline; with
+    /// mode=max also steps that the image has no layer of; repeatable
     #[arg(long = "cache-to", value_name = "CACHE")]
     cache_to: Vec<CacheToOption>,
     /// Ask registries where tags point now; what is locked stays

@@ -16,6 +16,7 @@ use kiln_engine::{
     NamedContext, Output, Pull, PushedAs, SecretSource, SshSource,
 };
 
+use super::cache_option::CacheToOption;
 use super::context::ContextPlace;
 use super::docker_host::docker_host;
 use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
@@ -76,7 +77,8 @@ impl Build {
             ssh: self.ssh_sources(config)?,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
             cache_from: self.cache_from.iter().map(|option| option.0.clone()).collect(),
-            cache_to: self.cache_to.iter().map(|option| option.0.clone()).collect(),
+            cache_to: self.cache_to.iter().filter_map(|option| option.export().cloned()).collect(),
+            inline_cache: self.cache_to.contains(&CacheToOption::Inline),
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             lock: None,
             host_ca: self.host_ca(config)?,
