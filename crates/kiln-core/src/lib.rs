@@ -11,6 +11,7 @@ pub mod git_source;
 pub mod glob;
 pub mod image;
 pub mod lint;
+pub mod lock_file;
 pub mod mode;
 pub mod oci;
 pub mod pattern;

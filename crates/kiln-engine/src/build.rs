@@ -12,11 +12,12 @@ use kiln_core::event::EventSink;
 use kiln_core::plan::{Facts, ImageNeed, ImageSource, Plan, Planning, plan};
 
 use crate::activity::Activities;
-use crate::base_image::{self, BaseImage};
+use crate::base_image::{self, BaseImage, Search};
 use crate::cache::{self, Imports};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::history::Record;
+use crate::lock_file;
 use crate::outputs::{self, export};
 use crate::request::BuildRequest;
 use crate::result::{BuildResult, TargetResult};
@@ -62,6 +63,7 @@ fn build_targets(
     let imports = Imports::begin(engine, &request.cache_from, (&activities, cancelled));
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
+    lock_file::check_plan(request, &plan, &activities)?;
     outputs::check(&plan, request)?;
     for warning in &plan.warnings {
         activities.warn(&warning.message);
@@ -83,7 +85,10 @@ fn build_targets(
 }
 
 /// Parses the Dockerfile; warnings are shown, errors end the build.
-fn read(request: &BuildRequest, activities: &Activities) -> Result<Dockerfile, BuildError> {
+pub(crate) fn read(
+    request: &BuildRequest,
+    activities: &Activities,
+) -> Result<Dockerfile, BuildError> {
     let (dockerfile, diagnostics) = parse(&request.dockerfile);
     let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
         diagnostics.into_iter().partition(Diagnostic::is_error);
@@ -118,6 +123,7 @@ fn make_plan(
             return Err(BuildError::Canceled);
         }
         let needs: Vec<ImageNeed> = needs.into_iter().collect();
+        lock_file::check_images(request, &needs, activities)?;
         let found = find_images(engine, request, &needs, activities);
         for (need, result) in needs.into_iter().zip(found) {
             let (fact, image) = result?;
@@ -127,10 +133,10 @@ fn make_plan(
     }
 }
 
-type Found = Result<(kiln_core::plan::ImageFact, Arc<BaseImage>), BuildError>;
+pub(crate) type Found = Result<(kiln_core::plan::ImageFact, Arc<BaseImage>), BuildError>;
 
 /// Looks all needed images up at the same time: each may cost a round trip to a registry.
-fn find_images(
+pub(crate) fn find_images(
     engine: &Engine,
     request: &BuildRequest,
     needs: &[ImageNeed],
@@ -141,7 +147,13 @@ fn find_images(
             ImageSource::Layout { context } => request.named_contexts.get(context),
             ImageSource::Reference(_) => None,
         };
-        base_image::resolve(engine, need, (context, request.pull), activities)
+        let pinned = lock_file::pinned(request, need);
+        let search = Search { context, pinned, pull: request.pull };
+        let found = base_image::resolve(engine, need, search, activities);
+        found.map_err(|error| match pinned {
+            Some(digest) => lock_file::explain(request, need, digest, error),
+            None => error,
+        })
     };
     let may_wait = |need: &&ImageNeed| matches!(need.source, ImageSource::Reference(_));
     match needs.iter().filter(may_wait).count() {

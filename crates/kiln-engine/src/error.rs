@@ -33,6 +33,14 @@ pub enum BuildError {
         /// What to do.
         help: Option<String>,
     },
+    /// The lock file has not what is needed.
+    #[error("{message}")]
+    Lock {
+        /// What it lacks.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
     /// The store.
     #[error(transparent)]
     Store(kiln_store::Error),

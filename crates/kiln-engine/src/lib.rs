@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod export;
 mod history;
+mod lock_file;
 mod machine;
 mod missing;
 mod network_files;
@@ -36,9 +37,13 @@ pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_c
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
 pub use kiln_registry::{DockerEngineError, EngineAddress};
+pub use lock_file::lock;
 pub use remote_context::{
     ContextAddress, FetchedContext, StandardInput, fetch_context, keep_input,
 };
 pub use request::*;
 pub use result::*;
-pub use transfer::{ImagePlace, Watch, copy_image, pull, push};
+pub use transfer::{
+    FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch, copy_image, find_image,
+    join_images, pull, push,
+};

@@ -154,7 +154,7 @@ impl Work<'_> {
     /// A file of the web, and what is in it if it is an archive.
     fn fetch_url(&self, url: &str) -> Result<(RemoteFiles, SourceTree, Option<i64>), BuildError> {
         let file = RemoteFiles::File { url: url.to_owned(), checksum: None };
-        let wanted = Wanted { url, name: CONTEXT_FILE, checksum: None };
+        let wanted = Wanted { url, name: CONTEXT_FILE, checksum: None, lock: None };
         let (tree, kept) = self.solve(&file, |solver| download::known(solver, &wanted))?;
         let Kept { digest, modified_unix } = kept;
         let url = url.to_owned();
@@ -206,7 +206,7 @@ fn newest(tree: &SourceTree) -> Option<i64> {
 }
 
 /// A failure that belongs to no instruction.
-fn of_context(error: StepError) -> BuildError {
+pub(crate) fn of_context(error: StepError) -> BuildError {
     match error {
         StepError::Build(error) => error,
         StepError::Failed { code, message, last_output, help } => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kiln_core::lock_file::LockFile;
 use kiln_core::oci::Reference;
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
@@ -39,6 +40,8 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheExport>,
     /// When registries are asked about tags that the store knows.
     pub pull: Pull,
+    /// What references are locked to.
+    pub lock: Option<Lock>,
     /// CA bundle of the host that RUN sees from outside the image.
     pub host_ca: Option<PathBuf>,
     /// Names for the images. With several targets, each image gets `NAME:target`.
@@ -47,6 +50,29 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Threads for steps that run at the same time.
     pub parallelism: usize,
+}
+
+/// A lock file, and how it is used.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    /// What it says.
+    pub file: LockFile,
+    /// How messages name it.
+    pub name: String,
+    /// What happens to references that it does not have.
+    pub unlocked: Unlocked,
+    /// The command that writes it for this build.
+    pub command: String,
+}
+
+/// What happens to references that the lock file does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unlocked {
+    /// They are resolved, with a warning.
+    #[default]
+    Resolved,
+    /// `--locked`: the build ends.
+    Refused,
 }
 
 /// Where a named context is.

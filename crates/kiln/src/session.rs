@@ -18,12 +18,13 @@ use kiln_core::diagnostic::did_you_mean;
 use kiln_core::digest::{BlobDigest, CacheKey};
 use kiln_core::event::EventSink;
 use kiln_core::lint::CacheMountContent;
+use kiln_core::lock_file::{LockFile, Upgrade};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
 use kiln_core::report::{BuildId, BuildReport};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
     BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
-    Engine, FetchedContext, StandardInput, Volume, run_container,
+    Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
 };
 use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies};
 use kiln_sandbox::{ExitStatus, Running};
@@ -36,7 +37,10 @@ use signal_hook::iterator::Signals;
 use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
-pub(crate) use transfer::{ImagePlace, LoginCheck, LoginPlace};
+use transfer::Watching;
+pub(crate) use transfer::{
+    FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck, LoginPlace,
+};
 
 /// A step that failed, as it is shown.
 #[derive(Clone, Debug)]
@@ -101,6 +105,7 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
         BuildError::Image { message, help } => {
             Failure::Input { code: "image-unavailable", message, help }
         }
+        BuildError::Lock { message, help } => Failure::Input { code: "not-locked", message, help },
         BuildError::Network { message, help } => Failure::Environment { message, help },
         error @ (BuildError::File { .. } | BuildError::Layer(_)) if is_disk_full(&error) => {
             Failure::environment(error.to_string()).with_help("free some space")
@@ -221,6 +226,19 @@ impl Session {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<FetchedContext, Failure> {
         kiln_engine::fetch_context(&self.engine, what, events, cancelled).map_err(context_failure)
+    }
+
+    /// Adds to a lock file what a build refers to.
+    pub(crate) fn lock(
+        &self,
+        request: &BuildRequest,
+        kept: (&LockFile, &Upgrade),
+        locked: &mut LockFile,
+        (events, cancelled): Watching<'_>,
+    ) -> Result<(), Failure> {
+        let watch = Watch { events, cancelled };
+        kiln_engine::lock(&self.engine, request, kept, locked, watch)
+            .map_err(|error| build_failure(error, &request.dockerfile))
     }
 
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the

@@ -181,6 +181,8 @@ pub(super) fn lower_protocol(source: &SourceFile, port: &Word) -> Option<Fix> {
 /// The container's port of `IP:HOST:CONTAINER`.
 pub(super) fn container_port(source: &SourceFile, port: &Word) -> Option<Fix> {
     let (_, container) = plain(source, port)?.rsplit_once(':')?;
+    // `80:` exposes nothing, and a word that is nothing is no port.
+    let container = (!container.is_empty()).then_some(container)?;
     Some(Fix::replace(port.span, container))
 }
 

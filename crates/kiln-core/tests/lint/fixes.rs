@@ -129,6 +129,12 @@ fn dockerfiles(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
+fn a_port_that_is_nothing_is_left_alone() {
+    check_laws("FROM scratch\nEXPOSE 80:80/TCP python:\n");
+    check_laws("FROM scratch\nEXPOSE python:\n");
+}
+
+#[test]
 fn fixes_of_the_dockerfiles_here_leave_their_steps_alone() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = Vec::new();

@@ -20,7 +20,7 @@ use kiln_store::layer::{LayerIndex, Tree, adopt};
 use kiln_store::{Layer, Store, WorkingLayer};
 
 pub(crate) use fetch::Fetcher;
-pub(crate) use resolve::{layout_blob, registry_error, resolve};
+pub(crate) use resolve::{Search, layout_blob, registry_error, resolve};
 
 use crate::error::{BuildError, FileContext};
 use crate::solve::{lock, record_of};

@@ -23,18 +23,34 @@ struct Found {
     is_new: bool,
 }
 
+/// Where an image is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search<'a> {
+    /// The layout that its name stands for.
+    pub(crate) context: Option<&'a NamedContext>,
+    /// What its name is locked to.
+    pub(crate) pinned: Option<BlobDigest>,
+    /// Whether registries are asked where tags point.
+    pub(crate) pull: Pull,
+}
+
 /// Finds the image of a need: config and layers, no layer's bytes.
 pub(crate) fn resolve(
     engine: &Engine,
     need: &ImageNeed,
-    (context, pull): (Option<&NamedContext>, Pull),
+    search: Search<'_>,
     activities: &Activities,
 ) -> Result<(ImageFact, Arc<BaseImage>), BuildError> {
+    let Search { context, pinned, pull } = search;
     let platform: Platform = need
         .platform
         .parse()
         .map_err(|error| BuildError::Image { message: format!("{error}"), help: None })?;
-    let found = match (&need.source, context) {
+    let mut source = need.source.clone();
+    if let ImageSource::Reference(reference) = &mut source {
+        reference.digest = pinned.or(reference.digest);
+    }
+    let found = match (&source, context) {
         (ImageSource::Layout { .. }, Some(NamedContext::Layout { path, reference })) => {
             from_layout(path, reference.as_deref(), &platform)?
         }
@@ -49,7 +65,7 @@ pub(crate) fn resolve(
     let manifest: Manifest = parse(&found.bytes, &shown)?;
     let config_bytes = config_bytes(engine, &found.origin, &manifest.config)?;
     let config: ImageConfig = parse(&config_bytes, &shown)?;
-    if let (ImageSource::Reference(reference), true) = (&need.source, found.is_new) {
+    if let (ImageSource::Reference(reference), true) = (&source, found.is_new) {
         let images = engine.store.images();
         images.remember_base(&reference.to_string(), &need.platform, &found.descriptor)?;
     }
@@ -104,7 +120,10 @@ fn from_reference(
     }
     let repository = Repository::from(reference);
     if pull == Pull::IfMissing || reference.digest.is_some() {
-        let known = engine.store.images().base(&name, &platform.to_string())?;
+        let mut known = engine.store.images().base(&name, &platform.to_string())?;
+        if let (None, Some(digest)) = (&known, reference.digest) {
+            known = by_digest(engine, digest, platform)?;
+        }
         if let Some(descriptor) = known.filter(|known| engine.store.content().has(&known.digest)) {
             let bytes = engine.store.content().read(&descriptor.digest)?;
             let origin = Origin::Registry(repository);
@@ -155,6 +174,30 @@ fn in_store(
     let bytes = engine.store.content().read(&descriptor.digest)?;
     let index: Index = parse(&bytes, "in the store")?;
     Ok(index.select(platform).cloned())
+}
+
+/// The manifest for a platform of what the store has under a digest, whatever its name was.
+fn by_digest(
+    engine: &Engine,
+    digest: BlobDigest,
+    platform: &Platform,
+) -> Result<Option<Descriptor>, BuildError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        #[serde(default)]
+        media_type: Option<String>,
+        #[serde(default)]
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    if !engine.store.content().has(&digest) {
+        return Ok(None);
+    }
+    let bytes = engine.store.content().read(&digest)?;
+    let Typed { media_type: own, manifests } = parse(&bytes, "in the store")?;
+    let usual = manifests.map_or(media_type::OCI_MANIFEST, |_| media_type::OCI_INDEX);
+    let own = own.unwrap_or_else(|| usual.to_owned());
+    in_store(engine, Descriptor::new(own, digest, bytes.len() as u64), platform)
 }
 
 fn from_registry(

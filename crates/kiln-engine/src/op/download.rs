@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_core::cache_key::{KeyPart, KeyParts};
 use kiln_core::digest::BlobDigest;
+use kiln_core::git_source::without_credentials;
 use kiln_registry::{Download, DownloadedFile, Validators};
 use kiln_store::layer::scan;
 use kiln_store::{Layer, Store};
@@ -32,6 +33,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) url: &'a str,
     pub(crate) name: &'a str,
     pub(crate) checksum: Option<BlobDigest>,
+    /// The lock file that says the checksum, if no instruction does.
+    pub(crate) lock: Option<&'a str>,
 }
 
 impl Wanted<'_> {
@@ -159,7 +162,7 @@ pub(crate) fn keep(
     let content = index.content_id();
     let layer = store.layers().commit(working, &index.encode(), content, content)?;
     let url = format!("{scheme}{digest}");
-    let mut parts = Wanted { url: &url, name, checksum: None }.parts();
+    let mut parts = Wanted { url: &url, name, checksum: None, lock: None }.parts();
     let key = parts.key();
     parts.0.push(KeyPart { name: DIGEST.to_owned(), value: digest.to_string() });
     let record = record_of(&layer, (*key.as_bytes(), parts), &url);
@@ -177,6 +180,12 @@ fn finish(file: &std::fs::File, path: &Path, modified_unix: u64) -> Result<(), B
 fn check(wanted: &Wanted<'_>, digest: Option<BlobDigest>) -> Result<(), StepError> {
     match (wanted.checksum, digest) {
         (Some(expected), Some(found)) if expected != found => {
+            if let Some(lock) = wanted.lock {
+                let url = without_credentials(wanted.url);
+                let message = format!("{url} is {found} now, and {lock} has it as {expected}");
+                let help = format!("`kiln lock --upgrade={url}` locks what is there now");
+                return Err(StepError::failed("lock-mismatch", message).with_help(help));
+            }
             let message = format!("{}: digest mismatch {found}: {expected}", wanted.url);
             Err(StepError::failed("download-failed", message)
                 .with_help("the file is not the one that --checksum names"))

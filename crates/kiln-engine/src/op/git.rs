@@ -26,6 +26,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::activity::Running;
 use crate::error::{BuildError, FileContext, StepError, with_causes};
+use crate::lock_file;
 use crate::request::SecretSource;
 use crate::solve::{Solver, lock, record_of};
 
@@ -56,7 +57,9 @@ pub(crate) fn check_out(
     let scratch = store.scratch_dir()?;
     let client = &solver.engine.registry;
     let work = client.git_work(&remote, scratch.path(), &log).map_err(|error| failed(&error))?;
-    work.fetch(&reference, &source.reference).map_err(|error| failed(&error))?;
+    work.fetch(&reference, &source.reference).map_err(|error| {
+        lock_file::explain_git(solver.request, source, &reference, failed(&error))
+    })?;
     check_fetched(source, &reference, &work)?;
     let mut working = store.layers().begin()?;
     write(source, (&work, &reference), (scratch.path(), &working.upper))?;
@@ -85,6 +88,12 @@ pub(crate) fn committed(solver: &Solver<'_>, source: &GitSource) -> Result<Optio
         part.value.parse().ok()
     });
     Ok(value)
+}
+
+/// Where a reference points now.
+pub(crate) fn look_up(solver: &Solver<'_>, source: &GitSource) -> Result<GitReference, StepError> {
+    let remote = GitRemote::new(&source.remote, login(solver, &source.remote)?.as_ref());
+    resolve(solver, source, &remote)
 }
 
 /// Under what the files are remembered.
@@ -164,6 +173,7 @@ fn resolve(
     }
     let key = (source.remote.clone(), reference.clone());
     let known = solver.request.git_references.get(&key).cloned();
+    let known = known.or_else(|| lock_file::git_reference(solver.request, source));
     let known = known.or_else(|| lock(&solver.engine.git_references).get(&key).cloned());
     let found = match known {
         Some(found) => found,

@@ -50,8 +50,9 @@ use crate::cache::Imports;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
+use crate::lock_file;
 use crate::network_files::{NetworkFiles, network_files};
-use crate::op::download::{Wanted, download};
+use crate::op::download::download;
 use crate::op::exec;
 use crate::op::file::{self, Target};
 use crate::op::git::check_out;
@@ -297,7 +298,7 @@ impl<'a> Solver<'a> {
                 let line = Some(self.line(step));
                 let activity =
                     self.activities.start_step(&step.name, Some(step.id), (line, Vec::new()));
-                let wanted = Wanted { url, name, checksum: *checksum };
+                let wanted = lock_file::wanted(self.request, (url, name), *checksum);
                 let result = download(self, wanted, &activity);
                 activity.finish(&result);
                 let layer = result?;

@@ -13,6 +13,7 @@
 
 mod archive;
 mod cache;
+mod join;
 mod pack;
 mod registry;
 mod source;
@@ -34,6 +35,7 @@ use crate::error::BuildError;
 use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
 pub(crate) use cache::{CacheSource, send_cache};
+pub use join::{FoundImage, IndexBase, IndexEffect, IndexRequest, find_image, join_images};
 use source::Source;
 use tree::{Tree, Wanted};
 

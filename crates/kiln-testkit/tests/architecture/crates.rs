@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Everything that kiln-core may be built with. None of these opens a file or a socket.
-const CORE: [&str; 6] = ["blake3", "jiff", "serde", "serde_json", "sha2", "thiserror"];
+const CORE: [&str; 7] = ["blake3", "jiff", "serde", "serde_json", "sha2", "thiserror", "toml"];
 
 struct Package {
     name: String,

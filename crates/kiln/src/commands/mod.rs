@@ -7,7 +7,9 @@ mod doctor;
 pub(crate) mod explain;
 mod fsck;
 mod images;
+mod index;
 mod inspect;
+mod lock;
 mod login;
 mod pull;
 mod push;
@@ -54,6 +56,7 @@ enum Command {
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
     Run(run::Run),
+    Lock(lock::Lock),
     Check(check::Check),
     Explain(explain::Explain),
     Images(images::Images),
@@ -62,6 +65,7 @@ enum Command {
     Pull(pull::Pull),
     Tag(tag::Tag),
     Copy(copy::Copy),
+    Index(index::Index),
     Login(login::Login),
     Logout(login::Logout),
     Rmi(rmi::Rmi),
@@ -102,6 +106,7 @@ fn run(
     match cli.command {
         Command::Build(build) => build.run(config)?,
         Command::Run(run) => return run.run(config),
+        Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
         Command::Explain(explain) => explain.run(config)?,
         Command::Images(images) => images.run(config)?,
@@ -110,6 +115,7 @@ fn run(
         Command::Pull(pull) => pull.run(config)?,
         Command::Tag(tag) => tag.run(config)?,
         Command::Copy(copy) => copy.run(config)?,
+        Command::Index(index) => index.run(config)?,
         Command::Login(login) => login.run(config)?,
         Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
@@ -126,7 +132,10 @@ impl Command {
         match self {
             Self::Build(build) => build.call().is_none(),
             command => {
-                matches!(command, Self::Run(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_))
+                matches!(
+                    command,
+                    Self::Run(_) | Self::Lock(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_)
+                )
             }
         }
     }

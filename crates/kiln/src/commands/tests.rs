@@ -123,6 +123,9 @@ fn reference() -> String {
         let title = format!("kiln {}", command.get_name());
         let mut command = command.clone().term_width(100);
         write(&mut text, &title, &mut command);
+        for part in command.get_subcommands() {
+            write(&mut text, &format!("{title} {}", part.get_name()), &mut part.clone());
+        }
     }
     text
 }

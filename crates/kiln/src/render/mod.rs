@@ -5,7 +5,9 @@
 pub(crate) mod diagnostic;
 pub(crate) mod explain;
 pub(crate) mod format;
+pub(crate) mod index;
 pub(crate) mod lint;
+pub(crate) mod lock;
 pub(crate) mod progress;
 mod sarif;
 pub(crate) mod style;
@@ -33,6 +35,11 @@ pub(crate) fn stdout_style(config: &Config) -> Style {
 /// Writes lines to standard output.
 pub(crate) fn print_lines(lines: &[String]) {
     terminal::stdout(&joined(lines));
+}
+
+/// Writes a document to standard output, as it is.
+pub(crate) fn print_document(bytes: &[u8]) {
+    terminal::stdout(&String::from_utf8_lossy(bytes));
 }
 
 /// Writes lines to standard error.

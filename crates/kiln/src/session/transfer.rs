@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use kiln_core::event::EventSink;
 use kiln_core::oci::{Platform, Reference};
-pub(crate) use kiln_engine::ImagePlace;
 use kiln_engine::{BuildError, ImageOptions, Watch};
+pub(crate) use kiln_engine::{FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest};
 
 use kiln_core::source::SourceFile;
 use kiln_registry::{Client, Logins};
@@ -53,6 +53,28 @@ impl Session {
         let watch = Watch { events, cancelled };
         let digest = kiln_engine::copy_image(&self.engine, places, watch);
         Ok(digest.map_err(|error| transfer_failure("copy-failed", error))?.to_string())
+    }
+
+    /// Joins images into an index and sends it; gives the index.
+    pub(crate) fn join_images(
+        &self,
+        request: &IndexRequest,
+        (events, cancelled): Watching<'_>,
+    ) -> Result<FoundImage, Failure> {
+        let watch = Watch { events, cancelled };
+        kiln_engine::join_images(&self.engine, request, watch)
+            .map_err(|error| transfer_failure("index-failed", error))
+    }
+
+    /// The manifest or index that a place has under a name.
+    pub(crate) fn find_image(
+        &self,
+        place: &ImagePlace,
+        (events, cancelled): Watching<'_>,
+    ) -> Result<FoundImage, Failure> {
+        let watch = Watch { events, cancelled };
+        kiln_engine::find_image(&self.engine, place, watch)
+            .map_err(|error| transfer_failure("no-image", error))
     }
 
     /// Gives an image of the store another name.

@@ -81,6 +81,7 @@ impl Build {
             }
             ContextPlace::Url(url) => self.fetched(&ContextAddress::Url(url), &request, config)?,
         };
+        request.lock = self.lock(&found.directory, found.fetched.as_ref())?;
         request.dockerfile = found.loaded.source_file;
         request.ignore_file = found.loaded.ignore_file;
         request.context = found.directory;

@@ -6,6 +6,7 @@ pub(crate) mod context;
 mod csv;
 mod docker_host;
 pub(crate) mod dockerfile;
+pub(crate) mod lock_option;
 mod metadata;
 pub(crate) mod options;
 mod output_option;
@@ -106,9 +107,18 @@ pub(crate) struct Build {
     /// steps that the image has no layer of; repeatable
     #[arg(long = "cache-to", value_name = "CACHE")]
     cache_to: Vec<CacheToOption>,
-    /// Ask registries where tags point now
+    /// Ask registries where tags point now; what is locked stays
     #[arg(long)]
     pull: bool,
+    /// Refuse images, files and git references that are not in the lock file
+    #[arg(long, conflicts_with = "no_lock")]
+    locked: bool,
+    /// Do as if there were no lock file
+    #[arg(long, conflicts_with = "lock_file")]
+    no_lock: bool,
+    /// The lock file, which `kiln lock` writes (default: CONTEXT/kiln.lock, if it is there)
+    #[arg(long, value_name = "FILE")]
+    lock_file: Option<PathBuf>,
     /// Network of RUN: default (the host's), host or none
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = network, hide_default_value = true)]
     network: Network,

@@ -55,7 +55,10 @@ pub(crate) fn named_contexts(
 
 impl Build {
     /// The request, and warnings about what the options say.
-    pub(super) fn request(&self, config: &Config) -> Result<(BuildRequest, Vec<String>), Failure> {
+    pub(in crate::commands) fn request(
+        &self,
+        config: &Config,
+    ) -> Result<(BuildRequest, Vec<String>), Failure> {
         let place = ContextPlace::parse(&self.context)?;
         self.check_combinations()?;
         let named_contexts = named_contexts(&self.build_contexts)?;
@@ -75,6 +78,7 @@ impl Build {
             cache_from: self.cache_from.iter().map(|option| option.0.clone()).collect(),
             cache_to: self.cache_to.iter().map(|option| option.0.clone()).collect(),
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
+            lock: None,
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),
             outputs: self.outputs(config)?,

@@ -1,0 +1,274 @@
+//! `kiln index`: images of several platforms under one name.
+
+use std::str::FromStr;
+
+use clap::{Subcommand, ValueEnum};
+use kiln_core::digest::BlobDigest;
+use kiln_core::oci::{Platform, Reference};
+
+use super::build::options::TagOption;
+use super::copy::PlaceOption;
+use super::transfer::watched;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::render;
+use crate::session::{ImagePlace, IndexBase, IndexEffect, IndexRequest};
+
+/// Join images of several platforms under one name, and look at such names
+#[derive(Debug, clap::Args)]
+#[command(alias = "imagetools", subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    command: IndexCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum IndexCommand {
+    Create(Create),
+    Inspect(Inspect),
+}
+
+/// Join images into an index, and send it to the registries of its names
+///
+/// Sources may be indexes: their manifests are taken, attestations included. What the target's
+/// repository lacks is copied, or mounted within a registry. No image changes its digest. Prints each
+/// name with the digest of the index.
+#[expect(clippy::doc_markdown, reason = "the docs are the help")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln index create -t ghcr.io/me/app:1 ghcr.io/me/app:1-amd64 ghcr.io/me/app:1-arm64
+  kiln index create -t ghcr.io/me/app:1 sha256:0a… sha256:3f…     (of ghcr.io/me/app)
+  kiln index create -t ghcr.io/me/app:1 --append oci-layout://arm64")]
+struct Create {
+    /// Name of the index; repeatable
+    #[arg(short, long = "tag", required = true, value_name = "NAME[:TAG]")]
+    tags: Vec<TagOption>,
+    /// Images: NAME[:TAG][@DIGEST] of a registry, sha256:… in the first name's repository,
+    /// oci-layout://DIR[:TAG] or oci-archive://FILE[:TAG]
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<SourceOption>,
+    /// Add to what has the first name; an image for the same platform takes the place of that one
+    #[arg(long)]
+    append: bool,
+    /// Annotation: [index:]KEY=VALUE, or manifest-descriptor[OS/ARCH]:KEY=VALUE for the manifests in
+    /// the index, of a platform or of all; repeatable
+    #[arg(long = "annotation", value_name = "ANNOTATION")]
+    annotations: Vec<AnnotationOption>,
+    /// Print the index and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Show what a name stands for: the images of an index, or the layers of one
+#[expect(clippy::doc_markdown, reason = "the docs are the help")]
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// NAME[:TAG][@DIGEST] of a registry, oci-layout://DIR[:TAG] or oci-archive://FILE[:TAG]
+    #[arg(value_name = "IMAGE")]
+    image: PlaceOption,
+    /// Write the document as it is, byte for byte
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
+    /// How it is written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: InspectFormat,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum InspectFormat {
+    /// For people
+    Text,
+    /// JSON: the document, with name, media type, digest and size
+    Json,
+}
+
+impl Index {
+    /// Runs the command.
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
+        match &self.command {
+            IndexCommand::Create(create) => create.run(config),
+            IndexCommand::Inspect(inspect) => inspect.run(config),
+        }
+    }
+}
+
+impl Create {
+    fn run(&self, config: &Config) -> Result<(), Failure> {
+        let request = self.request();
+        let quiet = self.quiet || self.dry_run;
+        watched(config, quiet, |session, watching| {
+            let index = session.join_images(&request, watching)?;
+            if self.dry_run {
+                render::print_lines(&[String::from_utf8_lossy(&index.bytes).into_owned()]);
+                return Ok(());
+            }
+            let digest = index.descriptor.digest;
+            let line = |name: &Reference| format!("{}@{digest}", name.familiar());
+            render::print_lines(&request.names.iter().map(line).collect::<Vec<_>>());
+            Ok(())
+        })
+    }
+
+    fn request(&self) -> IndexRequest {
+        let names: Vec<Reference> = self.tags.iter().map(|tag| tag.reference.clone()).collect();
+        let sources = self.sources.iter().map(|source| match &source.0 {
+            SourceChoice::Place(place) => place.clone(),
+            SourceChoice::Digest(digest) => ImagePlace::Registry(Reference {
+                tag: None,
+                digest: Some(*digest),
+                ..names[0].clone()
+            }),
+        });
+        let (mut annotations, mut manifest_annotations) = (Vec::new(), Vec::new());
+        for AnnotationOption { place, key, value } in &self.annotations {
+            let (key, value) = (key.clone(), value.clone());
+            match place {
+                AnnotatedPart::Index => annotations.push((key, value)),
+                AnnotatedPart::Manifests(platform) => {
+                    manifest_annotations.push((platform.clone(), key, value));
+                }
+            }
+        }
+        IndexRequest {
+            sources: sources.collect(),
+            names,
+            annotations,
+            manifest_annotations,
+            base: if self.append { IndexBase::Named } else { IndexBase::Empty },
+            effect: if self.dry_run { IndexEffect::Show } else { IndexEffect::Push },
+        }
+    }
+}
+
+impl Inspect {
+    fn run(&self, config: &Config) -> Result<(), Failure> {
+        // What goes to standard output alone, needs no progress beside it.
+        watched(config, true, |session, watching| {
+            let found = session.find_image(&self.image.0, watching)?;
+            if self.raw {
+                render::print_document(&found.bytes);
+                return Ok(());
+            }
+            let name = self.image.0.to_string();
+            let lines = match self.format {
+                InspectFormat::Text => render::index::lines(&name, &found),
+                InspectFormat::Json => render::index::json(&name, &found),
+            };
+            let lines = lines.map_err(|error| {
+                Failure::input("no-image", format!("{name} is not valid: {error}"))
+            })?;
+            render::print_lines(&lines);
+            Ok(())
+        })
+    }
+}
+
+/// A source as it is written.
+#[derive(Clone, Debug)]
+struct SourceOption(SourceChoice);
+
+#[derive(Clone, Debug)]
+enum SourceChoice {
+    Place(ImagePlace),
+    Digest(BlobDigest),
+}
+
+impl FromStr for SourceOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(digest) = text.parse::<BlobDigest>() {
+            return Ok(Self(SourceChoice::Digest(digest)));
+        }
+        text.parse().map(|place: PlaceOption| Self(SourceChoice::Place(place.0)))
+    }
+}
+
+/// An annotation as it is written.
+#[derive(Clone, Debug)]
+struct AnnotationOption {
+    place: AnnotatedPart,
+    key: String,
+    value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AnnotatedPart {
+    Index,
+    Manifests(Option<Platform>),
+}
+
+impl FromStr for AnnotationOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("it is written KEY=VALUE")?;
+        let (place, key) = match name.split_once(':') {
+            Some((place, key)) => (annotated_part(place)?, key),
+            None => (AnnotatedPart::Index, name),
+        };
+        if key.is_empty() {
+            return Err("the key is missing".to_owned());
+        }
+        Ok(Self { place, key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+fn annotated_part(text: &str) -> Result<AnnotatedPart, String> {
+    match text.split_once('[') {
+        None if text == "index" => Ok(AnnotatedPart::Index),
+        None if text == "manifest-descriptor" => Ok(AnnotatedPart::Manifests(None)),
+        Some(("manifest-descriptor", platform)) => {
+            let platform = platform.strip_suffix(']').ok_or("`]` is missing")?;
+            let platform: Platform = platform.parse().map_err(|error| format!("{error}"))?;
+            Ok(AnnotatedPart::Manifests(Some(platform)))
+        }
+        _ if text.starts_with("manifest") => {
+            Err("images stay as they are, so that they keep their digests; \
+                 `manifest-descriptor:` annotates them in the index"
+                .to_owned())
+        }
+        _ => Err(format!("`{text}:` is not possible; it is index: or manifest-descriptor:")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        match text.parse::<AnnotationOption>() {
+            Ok(AnnotationOption { place, key, value }) => {
+                let place = match place {
+                    AnnotatedPart::Index => "index".to_owned(),
+                    AnnotatedPart::Manifests(None) => "manifests".to_owned(),
+                    AnnotatedPart::Manifests(Some(platform)) => platform.to_string(),
+                };
+                format!("{place} {key} {value}")
+            }
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn annotations_are_read() {
+        assert_eq!(read("a.b=c=d"), "index a.b c=d");
+        assert_eq!(read("index:a=b:c"), "index a b:c");
+        assert_eq!(read("manifest-descriptor:a="), "manifests a ");
+        assert_eq!(read("manifest-descriptor[linux/arm64]:a=b"), "linux/arm64 a b");
+        for (wrong, reason) in [
+            ("a", "KEY=VALUE"),
+            ("index:=b", "the key is missing"),
+            ("manifest:a=b", "keep their digests"),
+            ("manifest[linux/arm64]:a=b", "keep their digests"),
+            ("manifest-descriptor[linux/arm64:a=b", "`]` is missing"),
+            ("other:a=b", "`other:` is not possible"),
+        ] {
+            assert!(read(wrong).contains(reason), "{wrong}: {}", read(wrong));
+        }
+    }
+}
