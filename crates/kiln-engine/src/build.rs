@@ -68,19 +68,53 @@ fn build_targets(
     for warning in &plan.warnings {
         activities.warn(&warning.message);
     }
-    let mut solver =
-        Solver::new((engine, request), &plan, images, (&activities, Arc::clone(cancelled)), start);
+    let mut imports = imports;
+    // Another attempt follows when a layer of a shared cache turns out to be lost.
+    loop {
+        let parts = (&plan, images.clone(), std::mem::take(&mut imports), start);
+        let (result, rest) = attempt(engine, (request, record), parts, (&activities, cancelled));
+        match result {
+            Err(BuildError::LostLayer { digest, message, .. })
+                if rest.lose(digest) && engine.store.layers().forget_archive(&digest)? =>
+            {
+                activities.warn(format!("{message}; what makes it runs again"));
+                imports = rest;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What an attempt builds with.
+type Parts<'a> = (&'a Plan, Images, Imports, Instant);
+
+/// Solves and exports; gives the imports back, for the next attempt.
+fn attempt(
+    engine: &Engine,
+    (request, record): (&BuildRequest, &Record<'_>),
+    (plan, images, imports, start): Parts<'_>,
+    (activities, cancelled): (&Activities, &Arc<AtomicBool>),
+) -> (Result<Vec<TargetResult>, BuildError>, Imports) {
+    let watch = (activities, Arc::clone(cancelled));
+    let mut solver = Solver::new((engine, request), plan, images, watch, start);
     solver.imports = imports;
-    let solved = solve(&solver);
-    record.note(solver.journal.reports(&activities.timeline()));
+    let result = solve_and_export(&solver);
+    if !matches!(result, Err(BuildError::LostLayer { .. })) {
+        record.note(solver.journal.reports(&activities.timeline()));
+    }
+    (result, std::mem::take(&mut solver.imports))
+}
+
+fn solve_and_export(solver: &Solver<'_>) -> Result<Vec<TargetResult>, BuildError> {
+    let solved = solve(solver);
     // What was hashed stays known even when a step failed.
     for context in solver.read_contexts() {
         context.save_index()?;
     }
     let results = solved?;
-    let targets = export(&solver, &results)?;
-    cache::export(&solver, &results)?;
-    engine.store.flush()?;
+    let targets = export(solver, &results)?;
+    cache::export(solver, &results)?;
+    solver.engine.store.flush()?;
     Ok(targets)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_core::diagnostic::Diagnostic;
+use kiln_core::digest::BlobDigest;
 use kiln_core::source::Span;
 
 /// Everything that ends a build.
@@ -28,6 +29,17 @@ pub enum BuildError {
     /// A registry could not be reached, or is not able to answer.
     #[error("{message}")]
     Network {
+        /// Which and why.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+    /// The bytes of a layer that a shared cache had are not to be had any more, or are not what it
+    /// claims. Within a build the step that makes the layer runs instead.
+    #[error("{message}")]
+    LostLayer {
+        /// The blob.
+        digest: BlobDigest,
         /// Which and why.
         message: String,
         /// What to do.

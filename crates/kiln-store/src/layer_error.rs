@@ -48,6 +48,9 @@ pub enum LayerError {
         /// The directory.
         path: PathBuf,
     },
+    /// An archive holds other files than the layer's index says.
+    #[error("its files are not those that its index names")]
+    ContentMismatch,
     /// Bytes that should be an encoded index are none.
     #[error("layer index is damaged: {reason}")]
     DamagedIndex {

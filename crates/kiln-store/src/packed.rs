@@ -6,11 +6,36 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Error;
 use crate::layer::{BlobCheck, Frames, LayerIndex, OldFrames, Unpack, extract, set_times, unpack};
+use crate::layer_error::LayerError;
 use crate::layers::{Layer, Layers};
 
 impl Layers<'_> {
-    /// A blob that holds the layer.
-    pub(crate) fn archive(self, layer: &Layer) -> Result<Option<BlobDigest>, Error> {
+    /// Forgets a blob that holds a layer of a shared cache, and where it was to be had, because
+    /// nobody has it any more or it is not what it should be. A layer that is nowhere else is then no
+    /// result of any step. `false` if no such layer was in it.
+    pub fn forget_archive(self, digest: &BlobDigest) -> Result<bool, Error> {
+        let is_known = self.store.database().write("forget where a layer is", |transaction| {
+            let is_known: bool = transaction.query_row(
+                "SELECT EXISTS (SELECT 1 FROM packed WHERE blob = ?1 AND
+                    (diff_id IN (SELECT diff_id FROM layers WHERE times IS NOT NULL)
+                     OR diff_id IN (SELECT diff_id FROM clamped)))",
+                [digest.as_bytes()],
+                |row| row.get(0),
+            )?;
+            if is_known {
+                transaction
+                    .execute("DELETE FROM remote_blobs WHERE digest = ?", [digest.as_bytes()])?;
+            }
+            Ok(is_known)
+        })?;
+        if is_known {
+            crate::gc::forget_blobs(self.store, &[*digest])?;
+        }
+        Ok(is_known)
+    }
+
+    /// A blob of the store that holds the layer.
+    pub fn archive(self, layer: &Layer) -> Result<Option<BlobDigest>, Error> {
         let Some(diff_id) = &layer.diff_id else { return Ok(None) };
         self.store
             .database()
@@ -103,7 +128,11 @@ impl Layers<'_> {
         let working = self.begin()?;
         let failed = |source| Error::Layer { id: layer.id, source: Box::new(source) };
         let expected = (Unpack { digest, diff_id }, BlobCheck::Here);
-        unpack(blob, expected, Some(&working.upper)).map_err(failed)?;
+        let found = unpack(blob, expected, Some(&working.upper)).map_err(failed)?;
+        // What steps were done with went by the content that was claimed.
+        if found.content_id() != layer.content {
+            return Err(failed(LayerError::ContentMismatch));
+        }
         let index =
             std::fs::read(&layer.index_path).map_err(Error::io("read", &layer.index_path))?;
         let index = LayerIndex::decode(&index).map_err(failed)?;

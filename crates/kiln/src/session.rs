@@ -102,7 +102,7 @@ pub(crate) fn build_failure(error: BuildError, source_file: &SourceFile) -> Fail
             let failure = Box::new(StepFailure::new(*failure));
             Failure::Step { source_file, failure }
         }
-        BuildError::Image { message, help } => {
+        BuildError::Image { message, help } | BuildError::LostLayer { message, help, .. } => {
             Failure::Input { code: "image-unavailable", message, help }
         }
         BuildError::Lock { message, help } => Failure::Input { code: "not-locked", message, help },

@@ -6,6 +6,7 @@
 //! times that follow an epoch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kiln_core::cache_key::KeyParts;
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId, DiffId, Recipe};
@@ -68,7 +69,7 @@ impl CacheDocument {
     pub(super) fn parse(
         bytes: &[u8],
         manifest: &Manifest,
-    ) -> Result<BTreeMap<CacheKey, SharedRecord>, String> {
+    ) -> Result<BTreeMap<CacheKey, Arc<SharedRecord>>, String> {
         let document: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if document.version != VERSION {
             return Err(format!("version {} is unknown", document.version));
@@ -87,8 +88,9 @@ impl CacheDocument {
             if !is_whole {
                 continue;
             }
+            let record = Arc::new(record);
             for key in &record.keys {
-                records.insert(*key, record.clone());
+                records.insert(*key, Arc::clone(&record));
             }
         }
         Ok(records)

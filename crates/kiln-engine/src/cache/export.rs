@@ -24,7 +24,8 @@ pub(crate) fn export(solver: &Solver<'_>, results: &Results) -> Result<(), Build
         let result = export_one(solver, results, wanted);
         match result {
             Err(error) if wanted.on_failure == ExportFailure::Warns => {
-                if matches!(error, BuildError::Canceled) {
+                // What is lost can be made again, and then be exported.
+                if matches!(error, BuildError::Canceled | BuildError::LostLayer { .. }) {
                     return Err(error);
                 }
                 solver.activities.warn(format!("cache export to {}: {error}", wanted.place));

@@ -3,12 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::Ordering;
 
+use kiln_core::digest::BlobDigest;
 use kiln_core::oci::Descriptor;
 use kiln_registry::Repository;
 use kiln_store::Layer;
 
 use crate::base_image::{Fetcher, registry_error};
-use crate::error::{BuildError, FileContext};
+use crate::error::{BuildError, FileContext, with_causes};
 
 const COPY_BYTES: usize = 256 << 10;
 
@@ -32,11 +33,7 @@ pub(crate) fn bring_blob(fetcher: &Fetcher, blob: &Descriptor) -> Result<(), Bui
         return Ok(());
     }
     let what = format!("layer {} of the shared cache", blob.digest);
-    let help = "build again without this `--cache-from`, and with `--no-cache`";
-    let mut failure = BuildError::Image {
-        message: format!("{what} is not to be had any more"),
-        help: Some(help.to_owned()),
-    };
+    let mut reason = "no place of it is known".to_owned();
     let activity = fetcher.activities.start(format!("[internal] load {what}"));
     let places = store.remote_blobs().places(&blob.digest)?;
     for repository in places.iter().filter_map(|place| Repository::parse(place)) {
@@ -47,18 +44,43 @@ pub(crate) fn bring_blob(fetcher: &Fetcher, blob: &Descriptor) -> Result<(), Bui
                 return Ok(());
             }
             Err(BuildError::Canceled) => return Err(BuildError::Canceled),
-            Err(BuildError::Network { message, help }) => {
-                failure = BuildError::Network { message: format!("{what}: {message}"), help };
+            // Nothing is wrong with the layer.
+            Err(error @ (BuildError::File { .. } | BuildError::Store(_))) => {
+                let result = Err(error);
+                activity.finish(&result);
+                return result;
             }
-            Err(error) => {
-                let message = format!("{what}: {error}");
-                failure = BuildError::Image { message, help: Some(help.to_owned()) };
-            }
+            Err(error) => reason = error.to_string(),
         }
     }
-    let result = Err(failure);
+    let result = Err(lost(blob.digest, &reason));
     activity.finish(&result);
     result
+}
+
+/// The error of a layer that cannot be had.
+fn lost(digest: BlobDigest, reason: &str) -> BuildError {
+    BuildError::LostLayer {
+        digest,
+        message: format!("layer {digest} of the shared cache is not to be had: {reason}"),
+        help: Some("build it again: what is lost is made anew".to_owned()),
+    }
+}
+
+/// The layer with its files, which are brought and unpacked if they are not there.
+///
+/// # Errors
+/// As [`bring`]; also when its archive is not what the cache said.
+pub(crate) fn unpack(fetcher: &Fetcher, layer: &Layer) -> Result<Layer, BuildError> {
+    bring(fetcher, layer)?;
+    let layers = fetcher.store.layers();
+    match layers.unpack(layer) {
+        Err(error @ kiln_store::Error::Layer { .. }) => Err(match layers.archive(layer)? {
+            Some(digest) => lost(digest, &with_causes(&error)),
+            None => error.into(),
+        }),
+        unpacked => Ok(unpacked?),
+    }
 }
 
 fn download(

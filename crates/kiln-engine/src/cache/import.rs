@@ -5,12 +5,12 @@
 //! its archive stays in the registry until something needs its bytes ([`super::fetch`]). One of a
 //! directory is copied at once, for the directory may be gone tomorrow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use kiln_core::digest::CacheKey;
+use kiln_core::digest::{BlobDigest, CacheKey};
 use kiln_store::layer::LayerIndex;
 use kiln_store::{CacheRecord, StepResult};
 
@@ -32,6 +32,8 @@ struct State {
     /// Those on their way, in the order in which they are asked.
     pending: Vec<JoinHandle<Option<Cache>>>,
     caches: Vec<Arc<Cache>>,
+    /// Blobs that turned out to be gone or wrong.
+    lost: BTreeSet<BlobDigest>,
 }
 
 /// One cache.
@@ -39,10 +41,20 @@ struct State {
 struct Cache {
     place: ImagePlace,
     source: CacheSource,
-    records: BTreeMap<CacheKey, SharedRecord>,
+    records: BTreeMap<CacheKey, Arc<SharedRecord>>,
 }
 
 impl Imports {
+    /// Never again takes a record that has this blob; `false` if none was to be taken already.
+    pub(crate) fn lose(&self, blob: BlobDigest) -> bool {
+        lock(&self.state).lost.insert(blob)
+    }
+
+    fn is_lost(&self, record: &SharedRecord) -> bool {
+        let state = lock(&self.state);
+        record.blobs().any(|blob| state.lost.contains(&blob.digest))
+    }
+
     /// Begins to fetch the records of caches.
     pub(crate) fn begin(
         engine: &Engine,
@@ -55,7 +67,7 @@ impl Imports {
             std::thread::spawn(move || load(&engine, place, &activities, &cancelled))
         };
         let pending = places.iter().map(begin).collect();
-        Self { state: Mutex::new(State { pending, caches: Vec::new() }) }
+        Self { state: Mutex::new(State { pending, ..State::default() }) }
     }
 
     /// The caches, when all of them are there or have failed.
@@ -83,7 +95,7 @@ fn load(
             let message = "it is no cache that kiln has written".to_owned();
             return Err(BuildError::Image { message, help: None });
         }
-        let bytes = source.read(engine, &manifest.config, (&activity, cancelled))?;
+        let bytes = source.config(engine, &manifest, (&activity, cancelled))?;
         let records = CacheDocument::parse(&bytes, &manifest).map_err(|reason| {
             BuildError::Image { message: format!("its config is not valid: {reason}"), help: None }
         })?;
@@ -109,6 +121,9 @@ impl Solver<'_> {
     pub(crate) fn imported(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
         for cache in self.imports.caches() {
             let Some(record) = cache.records.get(key) else { continue };
+            if self.imports.is_lost(record) {
+                continue;
+            }
             let lock = format!("import-{}", record.parts.key());
             let _lock = self.engine.store.lock_unless(&lock, &self.stopped)?;
             // Another step or process may have imported it while this one waited.
@@ -135,7 +150,7 @@ impl Solver<'_> {
         let activity = self.activities.start(format!("importing cache of {}", shared.name));
         let watch = (&activity, &*self.cancelled);
         let read = || {
-            let bytes = cache.source.read(self.engine, &shared.index, watch)?;
+            let bytes = cache.source.index(self.engine, &shared.index, watch)?;
             let index = LayerIndex::decode(&bytes)?;
             if index.content_id() != shared.content {
                 let message = "its files are not those that it claims".to_owned();

@@ -6,6 +6,10 @@
 //! not belong together is no record. As with every shared cache, who may write to it is trusted
 //! with what steps make.
 //!
+//! A layer that the cache's place has lost or damaged is found out when its bytes are needed. That
+//! attempt of the build ends, the layer is no result of any step any more, and the next attempt
+//! makes it (`build.rs`); all that was done stays done.
+//!
 //! What it does NOT hold: git checkouts and downloads of ADD, cache mounts, base images.
 
 mod document;
@@ -14,5 +18,5 @@ mod fetch;
 mod import;
 
 pub(crate) use export::export;
-pub(crate) use fetch::{bring, bring_blob};
+pub(crate) use fetch::{bring, bring_blob, unpack};
 pub(crate) use import::Imports;

@@ -213,8 +213,7 @@ pub(crate) fn pack_layer(
         return Ok(described(packed));
     }
     let index = solver.index(layer)?;
-    cache::bring(&solver.fetcher, layer)?;
-    let layer = store.layers().unpack(layer)?;
+    let layer = cache::unpack(&solver.fetcher, layer)?;
     let times = epoch.map_or(TarTimes::Own, TarTimes::NotAfter);
     let old = match store.layers().recipe_of(&layer.id)? {
         Some(recipe) => store.layers().old_frames(&recipe, &codec)?,

@@ -18,6 +18,7 @@ use super::image::PackedImage;
 use super::oci::{Bundle, Format, archive};
 use super::program::feed;
 use crate::base_image::Want;
+use crate::cache;
 use crate::error::BuildError;
 use crate::request::ImageProgram;
 use crate::snapshot::{Snapshot, SnapshotLayer};
@@ -102,7 +103,7 @@ fn into_engine(
     }
     let held = held(&engine, image, &others)?;
     if held > 0 {
-        bring(solver, snapshots, held)?;
+        bring(solver, (image, snapshots), held)?;
         let partial = partial(image, names, held);
         match send(solver, &engine, &partial) {
             // Something of it is not there after all.
@@ -115,7 +116,7 @@ fn into_engine(
             }
         }
     }
-    bring(solver, snapshots, 0)?;
+    bring(solver, (image, snapshots), 0)?;
     let archive = archive(bundle, names, Format::Docker);
     send(solver, &engine, &archive)?;
     Ok(format!("sent {} bytes", archive.size_bytes()))
@@ -155,13 +156,21 @@ fn held(
 }
 
 /// Brings what is not in the store of the layers from a position on.
-fn bring(solver: &Solver<'_>, snapshots: &[&Snapshot], from: usize) -> Result<(), BuildError> {
+fn bring(
+    solver: &Solver<'_>,
+    (image, snapshots): (&PackedImage, &[&Snapshot]),
+    from: usize,
+) -> Result<(), BuildError> {
     for snapshot in snapshots {
         let is_base = |layer: &&SnapshotLayer| matches!(layer, SnapshotLayer::Base { .. });
         let base_layers = snapshot.layers().iter().filter(is_base).count();
         if let Some(base) = snapshot.base().filter(|_| from < base_layers) {
             base.bring(&solver.fetcher, Want::Blobs)?;
         }
+    }
+    // Layers of a shared cache that nothing has needed yet.
+    for layer in &image.layers[from..] {
+        cache::bring_blob(&solver.fetcher, layer)?;
     }
     Ok(())
 }

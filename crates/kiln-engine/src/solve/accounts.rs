@@ -56,7 +56,7 @@ impl Solver<'_> {
             if let Some(contents) = self.engine.store.layers().extract(&layer, &files)? {
                 return Ok(contents);
             }
-            layer = self.engine.store.layers().unpack(&layer)?.into();
+            layer = crate::cache::unpack(&self.fetcher, &layer)?.into();
         }
         let read = |place: &&Place| {
             let path = layer.fs.join(as_path(&place.path));

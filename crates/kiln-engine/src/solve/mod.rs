@@ -397,7 +397,10 @@ impl<'a> Solver<'a> {
                 self.remember(&made_of, &fast, made)?;
                 activity.complete(made.outcome.clone());
             }
-            Err(StepError::Build(BuildError::Canceled)) => drop(activity),
+            // Without a layer of its inputs it is put off, and done in the next attempt.
+            Err(StepError::Build(BuildError::Canceled | BuildError::LostLayer { .. })) => {
+                drop(activity);
+            }
             Err(StepError::Failed { message, .. }) => {
                 activity.complete(Outcome::Failed(message.clone()));
             }

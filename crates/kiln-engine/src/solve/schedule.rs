@@ -197,11 +197,15 @@ fn run(
         }
         Err(error) => {
             let failure = failure(step, error);
+            // What runs has its inputs, and need not run again in the next attempt.
+            let goes_on = matches!(failure, BuildError::LostLayer { .. });
             // The first real failure is the one to show; those after it were canceled by it.
             if state.failure.is_none() {
                 state.failure = Some(failure);
             }
-            solver.stop();
+            if !goes_on {
+                solver.stop();
+            }
         }
     }
 }

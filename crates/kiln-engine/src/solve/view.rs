@@ -36,8 +36,7 @@ impl Solver<'_> {
         if layer.is_unpacked {
             return Ok(layer);
         }
-        cache::bring(&self.fetcher, &layer)?;
-        Ok(Arc::new(self.engine.store.layers().unpack(&layer)?))
+        Ok(Arc::new(cache::unpack(&self.fetcher, &layer)?))
     }
 
     /// The directories of a snapshot's layers, lowest first.

@@ -14,8 +14,10 @@ use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::Solver;
 
-/// Neither a cache's config nor the index of a layer is longer than this.
-const READ_BYTES: u64 = 256 << 20;
+/// A cache's config is not longer than this: records of some ten thousand steps.
+const CONFIG_BYTES: u64 = 32 << 20;
+/// The index of a layer is not longer than this: a few million files.
+const INDEX_BYTES: u64 = 256 << 20;
 
 /// Where a cache is read from.
 #[derive(Debug)]
@@ -37,14 +39,33 @@ impl CacheSource {
         Ok((Self(source), manifest))
     }
 
-    /// The bytes of a blob of the cache, which have its digest.
-    pub(crate) fn read(
+    /// The cache's config, which has its digest.
+    pub(crate) fn config(
+        &self,
+        engine: &Engine,
+        manifest: &Manifest,
+        watch: Watch<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
+        self.read(engine, (&manifest.config, CONFIG_BYTES), watch)
+    }
+
+    /// The index of a layer, which has its digest.
+    pub(crate) fn index(
         &self,
         engine: &Engine,
         blob: &Descriptor,
+        watch: Watch<'_>,
+    ) -> Result<Vec<u8>, BuildError> {
+        self.read(engine, (blob, INDEX_BYTES), watch)
+    }
+
+    fn read(
+        &self,
+        engine: &Engine,
+        (blob, most_bytes): (&Descriptor, u64),
         (activity, cancelled): Watch<'_>,
     ) -> Result<Vec<u8>, BuildError> {
-        if blob.size > READ_BYTES {
+        if blob.size > most_bytes {
             return Err(broken(blob, "it is too long"));
         }
         let work = Work { engine, activity, cancelled };
@@ -95,11 +116,12 @@ pub(crate) fn send_cache(
             ImagePlace::Archive { .. } => unreachable!("caches are in registries and directories"),
         }
     });
+    let failed = |message: String| format!("cannot export the cache to {place}: {message}");
     let result = result.map_err(|error| match error {
-        BuildError::Image { message, help } => BuildError::Image {
-            message: format!("cannot export the cache to {place}: {message}"),
-            help,
-        },
+        BuildError::Image { message, help } => BuildError::Image { message: failed(message), help },
+        BuildError::Network { message, help } => {
+            BuildError::Network { message: failed(message), help }
+        }
         error => error,
     });
     activity.finish(&result);

@@ -148,7 +148,7 @@ impl Destination<'_> {
                 activity.progress(&item, sent, total);
             }
         };
-        let mut pushed = None;
+        let (mut pushed, mut is_gone) = (None, false);
         for from in &sources {
             let upload = BlobUpload {
                 descriptor,
@@ -157,14 +157,20 @@ impl Destination<'_> {
                 progress: &progress,
             };
             let result = self.work.engine.registry.push_blob(self.repository, &upload);
-            let is_source_gone = result.as_ref().is_err_and(|error| is_of(error, from, descriptor));
+            is_gone = result.as_ref().is_err_and(|error| is_of(error, from, descriptor));
             pushed = Some(result);
-            if !is_source_gone {
+            if !is_gone {
                 break;
             }
         }
         let pushed = pushed.expect("a blob has a source");
-        match pushed.map_err(|error| registry_error(None, &error))? {
+        let pushed = pushed.map_err(|error| match registry_error(None, &error) {
+            BuildError::Image { message, help } if is_gone => {
+                BuildError::LostLayer { digest: descriptor.digest, message, help }
+            }
+            error => error,
+        });
+        match pushed? {
             Pushed::Sent => {}
             Pushed::Existing | Pushed::Mounted => activity.progress(&item, descriptor.size, total),
         }

@@ -17,8 +17,8 @@ use crate::session::ImagePlace;
 /// printed. What the target has is not sent again; between repositories of one registry it is
 /// mounted.
 ///
-/// A place is NAME or docker://NAME (a registry), oci-layout://DIR[:TAG] (a directory) or
-/// oci-archive://FILE[:TAG] (a tar file).
+/// A place is NAME or docker://NAME (a registry), oci-layout://DIR[:TAG] or oci:DIR[:TAG] (a
+/// directory) or oci-archive://FILE[:TAG] (a tar file).
 #[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kiln copy debian:13-slim registry.internal/debian:13-slim
@@ -67,7 +67,8 @@ impl FromStr for PlaceOption {
             let rest = text.strip_prefix(scheme)?.strip_prefix(':')?;
             Some(rest.strip_prefix("//").unwrap_or(rest))
         };
-        if let Some(rest) = after("oci-layout") {
+        // As buildx writes it, and skopeo.
+        if let Some(rest) = after("oci-layout").or_else(|| after("oci")) {
             let (path, name) = split_name(rest)?;
             return Ok(Self(ImagePlace::Layout { path, name }));
         }
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(shown("docker://h:5000/a:1"), "registry h:5000/a:1");
         assert_eq!(shown("oci-layout://a/b"), "oci-layout://a/b");
         assert_eq!(shown("oci-layout:a/b:v1"), "oci-layout://a/b:v1");
+        assert_eq!(shown("oci:b:v1"), "oci-layout://b:v1");
         assert_eq!(shown("oci-layout:///a:b/c"), "oci-layout:///a:b/c");
         let digest = format!("oci-layout://a@sha256:{}", "0".repeat(64));
         assert_eq!(shown(&digest), digest.replace('@', ":"));

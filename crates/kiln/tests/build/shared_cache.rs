@@ -172,3 +172,156 @@ fn debians_registry_keeps_a_cache_and_skopeo_carries_it() {
         assert_eq!(other.digest(), run.digest());
     }
 }
+
+/// A machine that has a cache in the registry, and the manifest of that cache.
+fn cached_in(registry: &Registry, options: &str) -> (Project, String, Value) {
+    let cache = registry.reference("app:cache");
+    let a = machine();
+    a.build(&["--cache-to", &format!("type=registry,ref={cache}{options}")]);
+    let (_, manifest) = registry.manifest("app", "cache").unwrap();
+    (a, cache, serde_json::from_slice(&manifest).unwrap())
+}
+
+#[test]
+fn a_layer_that_was_lost_or_damaged_is_made_again() {
+    let registry = Registry::start();
+    let (_, cache, manifest) = cached_in(&registry, ",mode=max");
+    // What this one has in its store is not to be had any more when it needs it.
+    let b = machine();
+    let second = registry.reference("app:two");
+    b.build(&["--push", "-t", &second, "--cache-from", &cache]).assert_cached();
+    for layer in archives(&serde_json::to_vec(&manifest).unwrap()) {
+        let size = registry.blob("app", layer).unwrap().len();
+        registry.replace_blob("app", layer, &vec![b'x'; size]);
+    }
+    for machine in [&b, &machine()] {
+        let files = machine.build_files(&["--cache-from", &cache]);
+        assert_eq!(std::fs::read_to_string(files.join("made")).unwrap(), "made\n");
+        machine.assert_whole();
+        // It was all made here.
+        machine.build(&["-o", "type=oci,dest=image.tar"]).assert_cached();
+    }
+    // A step that runs looks for what is below, and finds it nowhere.
+    let registry = Registry::start();
+    let (_, cache, _) = cached_in(&registry, ",mode=max");
+    let second = registry.reference("app:two");
+    let c = machine();
+    c.build(&["--push", "-t", &second, "--cache-from", &cache]).assert_cached();
+    drop(registry);
+    c.dockerfile(&format!("{DOCKERFILE}RUN cat /all > /more\n"));
+    let run = c.build(&["--cache-from", &cache]);
+    assert!(run.stderr.contains("runs again"), "{}", run.stderr);
+    assert!(run.outcomes().contains("RUN date +%s%N > /time; id > /id: DONE"), "{run:?}");
+    c.assert_whole();
+}
+
+#[test]
+fn an_archive_that_is_not_what_its_index_says_is_no_result() {
+    let registry = Registry::start();
+    let (_, cache, mut manifest) = cached_in(&registry, ",mode=max");
+    let digest: BlobDigest = manifest["config"]["digest"].as_str().unwrap().parse().unwrap();
+    let config = registry.blob("app", digest).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    let others: Vec<Value> =
+        config["records"].as_array().unwrap().iter().map(|r| r["archives"].clone()).collect();
+    let count = others.len();
+    for (position, record) in config["records"].as_array_mut().unwrap().iter_mut().enumerate() {
+        record["archives"] = others[(position + 1) % count].clone();
+    }
+    let config = serde_json::to_vec(&config).unwrap();
+    manifest["config"]["digest"] = registry.put_blob("app", &config).to_string().into();
+    manifest["config"]["size"] = config.len().into();
+    let media_type = manifest["mediaType"].as_str().unwrap().to_owned();
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    registry.put_manifest("app", Some("cache"), &media_type, &manifest);
+    let b = machine();
+    let files = b.build_files(&["--cache-from", &cache]);
+    assert_eq!(std::fs::read_to_string(files.join("made")).unwrap(), "made\n");
+    assert!(!files.join("random").exists());
+    b.assert_whole();
+}
+
+#[test]
+fn after_an_edit_only_what_follows_runs() {
+    let registry = Registry::start();
+    let (a, cache, manifest) = cached_in(&registry, ",mode=max");
+    let layers = archives(&serde_json::to_vec(&manifest).unwrap());
+    let edited = DOCKERFILE.replace("cat /time /made > /all", "cat /made > /all");
+    let b = machine();
+    b.dockerfile(&edited);
+    registry.clear_requests();
+    let run = b.build(&["--cache-from", &cache, "--cache-to", &format!("{cache}-2")]);
+    let outcome = |start: &str| run.step(start);
+    assert_eq!(outcome("RUN date"), "CACHED");
+    assert_eq!(outcome("RUN echo made"), "CACHED");
+    assert_eq!(outcome("COPY --from=made"), "CACHED");
+    assert_eq!(outcome("RUN cat /made"), "DONE");
+    // The step that ran needed what is below it: not the stage that a file was copied from, not the old result.
+    assert_eq!(fetched(&registry, &layers), 2, "{}", registry.log());
+    // What the registry had is not sent again: the index, the layer and the record of two steps are new.
+    let uploads = registry.requests();
+    let uploads = uploads.iter().filter(|r| r.method == "PUT" && r.path.contains("/uploads/"));
+    assert_eq!(uploads.count(), 5, "{}", registry.log());
+    // Who filled the first one has nothing to run either.
+    a.dockerfile(&edited);
+    let again = a.build(&["--cache-from", &format!("{cache}-2")]);
+    again.assert_cached();
+    assert_eq!(again.digest(), run.digest());
+}
+
+#[test]
+fn all_platforms_of_a_build_share_a_cache() {
+    let text = "FROM --platform=$BUILDPLATFORM base AS native\nARG TARGETARCH\n\
+        RUN echo $TARGETARCH $RANDOM > /made\nFROM scratch\nCOPY --from=native /made /made\n";
+    let registry = Registry::start();
+    let cache = registry.reference("app:cache");
+    let (first, second) = (registry.reference("app:one"), registry.reference("app:two"));
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    let a = Project::new(text);
+    let to = format!("type=registry,ref={cache},mode=max");
+    let run = a.build(&[platforms, "--push", "-t", &first, "--cache-to", &to]);
+    let b = Project::new(text);
+    registry.clear_requests();
+    let again = b.build(&[platforms, "--push", "-t", &second, "--cache-from", &cache]);
+    again.assert_cached();
+    assert_eq!(again.digest(), run.digest());
+    let (_, manifest) = registry.manifest("app", "cache").unwrap();
+    assert_eq!(fetched(&registry, &archives(&manifest)), 0, "{}", registry.log());
+}
+
+#[test]
+fn min_serves_the_image_and_what_it_lacks_runs() {
+    let registry = Registry::start();
+    let (_, cache, _) = cached_in(&registry, "");
+    // All layers of the image are there, and nothing else is asked for.
+    let b = machine();
+    let run = b.build(&["--cache-from", &cache]);
+    assert_eq!(run.step("RUN date"), "CACHED");
+    assert!(run.step("RUN echo made").starts_with("DONE"), "{}", run.outcomes());
+}
+
+#[test]
+fn several_caches_are_written_and_read_and_one_that_fails_may() {
+    let (full, lost) = (Registry::start(), Registry::start());
+    let gone = lost.reference("app:cache");
+    drop(lost);
+    let cache = full.reference("app:cache");
+    let a = machine();
+    let failed = a.try_build(&["--cache-to", &format!("type=registry,ref={gone}")]);
+    assert_eq!(failed.code(), 3, "{}", failed.stderr);
+    assert!(failed.stderr.contains(&format!("cannot export the cache to {gone}")), "{failed:?}");
+    let run = a.build(&[
+        "--cache-to",
+        &format!("type=registry,ref={gone},ignore-error=true"),
+        "--cache-to",
+        &format!("type=registry,ref={cache},mode=max"),
+        "--cache-to",
+        &format!("type=local,dest={},mode=max", a.at("cache").display()),
+    ]);
+    assert!(run.stderr.contains(&format!("cache export to {gone}")), "{}", run.stderr);
+    let b = machine();
+    let again = b.build(&["--cache-from", &gone, "--cache-from", &cache]);
+    again.assert_cached();
+    assert_eq!(again.digest(), run.digest());
+    assert!(a.at("cache/index.json").exists());
+}
