@@ -74,12 +74,14 @@ impl Config {
             .or_else(|| Some(PathBuf::from(self.variable("HOME")?).join(".config")))
     }
 
-    /// The files of settings, the one that decides first: of the directory that kiln was started
-    /// in, and of the user.
-    pub(crate) fn settings_files(&self) -> Vec<PathBuf> {
-        let project = self.working_directory.join("kiln.toml");
-        let user = self.user_configuration().map(|directory| directory.join("kiln/kiln.toml"));
-        [Some(project), user].into_iter().flatten().collect()
+    /// The settings of the directory that kiln was started in.
+    pub(crate) fn project_settings(&self) -> PathBuf {
+        self.working_directory.join("kiln.toml")
+    }
+
+    /// The settings of the user.
+    pub(crate) fn user_settings(&self) -> Option<PathBuf> {
+        self.user_configuration().map(|directory| directory.join("kiln/kiln.toml"))
     }
 
     /// The directory of docker's `config.json`.

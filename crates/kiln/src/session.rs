@@ -499,7 +499,8 @@ fn routes(config: &Config) -> RouteFiles {
     certificates.extend(all("containers/certs.d", &["/etc/containers/certs.d"]));
     let named = config.variable("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
     RouteFiles {
-        settings: config.settings_files(),
+        project_settings: Some(config.project_settings()),
+        user_settings: config.user_settings(),
         certificates,
         registries_conf: named.map_or_else(
             || all("containers/registries.conf", &["/etc/containers/registries.conf"]),

@@ -3,7 +3,7 @@
 //!
 //! What is configured for a registry is looked for in three places, and the first that has
 //! something about it decides alone:
-//! 1. `kiln.toml` ([`settings`]), the project's before the user's;
+//! 1. `kiln.toml` ([`settings`]): the user's, and mirrors of the project's;
 //! 2. `certs.d/HOST/hosts.toml` of containerd ([`hosts`]);
 //! 3. `registries.conf` of podman ([`containers`]).
 //!
@@ -27,8 +27,10 @@ use crate::repository::{Repository, api_host, bare_host, is_loopback};
 /// Where it is said how registries are reached. All of these may be missing.
 #[derive(Clone, Debug, Default)]
 pub struct RouteFiles {
-    /// `kiln.toml` files, the one that decides first.
-    pub settings: Vec<PathBuf>,
+    /// `kiln.toml` of the project: it may name mirrors, and nothing else.
+    pub project_settings: Option<PathBuf>,
+    /// `kiln.toml` of the user.
+    pub user_settings: Option<PathBuf>,
     /// `certs.d` directories, the one that decides first.
     pub certificates: Vec<PathBuf>,
     /// `registries.conf` files; the first that is there is read, with its `registries.conf.d`.
@@ -157,7 +159,8 @@ impl Route {
     pub(crate) fn find(repository: &Repository, config: &Config) -> Result<Self, Error> {
         let files = &config.routes;
         let direct = Self::direct(repository, config);
-        let mut route = match settings::find(&files.settings, repository, &direct)? {
+        let of_kiln = (files.project_settings.as_deref(), files.user_settings.as_deref());
+        let mut route = match settings::find(of_kiln, repository, &direct)? {
             Some(route) => route,
             None => match hosts::find(&files.certificates, repository, &direct)? {
                 Some(route) => route,

@@ -12,8 +12,11 @@
 //! ```
 //!
 //! A mirror's path comes before the repository's name (`/v2/hub/library/alpine`). Relative paths
-//! of files begin at the directory of the `kiln.toml`. Of two files the first that has a registry
-//! decides about it alone. Unknown keys are errors. `registry` is the only table so far.
+//! of files begin at the directory of the `kiln.toml`. Unknown keys are errors. `registry` is the
+//! only table so far.
+//!
+//! A project's file names mirrors, which come before those of the user's file, and nothing else:
+//! whoever clones a repository trusts nobody by that, and sends no login unprotected.
 
 use std::path::{Path, PathBuf};
 
@@ -32,37 +35,53 @@ const KEYPAIR_KEYS: [&str; 2] = ["cert", "key"];
 /// What is said of one host.
 #[derive(Clone, Debug, Default)]
 struct Settings {
-    mirrors: Vec<String>,
+    /// With the file that names each.
+    mirrors: Vec<(PathBuf, String)>,
     is_http: bool,
     is_insecure: bool,
     ca: Vec<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The way that the files name, if they know the registry.
+/// The way that the project's and the user's file name, if they know the registry.
 pub(super) fn find(
-    paths: &[PathBuf],
+    (project, user): (Option<&Path>, Option<&Path>),
     repository: &Repository,
     direct: &Route,
 ) -> Result<Option<Route>, Error> {
-    let mut files = Vec::new();
-    for path in paths {
-        if let Some(text) = read(path)? {
-            files.push((path.as_path(), check(path, &text)?));
-        }
+    let load = |path: Option<&Path>| -> Result<Option<(PathBuf, Table)>, Error> {
+        let Some(path) = path else { return Ok(None) };
+        Ok(match read(path)? {
+            Some(text) => Some((path.to_owned(), check(path, &text)?)),
+            None => None,
+        })
+    };
+    let (project, user) = (load(project)?, load(user)?);
+    if let Some((path, file)) = &project {
+        names_only_mirrors(path, file)?;
     }
     let names = [repository.registry.as_str(), &direct.origin.endpoint.authority];
-    let Some((path, settings)) = names.iter().find_map(|name| lookup(&files, name)) else {
-        return Ok(None);
+    let of = |file: &Option<(PathBuf, Table)>| match file {
+        Some((path, file)) => names.iter().find_map(|name| lookup((path, file), name)).transpose(),
+        None => Ok(None),
     };
-    let settings = settings_of(path, settings)?;
+    let (own, trusted) = (of(&project)?, of(&user)?);
+    if own.is_none() && trusted.is_none() {
+        return Ok(None);
+    }
     let mut route = direct.clone();
-    apply(&settings, &mut route.origin.endpoint);
-    for mirror in &settings.mirrors {
-        let (mut endpoint, prefix) = Endpoint::parse(mirror)
-            .ok_or_else(|| wrong(path, format!("`{mirror}` is not the address of a mirror")))?;
-        if let Some((path, own)) = lookup(&files, &endpoint.login) {
-            apply(&settings_of(path, own)?, &mut endpoint);
+    let mut mirrors = Vec::new();
+    mirrors.extend(own.map(|settings| settings.mirrors));
+    if let Some(settings) = trusted {
+        apply(&settings, &mut route.origin.endpoint);
+        mirrors.push(settings.mirrors);
+    }
+    for mirror in mirrors.iter().flatten() {
+        let (mut endpoint, prefix) = parse_mirror(mirror)?;
+        if let Some((path, file)) = &user
+            && let Some(settings) = lookup((path, file), &endpoint.login).transpose()?
+        {
+            apply(&settings, &mut endpoint);
         }
         let name = match prefix.as_str() {
             "" => repository.name.clone(),
@@ -73,11 +92,34 @@ pub(super) fn find(
     Ok(Some(route))
 }
 
-fn lookup<'f>(files: &'f [(&'f Path, Table)], name: &str) -> Option<(&'f Path, &'f Table)> {
-    files.iter().find_map(|(path, file)| {
-        let registries = file.get("registry")?.as_table()?;
-        Some((*path, registries.get(name)?.as_table()?))
-    })
+/// What a file says of a registry.
+fn lookup((path, file): (&Path, &Table), name: &str) -> Option<Result<Settings, Error>> {
+    let settings = file.get("registry")?.as_table()?.get(name)?.as_table()?;
+    Some(settings_of(path, settings))
+}
+
+fn parse_mirror((path, address): &(PathBuf, String)) -> Result<(Endpoint, String), Error> {
+    Endpoint::parse(address)
+        .ok_or_else(|| wrong(path, format!("`{address}` is not the address of a mirror")))
+}
+
+/// Refuses what only the user's own file may say.
+fn names_only_mirrors(path: &Path, file: &Table) -> Result<(), Error> {
+    let registries = file.get("registry").and_then(Value::as_table);
+    for (name, settings) in registries.into_iter().flatten() {
+        let keys = settings.as_table().into_iter().flat_map(Table::keys);
+        let key = keys.map(String::as_str).find(|key| *key != "mirrors");
+        let mirrors = settings.get("mirrors").and_then(strings).unwrap_or_default();
+        let plain = mirrors.into_iter().find(|mirror| mirror.starts_with("http://"));
+        if let Some(what) = key.or(plain.as_deref()) {
+            let reason = format!(
+                "`{what}` of `{name}` decides who is trusted: it may stand only in your own file, \
+                 kiln/kiln.toml of the configuration directory"
+            );
+            return Err(wrong(path, reason));
+        }
+    }
+    Ok(())
 }
 
 fn apply(settings: &Settings, endpoint: &mut Endpoint) {
@@ -130,7 +172,9 @@ fn settings_of(path: &Path, table: &Table) -> Result<Settings, Error> {
         let bad = |what: &str| wrong(path, format!("`{key}` of a registry must be {what}"));
         match key.as_str() {
             "mirrors" => {
-                settings.mirrors = strings(value).ok_or_else(|| bad("a list of addresses"))?;
+                let mirrors = strings(value).ok_or_else(|| bad("a list of addresses"))?;
+                settings.mirrors =
+                    mirrors.into_iter().map(|mirror| (path.to_owned(), mirror)).collect();
             }
             "http" => settings.is_http = value.as_bool().ok_or_else(|| bad("true or false"))?,
             "insecure" => {

@@ -22,7 +22,8 @@ impl Files {
         let at = |name: &str| self.directory.path().join(name);
         let config = Config {
             routes: RouteFiles {
-                settings: vec![at("project/kiln.toml"), at("user/kiln.toml")],
+                project_settings: Some(at("project/kiln.toml")),
+                user_settings: Some(at("user/kiln.toml")),
                 certificates: vec![at("certs.d"), at("docker/certs.d")],
                 registries_conf: vec![at("registries.conf")],
             },
@@ -92,7 +93,38 @@ fn kiln_toml_names_mirrors_and_certificates() {
     insta::assert_snapshot!(files.route("docker.io/library/a"), @"
     http://b.example:5000/v2/hub/library/a as b.example:5000
     ?://c.example/v2/library/a as c.example unverified ca=user/ca.pem ca=/abs.pem client=user/c.pem,user/c.key
+    https://lost.example/v2/library/a as lost.example
     https://registry-1.docker.io/v2/library/a as docker.io
+    ");
+}
+
+#[test]
+fn a_project_decides_not_who_is_trusted() {
+    for (text, what) in [
+        ("http = true", "http"),
+        ("insecure = true", "insecure"),
+        ("ca = [\"ca.pem\"]", "ca"),
+        ("keypair = [{ cert = \"a\", key = \"b\" }]", "keypair"),
+        ("mirrors = [\"a.example\", \"http://b.example\"]", "http://b.example"),
+    ] {
+        let text = format!("[registry.\"x.example\"]\n{text}");
+        let files = Files::new(&[("project/kiln.toml", &text)]);
+        let reason = "decides who is trusted: it may stand only in your own file, kiln/kiln.toml of \
+                      the configuration directory";
+        let expected = format!("project/kiln.toml: `{what}` of `x.example` {reason}");
+        assert_eq!(files.route("other.example/a"), expected);
+    }
+}
+
+#[test]
+fn a_project_adds_mirrors_to_what_the_user_trusts() {
+    let files = Files::new(&[
+        ("user/kiln.toml", "[registry.\"x.example\"]\nca = [\"ca.pem\"]"),
+        ("project/kiln.toml", "[registry.\"x.example\"]\nmirrors = [\"m.example\"]"),
+    ]);
+    insta::assert_snapshot!(files.route("x.example/a"), @"
+    https://m.example/v2/a as m.example
+    https://x.example/v2/a as x.example ca=user/ca.pem
     ");
 }
 

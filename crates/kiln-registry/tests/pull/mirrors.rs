@@ -22,7 +22,7 @@ impl Mirrored {
         let path = directory.path().join("kiln.toml");
         let (from, to) = (origin.host(), mirror.host());
         std::fs::write(&path, format!("[registry.\"{from}\"]\nmirrors = [\"{to}\"]\n")).unwrap();
-        let routes = RouteFiles { settings: vec![path], ..RouteFiles::default() };
+        let routes = RouteFiles { user_settings: Some(path), ..RouteFiles::default() };
         let config = Config { routes, ..config() };
         Self { origin, mirror, config, _directory: directory }
     }

@@ -302,14 +302,14 @@ fn a_registry_that_wants_a_certificate() {
     for routes in [
         RouteFiles { certificates: vec![at("docker")], ..RouteFiles::default() },
         RouteFiles { certificates: vec![at("containerd")], ..RouteFiles::default() },
-        RouteFiles { settings: vec![at("kiln.toml")], ..RouteFiles::default() },
+        RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() },
     ] {
         pull_and_compare(&real, with(routes));
     }
     // Without the certificate of the client, or with a key that is none.
     let reference = reference(&format!("{}/app:1", real.host));
     fs::write(at("kiln.toml"), settings("")).unwrap();
-    let routes = RouteFiles { settings: vec![at("kiln.toml")], ..RouteFiles::default() };
+    let routes = RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() };
     let error = Client::new(with(routes)).resolve(&reference).unwrap_err();
     assert!(error.to_string().contains(&real.host), "{error}");
     fs::write(docker.join("client.key"), "no key").unwrap();
@@ -320,7 +320,7 @@ fn a_registry_that_wants_a_certificate() {
     let unverified = Real::start(Mode::Tls);
     let text = format!("[registry.\"{}\"]\ninsecure = true\n", unverified.host);
     fs::write(at("kiln.toml"), text).unwrap();
-    let routes = RouteFiles { settings: vec![at("kiln.toml")], ..RouteFiles::default() };
+    let routes = RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() };
     let name = format!("{}/app:1", unverified.host).parse().unwrap();
     let error = Client::new(with(routes)).resolve(&name).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
