@@ -14,6 +14,7 @@ use kiln_core::digest::BlobDigest;
 use kiln_core::oci::Descriptor;
 use sha2::{Digest as _, Sha256};
 
+use crate::auth::Host;
 use crate::client::get;
 use crate::error::Error;
 use crate::exchange::{Call, Exchange};
@@ -36,12 +37,17 @@ pub struct BlobReader {
     received_bytes: u64,
     hasher: Sha256,
     body: Option<Box<dyn Read + Send + Sync>>,
+    /// Who sends the body, if that is a mirror.
+    mirror: Option<Arc<Host>>,
     attempts: Attempts,
     restart_at_bytes: u64,
     state: State,
     /// Given back with the last byte.
     permit: Option<Permit>,
 }
+
+/// A body, and the mirror that sends it, if it is one.
+type Answer = (Box<dyn Read + Send + Sync>, Option<Arc<Host>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -79,13 +85,20 @@ impl BlobReader {
             received_bytes: 0,
             hasher: Sha256::new(),
             body: None,
+            mirror: None,
             attempts,
             restart_at_bytes: PROGRESS_BYTES,
             state: State::Reading,
             permit,
         };
-        reader.body = Some(reader.request()?);
+        let (body, mirror) = reader.request()?;
+        (reader.body, reader.mirror) = (Some(body), mirror);
         Ok(reader)
+    }
+
+    /// Whether it failed by what a mirror sent, so that another attempt may be better.
+    pub(crate) fn was_misled(&self) -> bool {
+        self.state == State::Failed && self.mirror.is_some()
     }
 
     /// How errors name the blob.
@@ -94,13 +107,25 @@ impl BlobReader {
     }
 
     /// The rest of the blob, from where it broke off.
-    fn request(&self) -> Result<Box<dyn Read + Send + Sync>, Error> {
+    fn request(&self) -> Result<Answer, Error> {
         let name = self.name();
         let call = Call {
             offset_bytes: self.received_bytes,
             ..get(&self.repository, format!("/blobs/{}", self.digest), &name)
         };
-        self.exchange.retrying(|| self.accept(self.exchange.attempt(&call)?))
+        self.exchange.retrying(|| {
+            let response = self.exchange.attempt(&call)?;
+            let mirror = response.mirror.clone();
+            match (self.accept(response), mirror) {
+                (Ok(body), mirror) => Ok((body, mirror)),
+                (Err(failure), None) => Err(failure),
+                // The next host may have the right one.
+                (Err(failure), Some(mirror)) => {
+                    mirror.put_aside();
+                    Err(Failure { again: Again::Later, ..failure })
+                }
+            }
+        })
     }
 
     /// The body of an answer, put forward to the first byte that is missing.
@@ -168,9 +193,12 @@ impl BlobReader {
                 self.verify()?;
                 return Ok(0);
             }
-            let mut body = match self.body.take() {
-                Some(body) => body,
-                None => self.request()?,
+            let mut body = if let Some(body) = self.body.take() {
+                body
+            } else {
+                let (body, mirror) = self.request()?;
+                self.mirror = mirror;
+                body
             };
             let left = self.size_bytes - self.received_bytes;
             let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -204,6 +232,10 @@ impl BlobReader {
     fn wait(&mut self, source: io::Error) -> Result<(), Error> {
         let cancellation = self.exchange.cancellation();
         cancellation.check()?;
+        // The rest comes from the next host.
+        if let Some(mirror) = self.mirror.take() {
+            mirror.put_aside();
+        }
         let failure = self.interrupted(source);
         let wait = self.attempts.next(failure)?;
         self.restart_at_bytes = self.received_bytes + PROGRESS_BYTES;
@@ -243,6 +275,9 @@ impl Read for BlobReader {
         }
         self.advance(buffer).map_err(|error| {
             self.state = State::Failed;
+            if let Some(mirror) = &self.mirror {
+                mirror.put_aside();
+            }
             self.body = None;
             self.permit = None;
             error.into()

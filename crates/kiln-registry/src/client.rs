@@ -9,7 +9,7 @@ use crate::blob::BlobReader;
 use crate::config::Config;
 use crate::error::{Error, printable};
 use crate::exchange::{Access, Call, Exchange};
-use crate::http::Method;
+use crate::http::{Method, Response};
 use crate::limit::Permit;
 use crate::repository::Repository;
 use crate::resolved::{Resolved, parse};
@@ -194,9 +194,16 @@ impl Client {
                 reason: format!("it is longer than {DOCUMENT_BYTES} bytes"),
             });
         }
-        let mut bytes = Vec::new();
         let mut reader = self.open_blob(repository, descriptor, None)?;
-        std::io::Read::read_to_end(&mut reader, &mut bytes).map_err(|error| {
+        let mut bytes = Vec::new();
+        let mut read = std::io::Read::read_to_end(&mut reader, &mut bytes);
+        while read.is_err() && reader.was_misled() {
+            // The mirror that gave it is not asked again.
+            reader = self.open_blob(repository, descriptor, None)?;
+            bytes.clear();
+            read = std::io::Read::read_to_end(&mut reader, &mut bytes);
+        }
+        read.map_err(|error| {
             Error::from_io(error).unwrap_or_else(|source| Error::Unreachable {
                 registry: repository.registry.clone(),
                 url: name,
@@ -217,35 +224,48 @@ impl Client {
             Call { accept: ACCEPT, ..get(repository, format!("/manifests/{identifier}"), name) };
         self.exchange.retrying(|| {
             let response = self.exchange.attempt(&call)?;
-            let place = response.url.to_string();
-            let claimed = response
-                .header("docker-content-digest")
-                .map(|text| claimed_digest(text, &place))
-                .transpose()?;
-            let content_type = response.header("content-type").unwrap_or_default().to_owned();
-            let announced = response.content_length().unwrap_or(0);
-            let bytes = response.read(DOCUMENT_BYTES + 1).map_err(|source| Failure {
-                error: Error::Interrupted {
-                    url: place.clone(),
-                    received_bytes: 0,
-                    expected_bytes: announced,
-                    source,
-                },
-                again: Again::Later,
-            })?;
-            if bytes.len() as u64 > DOCUMENT_BYTES {
-                let reason = format!("it is longer than {DOCUMENT_BYTES} bytes");
-                return Err(Error::InvalidDocument { url: place, reason }.into());
-            }
-            let actual = BlobDigest::of(&bytes);
-            for expected in [pinned, claimed].into_iter().flatten() {
-                if actual != expected {
-                    return Err(Error::DigestMismatch { url: place, expected, actual }.into());
+            let mirror = response.mirror.clone();
+            read_manifest(response, pinned).map_err(|failure| match mirror {
+                None => failure,
+                // The next host may have the right one.
+                Some(mirror) => {
+                    mirror.put_aside();
+                    Failure { again: Again::Later, ..failure }
                 }
-            }
-            Ok(Resolved::new(bytes, &content_type, &place)?)
+            })
         })
     }
+}
+
+/// Reads and verifies a manifest or an index.
+fn read_manifest(response: Response, pinned: Option<BlobDigest>) -> Result<Resolved, Failure> {
+    let place = response.url.to_string();
+    let claimed = response
+        .header("docker-content-digest")
+        .map(|text| claimed_digest(text, &place))
+        .transpose()?;
+    let content_type = response.header("content-type").unwrap_or_default().to_owned();
+    let announced = response.content_length().unwrap_or(0);
+    let bytes = response.read(DOCUMENT_BYTES + 1).map_err(|source| Failure {
+        error: Error::Interrupted {
+            url: place.clone(),
+            received_bytes: 0,
+            expected_bytes: announced,
+            source,
+        },
+        again: Again::Later,
+    })?;
+    if bytes.len() as u64 > DOCUMENT_BYTES {
+        let reason = format!("it is longer than {DOCUMENT_BYTES} bytes");
+        return Err(Error::InvalidDocument { url: place, reason }.into());
+    }
+    let actual = BlobDigest::of(&bytes);
+    for expected in [pinned, claimed].into_iter().flatten() {
+        if actual != expected {
+            return Err(Error::DigestMismatch { url: place, expected, actual }.into());
+        }
+    }
+    Ok(Resolved::new(bytes, &content_type, &place)?)
 }
 
 /// Whether a layer is kept outside of registries on purpose (image-spec, "Non-Distributable

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::routes::RouteFiles;
+
 /// Settings of a [`Client`](crate::Client). Start from `Config::default()`.
 #[derive(Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     /// Registries (`host` or `host:port`) that are spoken to without TLS. Loopback ones are
     /// tried without it in any case.
     pub plain_http_hosts: Vec<String>,
+    /// Files with mirrors, certificates and the like of registries.
+    pub routes: RouteFiles,
     /// How often and how long to try again.
     pub retries: Retries,
     /// How long to wait for an answer.
@@ -44,6 +48,7 @@ impl Default for Config {
             docker_config: None,
             proxies: Proxies::default(),
             plain_http_hosts: Vec::new(),
+            routes: RouteFiles::default(),
             retries: Retries::default(),
             timeouts: Timeouts::default(),
             git: GitProgram::default(),
@@ -61,6 +66,7 @@ impl fmt::Debug for Config {
             .field("docker_config", &self.docker_config)
             .field("proxies", &self.proxies)
             .field("plain_http_hosts", &self.plain_http_hosts)
+            .field("routes", &self.routes)
             .field("retries", &self.retries)
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()

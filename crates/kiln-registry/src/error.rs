@@ -84,6 +84,30 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A certificate of the client, or its key, cannot be used.
+    #[error("cannot use {} as certificate or key of a client", path.display())]
+    ClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file that says how registries are reached cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Route {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The user's configuration blocks the registry.
+    #[error("`{prefix}` is blocked by {}", path.display())]
+    Blocked {
+        /// What is blocked: a registry, or a part of it.
+        prefix: String,
+        /// The file that says so.
+        path: PathBuf,
+    },
     /// A proxy's URL is not one.
     #[error("the proxy for {scheme} is not a URL that kiln can use")]
     Proxy {
@@ -315,11 +339,12 @@ impl Error {
             }),
             Self::Tls { reason, .. } if reason.contains("UnknownIssuer") => Some(
                 "if the registry or a proxy has its own certificate authority, name its PEM \
-                 file in SSL_CERT_FILE"
+                 file in SSL_CERT_FILE, or as `ca` of the registry in kiln.toml"
                     .to_owned(),
             ),
             Self::Tls { registry, reason } if is_plain_http(reason) => Some(format!(
-                "`{registry}` seems to speak plain HTTP; allow that for it if it should"
+                "`{registry}` seems to speak plain HTTP; if it should, say so in kiln.toml: \
+                 [registry.\"{registry}\"] http = true"
             )),
             Self::TooManyRequests { registry, .. } if registry == "docker.io" => {
                 Some("Docker Hub allows more requests after `kiln login`".to_owned())

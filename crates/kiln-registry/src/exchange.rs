@@ -12,10 +12,11 @@ use crate::auth::{Authorization, Credential, Demand, Host, Secret, Token, TokenR
 use crate::config::Config;
 use crate::download::Validators;
 use crate::error::{Error, is_plain_http};
-use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url};
+use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url, form};
 use crate::limit::{Permit, Transfers};
-use crate::repository::{Repository, is_loopback};
+use crate::repository::{Repository, bare_host, is_loopback};
 use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
+use crate::routes::{Endpoint, Route, Way};
 
 /// A redirection is followed this many times.
 const REDIRECTIONS: u32 = 5;
@@ -56,6 +57,14 @@ pub(crate) enum Access<'a> {
     Mount(&'a str),
 }
 
+impl Way {
+    /// Whether a mirror is asked this.
+    fn has(&self, call: &Call<'_>) -> bool {
+        let names_tag = call.path.starts_with("/manifests/") && !call.path.contains("/sha256:");
+        if names_tag { self.has_tags } else { self.has_digests }
+    }
+}
+
 impl Call<'_> {
     /// The scopes of a token that allows the call, separated by spaces.
     fn scope(&self) -> String {
@@ -79,7 +88,8 @@ pub(crate) struct Exchange {
     config: Config,
     transport: Transport,
     cancellation: Arc<Cancellation>,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    hosts: Mutex<HashMap<Endpoint, Arc<Host>>>,
+    routes: Mutex<HashMap<Repository, Arc<Route>>>,
     downloads: Arc<Transfers>,
     uploads: Arc<Transfers>,
 }
@@ -93,6 +103,7 @@ impl Exchange {
             config,
             cancellation,
             hosts: Mutex::default(),
+            routes: Mutex::default(),
             downloads: Arc::default(),
             uploads: Arc::default(),
         }
@@ -148,8 +159,31 @@ impl Exchange {
     }
 
     /// One attempt at a call. An answer is a success (2xx), or a range that cannot be had (416).
+    /// What is only read is asked of mirrors first; whatever they fail with, the next is asked.
     pub(crate) fn attempt(&self, call: &Call<'_>) -> Result<Response, Failure> {
-        self.attempt_at(&self.host(&call.repository.registry), call)
+        let route = self.route(call.repository)?;
+        let is_read = call.access == Access::Pull
+            && call.at.is_none()
+            && matches!(call.method, Method::Get | Method::Head);
+        for mirror in route.mirrors.iter().filter(|mirror| is_read && mirror.has(call)) {
+            let host = self.host(&mirror.endpoint);
+            if host.is_put_aside() {
+                continue;
+            }
+            match self.attempt_at(&host, &mirror.name, call) {
+                Ok(mut answer) if answer.status != 416 => {
+                    answer.mirror = Some(host);
+                    return Ok(answer);
+                }
+                Err(Failure { error: error @ Error::Cancelled, again }) => {
+                    return Err(Failure { error, again });
+                }
+                // It has nothing of this name or range, but may have others.
+                Ok(_) | Err(Failure { error: Error::NotFound { .. }, .. }) => {}
+                Err(_) => host.put_aside(),
+            }
+        }
+        self.attempt_at(&self.host(&route.origin.endpoint), &route.origin.name, call)
     }
 
     /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for.
@@ -159,15 +193,19 @@ impl Exchange {
         credential: Credential,
     ) -> Result<bool, Error> {
         // One of its own: what is known of the registry goes with the configured credentials.
-        let host = Host::new(registry, &self.config.plain_http_hosts);
-        host.credential(|| credential);
         let repository = Repository { registry: registry.to_owned(), name: String::new() };
+        let host = Host::new(Route::find(&repository, &self.config)?.origin.endpoint);
+        host.credential(|| credential);
         let call = crate::client::get(&repository, String::new(), registry);
-        self.retrying(|| self.attempt_at(&host, &call).map(drop))?;
+        self.retrying(|| self.attempt_at(&host, "", &call).map(drop))?;
         Ok(host.remembered(&call.scope()).is_some())
     }
 
-    fn attempt_at(&self, host: &Host, call: &Call<'_>) -> Result<Response, Failure> {
+    /// One attempt at a host, where the repository has this name.
+    fn attempt_at(&self, host: &Host, name: &str, call: &Call<'_>) -> Result<Response, Failure> {
+        let registry = call.repository.registry.clone();
+        let there = Repository { registry, name: name.to_owned() };
+        let call = &Call { repository: &there, ..call.clone() };
         let scope = call.scope();
         let mut shown = host.remembered(&scope);
         for _ in 0..=LOGINS {
@@ -220,12 +258,21 @@ impl Exchange {
         })
     }
 
-    fn host(&self, registry: &str) -> Arc<Host> {
+    fn host(&self, endpoint: &Endpoint) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = hosts
-            .entry(registry.to_owned())
-            .or_insert_with(|| Arc::new(Host::new(registry, &self.config.plain_http_hosts)));
+        let host =
+            hosts.entry(endpoint.clone()).or_insert_with(|| Arc::new(Host::new(endpoint.clone())));
         Arc::clone(host)
+    }
+
+    fn route(&self, repository: &Repository) -> Result<Arc<Route>, Error> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(repository) {
+            return Ok(Arc::clone(route));
+        }
+        let route = Arc::new(Route::find(repository, &self.config)?);
+        routes.insert(repository.clone(), Arc::clone(&route));
+        Ok(route)
     }
 
     /// Sends a call and follows redirections. Tells whether the registry itself gave the answer.
@@ -238,11 +285,16 @@ impl Exchange {
         let (mut response, registry) = match &call.at {
             None => {
                 let name = &call.repository.name;
-                let path = if name.is_empty() {
-                    "/v2/".to_owned()
+                let Endpoint { base, namespace, .. } = &host.endpoint;
+                let mut path = if name.is_empty() {
+                    format!("{base}/")
                 } else {
-                    format!("/v2/{name}{}", call.path)
+                    format!("{base}/{name}{}", call.path)
                 };
+                if let Some(namespace) = namespace {
+                    path.push(if path.contains('?') { '&' } else { '?' });
+                    path.push_str(&form(&[("ns", namespace)]));
+                }
                 let response = self.send_first(host, call, &path, shown)?;
                 let registry = response.url.clone();
                 (response, registry)
@@ -252,7 +304,7 @@ impl Exchange {
                 let registry = Url::new(scheme, &host.authority, "/v2/")?;
                 self.check_redirection(&registry, url)?;
                 let authorization = shown.filter(|_| url.has_origin_of(&registry));
-                let request = request_of(call, url.clone(), authorization);
+                let request = request_of(host, call, url.clone(), authorization);
                 (self.transport.send(&request)?, registry)
             }
         };
@@ -270,7 +322,7 @@ impl Exchange {
             self.check_redirection(&response.url, &target)?;
             let authorization = shown.filter(|_| target.has_origin_of(&registry));
             drop(response.message());
-            response = self.transport.send(&request_of(call, target, authorization))?;
+            response = self.transport.send(&request_of(host, call, target, authorization))?;
         }
         let target = response.url.clone();
         Err(redirect(&registry, &target, "there are too many redirections").into())
@@ -296,10 +348,13 @@ impl Exchange {
     ) -> Result<Response, Failure> {
         let send = |scheme| {
             let url = Url::new(scheme, &host.authority, path)?;
-            self.transport.send(&request_of(call, url, shown))
+            self.transport.send(&request_of(host, call, url, shown))
         };
         if let Some(scheme) = host.scheme.get() {
             return send(*scheme);
+        }
+        if host.endpoint.trust.is_unverified {
+            return Self::send_insecurely(host, send);
         }
         let plain = send(Scheme::Http);
         let is_puzzling = match &plain {
@@ -330,6 +385,33 @@ impl Exchange {
         }
     }
 
+    /// Sends a call to a host that is configured as insecure: with TLS, and without if that is
+    /// not what it speaks.
+    fn send_insecurely(
+        host: &Host,
+        send: impl Fn(Scheme) -> Result<Response, Failure>,
+    ) -> Result<Response, Failure> {
+        let secure = send(Scheme::Https);
+        let scheme = match &secure {
+            Ok(_) => Scheme::Https,
+            Err(Failure { error: Error::Tls { reason, .. }, .. }) if is_plain_http(reason) => {
+                Scheme::Http
+            }
+            // Nothing listens at the port of TLS.
+            Err(Failure { error: Error::Unreachable { source, .. }, .. })
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                Scheme::Http
+            }
+            Err(_) => return secure,
+        };
+        let answer = if scheme == Scheme::Https { secure } else { send(scheme) };
+        if answer.is_ok() {
+            host.scheme.get_or_init(|| scheme);
+        }
+        answer
+    }
+
     /// Answers a demand, if there is anything to answer it with.
     fn login(
         &self,
@@ -354,7 +436,15 @@ impl Exchange {
             reason,
         };
         self.retrying(|| {
-            let request = Request { authorization: basic.as_ref(), ..asked.request() };
+            // A token service beside the registry mostly has its certificate, too.
+            let is_beside = asked.url().host().eq_ignore_ascii_case(bare_host(&host.authority));
+            let endpoint = Some(&host.endpoint).filter(|_| is_beside);
+            let endpoint = endpoint.map(|known| Endpoint { headers: Vec::new(), ..known.clone() });
+            let request = Request {
+                authorization: basic.as_ref(),
+                endpoint: endpoint.as_ref(),
+                ..asked.request()
+            };
             let response = self.transport.send(&request)?;
             match response.status {
                 200..=299 => Ok(Authorization::Bearer(Token::read(response).map_err(wrong)?)),
@@ -425,8 +515,14 @@ impl Exchange {
 }
 
 /// A call as a request to one host.
-fn request_of<'a>(call: &Call<'a>, url: Url, authorization: Option<&'a Secret>) -> Request<'a> {
+fn request_of<'a>(
+    host: &'a Host,
+    call: &Call<'a>,
+    url: Url,
+    authorization: Option<&'a Secret>,
+) -> Request<'a> {
     Request {
+        endpoint: Some(&host.endpoint).filter(|_| host.has(&url)),
         method: call.method.clone(),
         url,
         accept: call.accept,

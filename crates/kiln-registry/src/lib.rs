@@ -36,6 +36,7 @@ mod push;
 mod repository;
 mod resolved;
 mod retry;
+mod routes;
 mod upload;
 
 pub use blob::BlobReader;
@@ -51,3 +52,4 @@ pub use login::{LoginCheck, LoginPlace, Logins};
 pub use push::{BlobSource, BlobUpload, Pushed};
 pub use repository::Repository;
 pub use resolved::Resolved;
+pub use routes::RouteFiles;

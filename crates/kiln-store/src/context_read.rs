@@ -4,7 +4,7 @@
 //! that never were in the file at one time would be worse.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::context_entry::{ContextEntry, device, full_path, nanoseconds, open_beneath};
 use crate::error::Error;
+use crate::large_file::{LARGE_BYTES, hash_large};
 
 /// Kernels stamp files with the time of the last tick, at least 100 times a second.
 const FINE_GRANULARITY_NS: i64 = 20_000_000;
@@ -129,24 +130,38 @@ fn read_once(
     }
     let now = SystemTime::now();
     let size_bytes = before.stx_size;
+    let failed = |error| Error::io("read", full_path(root, path))(error);
+    let hash = if size_bytes < LARGE_BYTES {
+        hash_file(&file, size_bytes, buffer).map_err(failed)?
+    } else {
+        match hash_large(&file, size_bytes) {
+            Ok(hash) => Some(hash),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(failed(error)),
+        }
+    };
+    let after = stamp_of(&stat(&file).map_err(fail("stat"))?);
+    let Some(hash) = hash.filter(|_| after == stamp_of(&before)) else { return Ok(None) };
+    Ok(Some((FileDigest::from_bytes(*hash.as_bytes()), after, is_older(&after, now))))
+}
+
+/// The digest of a file; `None` if it has not the promised size.
+fn hash_file(
+    mut file: &File,
+    size_bytes: u64,
+    buffer: &mut [u8],
+) -> std::io::Result<Option<blake3::Hash>> {
     let mut hasher = blake3::Hasher::new();
     let mut total = 0;
-    let mut reader = &file;
     loop {
-        let count = reader.read(buffer).map_err(Error::io("read", full_path(root, path)))?;
+        let count = file.read(buffer)?;
         hasher.update(&buffer[..count]);
         total += count as u64;
-        // At the promised size nothing is left; if there is, the size has changed below.
+        // At the promised size nothing is left; if there is, the file's stamp has changed.
         if count == 0 || total >= size_bytes {
-            break;
+            return Ok((total == size_bytes).then(|| hasher.finalize()));
         }
     }
-    let after = stamp_of(&stat(&file).map_err(fail("stat"))?);
-    if after != stamp_of(&before) || total != size_bytes {
-        return Ok(None);
-    }
-    let digest = FileDigest::from_bytes(*hasher.finalize().as_bytes());
-    Ok(Some((digest, after, is_older(&after, now))))
 }
 
 fn stat(file: impl AsFd) -> Result<Statx, Errno> {

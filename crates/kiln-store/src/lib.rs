@@ -14,6 +14,7 @@ pub mod fsck;
 pub mod gc;
 pub mod history;
 pub mod images;
+mod large_file;
 pub mod layer;
 pub mod layer_error;
 pub mod layers;

@@ -1,7 +1,8 @@
 //! What the environment says: the only place that reads it.
 //!
 //! Everything else gets a [`Config`], so that a command's behaviour follows from its arguments.
-//! There is no configuration file yet.
+//! `kiln.toml` is named here and read where it is needed (`kiln_registry::RouteFiles`): a build
+//! that asks no registry reads none.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -63,6 +64,24 @@ impl Config {
         let data = self.variable("XDG_DATA_HOME").map(PathBuf::from);
         let home = || PathBuf::from(self.variable("HOME").unwrap_or("/")).join(".local/share");
         data.filter(|path| path.is_absolute()).unwrap_or_else(home).join("kiln")
+    }
+
+    /// The user's directory of settings (XDG base directory specification).
+    pub(crate) fn user_configuration(&self) -> Option<PathBuf> {
+        let named = self.variable("XDG_CONFIG_HOME").map(PathBuf::from);
+        named
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(PathBuf::from(self.variable("HOME")?).join(".config")))
+    }
+
+    /// The settings of the directory that kiln was started in.
+    pub(crate) fn project_settings(&self) -> PathBuf {
+        self.working_directory.join("kiln.toml")
+    }
+
+    /// The settings of the user.
+    pub(crate) fn user_settings(&self) -> Option<PathBuf> {
+        self.user_configuration().map(|directory| directory.join("kiln/kiln.toml"))
     }
 
     /// The directory of docker's `config.json`.

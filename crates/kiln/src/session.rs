@@ -26,7 +26,7 @@ use kiln_engine::{
     BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
     Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
 };
-use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies};
+use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies, RouteFiles};
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::{MountContent, Store, fsck};
@@ -480,8 +480,32 @@ fn registry_config(config: &Config) -> RegistryConfig {
             https: any(["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
             no_proxy: any(["no_proxy", "NO_PROXY"]).unwrap_or_default().to_owned(),
         },
+        routes: routes(config),
         git: git_program(config),
         ..RegistryConfig::default()
+    }
+}
+
+/// Where mirrors, certificates and the like of registries are written down; see
+/// `docs/registries.md`.
+fn routes(config: &Config) -> RouteFiles {
+    let user = config.user_configuration();
+    let all = |in_user: &str, of_system: &[&str]| -> Vec<PathBuf> {
+        let own = user.iter().map(|directory| directory.join(in_user));
+        own.chain(of_system.iter().map(PathBuf::from)).collect()
+    };
+    let mut certificates = all("containerd/certs.d", &["/etc/containerd/certs.d"]);
+    certificates.extend(all("docker/certs.d", &["/etc/docker/certs.d"]));
+    certificates.extend(all("containers/certs.d", &["/etc/containers/certs.d"]));
+    let named = config.variable("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
+    RouteFiles {
+        project_settings: Some(config.project_settings()),
+        user_settings: config.user_settings(),
+        certificates,
+        registries_conf: named.map_or_else(
+            || all("containers/registries.conf", &["/etc/containers/registries.conf"]),
+            |named| vec![named],
+        ),
     }
 }
 

@@ -11,11 +11,12 @@ mod secret;
 mod token;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::Error;
-use crate::http::{Response, Scheme};
-use crate::repository::{api_host, is_loopback};
+use crate::http::{Response, Scheme, Url};
+use crate::routes::Endpoint;
 
 use challenge::Challenge;
 pub(crate) use credential::{Credential, DOCKER_HUB_KEY, base64, is_not_found};
@@ -29,8 +30,11 @@ pub(crate) struct Host {
     pub(crate) registry: String,
     /// Host and port of its API.
     pub(crate) authority: String,
-    /// Whether it speaks TLS; empty until a loopback registry has answered.
+    /// What is configured for it.
+    pub(crate) endpoint: Endpoint,
+    /// Whether it speaks TLS; empty until one that may do without has answered.
     pub(crate) scheme: OnceLock<Scheme>,
+    is_put_aside: AtomicBool,
     credential: OnceLock<Credential>,
     remembered: Mutex<HashMap<String, Remembered>>,
 }
@@ -46,25 +50,34 @@ struct Remembered {
 const ALL_SCOPES: &str = "";
 
 impl Host {
-    /// A registry of which nothing is known but whether it is configured as plain HTTP.
-    pub(crate) fn new(registry: &str, plain_http_hosts: &[String]) -> Self {
-        let authority = api_host(registry).to_owned();
-        let is_plain = plain_http_hosts
-            .iter()
-            .any(|plain| plain == registry || plain == crate::repository::bare_host(registry));
-        let scheme = OnceLock::new();
-        if is_plain {
-            scheme.get_or_init(|| Scheme::Http);
-        } else if !is_loopback(&authority) {
-            scheme.get_or_init(|| Scheme::Https);
-        }
+    /// A host that nobody has spoken to yet.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        let scheme = endpoint.scheme.map(OnceLock::from).unwrap_or_default();
         Self {
-            registry: registry.to_owned(),
-            authority,
+            registry: endpoint.login.clone(),
+            authority: endpoint.authority.clone(),
+            endpoint,
             scheme,
+            is_put_aside: AtomicBool::new(false),
             credential: OnceLock::new(),
             remembered: Mutex::default(),
         }
+    }
+
+    /// Whether a URL is one of this host, so that its certificates and headers may go there.
+    pub(crate) fn has(&self, url: &Url) -> bool {
+        url.authority.eq_ignore_ascii_case(&self.authority)
+            && self.scheme.get().is_none_or(|scheme| *scheme == url.scheme)
+    }
+
+    /// A mirror that failed is not asked again.
+    pub(crate) fn put_aside(&self) {
+        self.is_put_aside.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has failed as a mirror.
+    pub(crate) fn is_put_aside(&self) -> bool {
+        self.is_put_aside.load(Ordering::Relaxed)
     }
 
     /// The user's login, found by `find` the first time.

@@ -9,17 +9,19 @@ mod roots;
 mod url;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, ProxyProtocol, SendBody};
 
-use crate::auth::Secret;
+use crate::auth::{Host, Secret};
 use crate::config::Config;
 use crate::error::{Error, printable};
 use crate::retry::{Again, Cancellation, Failure};
+use crate::routes::{Endpoint, Trust};
 
 pub(crate) use body::Body;
 use body::Promised;
@@ -77,6 +79,8 @@ pub(crate) struct Request<'a> {
     pub(crate) authorization: Option<&'a Secret>,
     /// `If-None-Match` and `If-Modified-Since`, if they are known.
     pub(crate) conditions: [(&'static str, Option<&'a str>); 2],
+    /// What goes to this very host: certificates, headers.
+    pub(crate) endpoint: Option<&'a Endpoint>,
 }
 
 /// Nothing is known: the answer does not depend on it.
@@ -87,7 +91,15 @@ impl<'a> Request<'a> {
     /// Asks for a URL.
     pub(crate) fn new(method: Method<'a>, url: Url) -> Self {
         let conditions = UNCONDITIONAL;
-        Self { method, url, accept: "", offset_bytes: 0, authorization: None, conditions }
+        Self {
+            method,
+            url,
+            accept: "",
+            offset_bytes: 0,
+            authorization: None,
+            conditions,
+            endpoint: None,
+        }
     }
 }
 
@@ -98,6 +110,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     /// Who answered.
     pub(crate) url: Url,
+    /// The mirror that gave it, if one did.
+    pub(crate) mirror: Option<Arc<Host>>,
     headers: HeaderMap,
     body: ureq::Body,
 }
@@ -156,13 +170,17 @@ pub(crate) struct Transport {
     config: Config,
     cancellation: Arc<Cancellation>,
     /// Made when first needed: by scheme, directly and by proxy.
-    agents: [OnceLock<Agent>; 4],
+    agents: Agents,
+    /// The same for hosts with certificates of their own.
+    special: Mutex<BTreeMap<Trust, Arc<Agents>>>,
 }
+
+type Agents = [OnceLock<Agent>; 4];
 
 impl Transport {
     /// A transport without any connection. Certificates are read when first needed.
     pub(crate) fn new(config: Config, cancellation: Arc<Cancellation>) -> Self {
-        Self { config, cancellation, agents: Default::default() }
+        Self { config, cancellation, agents: Default::default(), special: Mutex::default() }
     }
 
     /// Breaks off all connections; nothing can be sent any more.
@@ -170,13 +188,26 @@ impl Transport {
         for agent in self.agents.iter().filter_map(OnceLock::get) {
             agent.clone().shutdown();
         }
+        for agents in self.special.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            for agent in agents.iter().filter_map(OnceLock::get) {
+                agent.clone().shutdown();
+            }
+        }
     }
 
     /// One exchange. Any status is an answer.
     pub(crate) fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         self.cancellation.check()?;
         let url = &request.url;
-        let agent = self.agent(url)?;
+        let trust = request.endpoint.map(|endpoint| &endpoint.trust);
+        let special = trust.filter(|trust| **trust != Trust::default()).map(|trust| {
+            let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+            (trust, Arc::clone(special.entry(trust.clone()).or_default()))
+        });
+        let agent = match &special {
+            None => self.agent(url, &self.agents, &Trust::default())?,
+            Some((trust, agents)) => self.agent(url, agents, trust)?,
+        };
         let invalid = |_| Error::InvalidUrl { url: url.to_string() };
         let mut head = HttpRequest::builder().uri(url.full());
         if !request.accept.is_empty() {
@@ -192,6 +223,9 @@ impl Transport {
         }
         if let Some(authorization) = request.authorization {
             head = head.header("authorization", authorization.expose());
+        }
+        for (name, value) in request.endpoint.iter().flat_map(|endpoint| &endpoint.headers) {
+            head = head.header(name, value);
         }
         let head = head.method(request.method.name());
         // Why the body could not be read, if that is why the exchange failed.
@@ -230,6 +264,7 @@ impl Transport {
                 Ok(Response {
                     status: head.status.as_u16(),
                     url: url.clone(),
+                    mirror: None,
                     headers: head.headers,
                     body,
                 })
@@ -242,7 +277,7 @@ impl Transport {
         }
     }
 
-    fn agent(&self, url: &Url) -> Result<&Agent, Error> {
+    fn agent<'a>(&self, url: &Url, agents: &'a Agents, trust: &Trust) -> Result<&'a Agent, Error> {
         let proxies = &self.config.proxies;
         let (slot, proxy) = match url.scheme {
             Scheme::Http => (0, &proxies.http),
@@ -251,7 +286,7 @@ impl Transport {
         let proxy = proxy
             .as_deref()
             .filter(|proxy| !proxy.is_empty() && !proxy::is_direct(url, &proxies.no_proxy));
-        let slot = &self.agents[slot + usize::from(proxy.is_some())];
+        let slot = &agents[slot + usize::from(proxy.is_some())];
         if let Some(agent) = slot.get() {
             return Ok(agent);
         }
@@ -259,17 +294,16 @@ impl Transport {
         let proxy =
             proxy.map(|proxy| parse_proxy(proxy).ok_or(Error::Proxy { scheme })).transpose()?;
         let needs_tls = url.scheme == Scheme::Https || proxy.is_some();
-        let roots = needs_tls.then(|| roots::load(&self.config)).transpose()?;
-        let agent = self.new_agent(proxy, roots);
+        let tls = needs_tls.then(|| roots::load(&self.config, trust)).transpose()?;
+        let agent = self.new_agent(proxy, tls.unwrap_or_default());
         let agent = slot.get_or_init(|| agent);
         // Cancelled while the agent was made: it must not come to life.
         self.cancellation.check()?;
         Ok(agent)
     }
 
-    fn new_agent(&self, proxy: Option<ureq::Proxy>, roots: Option<RootCerts>) -> Agent {
+    fn new_agent(&self, proxy: Option<ureq::Proxy>, tls: TlsConfig) -> Agent {
         let timeouts = &self.config.timeouts;
-        let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

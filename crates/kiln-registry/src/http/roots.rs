@@ -1,14 +1,15 @@
 //! Whose certificates are trusted: the bundles that the configuration names, else the
-//! system's, else Mozilla's.
+//! system's, else Mozilla's; a host's own besides. And which certificate kiln shows a host.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::routes::Trust;
 
 /// Where systems keep their bundle; the first that exists is used.
 const SYSTEM_BUNDLES: &[&str] = &[
@@ -20,8 +21,35 @@ const SYSTEM_BUNDLES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
-/// The trusted roots of a configuration.
-pub(crate) fn load(config: &Config) -> Result<RootCerts, Error> {
+/// How TLS is spoken, by the configuration and what it says of one host.
+pub(crate) fn load(config: &Config, trust: &Trust) -> Result<TlsConfig, Error> {
+    let client = trust.client.as_ref().map(|(certificate, key)| read_client(certificate, key));
+    Ok(TlsConfig::builder()
+        .root_certs(load_roots(config, trust)?)
+        .client_cert(client.transpose()?)
+        .disable_verification(trust.is_unverified)
+        .build())
+}
+
+fn read_client(certificate: &Path, key: &Path) -> Result<ClientCert, Error> {
+    let fail = |path: &Path, source| Error::ClientCertificate { path: path.to_owned(), source };
+    let read = |path: &Path| fs::read(path).map_err(|source| fail(path, source));
+    let chain = parse_bundle(&read(certificate)?)
+        .map_err(|error| fail(certificate, io::Error::other(error)))?;
+    if chain.is_empty() {
+        return Err(fail(certificate, io::Error::other("there is no PEM certificate in it")));
+    }
+    let bytes = read(key)?;
+    let found = parse_pem(&bytes).find_map(|item| match item {
+        Ok(PemItem::PrivateKey(found)) => Some(found),
+        _ => None,
+    });
+    let found = found
+        .ok_or_else(|| fail(key, io::Error::other("there is no PEM key without password in it")))?;
+    Ok(ClientCert::new_with_certs(&chain, found))
+}
+
+fn load_roots(config: &Config, trust: &Trust) -> Result<RootCerts, Error> {
     let mut certificates = Vec::new();
     for path in &config.ca_files {
         certificates.extend(read_bundle(path)?);
@@ -35,7 +63,7 @@ pub(crate) fn load(config: &Config) -> Result<RootCerts, Error> {
             certificates = read_bundle(path)?;
         }
     }
-    for path in &config.extra_ca_files {
+    for path in config.extra_ca_files.iter().chain(&trust.ca) {
         certificates.extend(read_bundle(path)?);
     }
     if certificates.is_empty() {
@@ -87,12 +115,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         let config = Config { ca_files: vec![path.clone()], ..Config::default() };
-        let error = load(&config).unwrap_err().to_string();
+        let error = load_roots(&config, &Trust::default()).unwrap_err().to_string();
         assert!(error.contains("cannot read certificate authorities"), "{error}");
         fs::write(&path, "nothing").unwrap();
-        assert!(load(&config).is_err());
+        assert!(load_roots(&config, &Trust::default()).is_err());
         let config =
             Config { ca_directories: vec![directory.path().to_owned()], ..Config::default() };
-        assert!(matches!(load(&config), Ok(RootCerts::WebPki)));
+        assert!(matches!(load_roots(&config, &Trust::default()), Ok(RootCerts::WebPki)));
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::repository::bare_host;
 
 /// With or without TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scheme {
     /// Plain.
     Http,

@@ -5,6 +5,7 @@
 mod blobs;
 mod logins;
 mod manifests;
+mod mirrors;
 mod proxies;
 mod real;
 mod support;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kiln_core::oci::Platform;
-use kiln_registry::{Client, Config, Error, Login as Shown};
+use kiln_registry::{Client, Config, Error, Login as Shown, RouteFiles};
 use kiln_testkit::oci::{Compression, TestImage, index};
 use kiln_testkit::registry::{Login, Registry};
 use serde_json::json;
@@ -64,6 +64,7 @@ enum Mode {
     Open,
     Password,
     Tls,
+    MutualTls,
 }
 
 /// `user:hunter2`, by `htpasswd -nbB -C 5`.
@@ -91,10 +92,13 @@ impl Real {
                 settings["auth"] =
                     json!({"htpasswd": {"realm": "tests", "path": path.join("htpasswd")}});
             }
-            Mode::Tls => {
+            Mode::Tls | Mode::MutualTls => {
                 make_certificates(path);
                 settings["http"]["tls"] =
                     json!({"certificate": path.join("leaf.pem"), "key": path.join("leaf.key")});
+                if mode == Mode::MutualTls {
+                    settings["http"]["tls"]["clientcas"] = json!([path.join("ca.pem")]);
+                }
             }
         }
         // JSON is YAML.
@@ -264,4 +268,60 @@ fn a_registry_with_its_own_certificate_authority() {
     let error = Client::new(config()).resolve(&reference).unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("SSL_CERT_FILE"), "{error}");
+}
+
+#[test]
+fn a_registry_that_wants_a_certificate() {
+    if !have(&["docker-registry", "skopeo", "openssl"]) {
+        return;
+    }
+    let real = Real::start(Mode::MutualTls);
+    let at = |name: &str| real.directory.path().join(name);
+    index(&images()).write_layout(&at("layout"), "1");
+    let docker = at("docker").join(&real.host);
+    fs::create_dir_all(&docker).unwrap();
+    for (from, to) in
+        [("ca.pem", "ca.crt"), ("leaf.pem", "client.cert"), ("leaf.key", "client.key")]
+    {
+        fs::copy(at(from), docker.join(to)).unwrap();
+    }
+    real.push_layout(&["--dest-tls-verify=true", "--dest-cert-dir", docker.to_str().unwrap()]);
+    let containerd = at("containerd").join(&real.host);
+    fs::create_dir_all(&containerd).unwrap();
+    let hosts = format!(
+        "server = \"https://{}\"\nca = \"../../ca.pem\"\n\
+         client = [[\"../../leaf.pem\", \"../../leaf.key\"]]\n",
+        real.host
+    );
+    fs::write(containerd.join("hosts.toml"), hosts).unwrap();
+    let settings =
+        |keypair: &str| format!("[registry.\"{}\"]\nca = [\"ca.pem\"]\n{keypair}\n", real.host);
+    fs::write(at("kiln.toml"), settings("keypair = [{ cert = \"leaf.pem\", key = \"leaf.key\" }]"))
+        .unwrap();
+    let with = |routes| Config { routes, ..config() };
+    for routes in [
+        RouteFiles { certificates: vec![at("docker")], ..RouteFiles::default() },
+        RouteFiles { certificates: vec![at("containerd")], ..RouteFiles::default() },
+        RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() },
+    ] {
+        pull_and_compare(&real, with(routes));
+    }
+    // Without the certificate of the client, or with a key that is none.
+    let reference = reference(&format!("{}/app:1", real.host));
+    fs::write(at("kiln.toml"), settings("")).unwrap();
+    let routes = RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() };
+    let error = Client::new(with(routes)).resolve(&reference).unwrap_err();
+    assert!(error.to_string().contains(&real.host), "{error}");
+    fs::write(docker.join("client.key"), "no key").unwrap();
+    let routes = RouteFiles { certificates: vec![at("docker")], ..RouteFiles::default() };
+    let error = Client::new(with(routes)).resolve(&reference).unwrap_err();
+    assert!(matches!(error, Error::ClientCertificate { .. }), "{error}");
+    // Any certificate will do where that is what is wanted.
+    let unverified = Real::start(Mode::Tls);
+    let text = format!("[registry.\"{}\"]\ninsecure = true\n", unverified.host);
+    fs::write(at("kiln.toml"), text).unwrap();
+    let routes = RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() };
+    let name = format!("{}/app:1", unverified.host).parse().unwrap();
+    let error = Client::new(with(routes)).resolve(&name).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }
