@@ -60,7 +60,7 @@ fn build_targets(
 ) -> Result<Vec<TargetResult>, BuildError> {
     let start = Instant::now();
     let activities = Activities::new(events.clone());
-    let imports = Imports::begin(engine, &request.cache_from, (&activities, cancelled));
+    let mut imports = Imports::begin(engine, &request.cache_from, (&activities, cancelled));
     let dockerfile = read(request, &activities)?;
     let (plan, images) = make_plan(engine, request, &dockerfile, (&activities, cancelled))?;
     lock_file::check_plan(request, &plan, &activities)?;
@@ -68,7 +68,6 @@ fn build_targets(
     for warning in &plan.warnings {
         activities.warn(&warning.message);
     }
-    let mut imports = imports;
     // Another attempt follows when a layer of a shared cache turns out to be lost.
     loop {
         let parts = (&plan, images.clone(), std::mem::take(&mut imports), start);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -30,7 +30,6 @@ const LINK_LIMIT: usize = 255;
 /// The files of a context, statted.
 #[derive(Debug)]
 pub(crate) struct Context {
-    root: PathBuf,
     directory: Arc<SourceDirectory>,
     entries: Vec<ContextEntry>,
     index: Mutex<ContextIndex>,
@@ -66,7 +65,6 @@ impl Context {
         let index = Mutex::new(store.context_index(root));
         let directory = SourceDirectory { path: root.to_owned(), keeper: Keeper::User };
         Ok(Self {
-            root: root.to_owned(),
             directory: Arc::new(directory),
             entries,
             index,
@@ -82,7 +80,7 @@ impl Context {
     pub(crate) fn remembered(&self, selection: &[u8; 32]) -> Result<Option<ContentId>, BuildError> {
         match self.fingerprint() {
             Some(fingerprint) => {
-                Ok(self.store.selections().find(&self.root, selection, fingerprint)?)
+                Ok(self.store.selections().find(&self.directory.path, selection, fingerprint)?)
             }
             None => Ok(None),
         }
@@ -95,7 +93,7 @@ impl Context {
         content: &ContentId,
     ) -> Result<(), BuildError> {
         if let Some(fingerprint) = self.fingerprint() {
-            let selection = (&*self.root, selection);
+            let selection = (&*self.directory.path, selection);
             self.store.selections().remember(selection, fingerprint, content)?;
         }
         Ok(())
@@ -120,7 +118,7 @@ impl Context {
 
     /// The pattern that leaves out a file which is there.
     pub(crate) fn ignored_by(&self, path: &str) -> Option<String> {
-        let exists = self.root.join(path).symlink_metadata().is_ok();
+        let exists = self.directory.path.join(path).symlink_metadata().is_ok();
         exists.then(|| ignoring_pattern(&self.patterns, path)).flatten()
     }
 
@@ -254,7 +252,7 @@ impl Context {
     /// The digests of files.
     fn digests(&self, files: &[&ContextEntry]) -> Result<Vec<FileDigest>, BuildError> {
         let mut index = self.index.lock().expect("no thread panics with the index locked");
-        let digests = index.digest_files(&self.root, files)?;
+        let digests = index.digest_files(&self.directory.path, files)?;
         index.put_away()?;
         Ok(digests)
     }

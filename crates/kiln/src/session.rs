@@ -3,7 +3,7 @@
 //! Commands know only this file, so it is the one place that opens the store and translates
 //! other crates' errors into [`Failure`]s.
 
-mod transfer;
+pub(crate) mod transfer;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -37,7 +37,6 @@ use signal_hook::iterator::Signals;
 use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
-use transfer::Watching;
 pub(crate) use transfer::{
     FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck, LoginPlace,
 };
@@ -234,9 +233,8 @@ impl Session {
         request: &BuildRequest,
         kept: (&LockFile, &Upgrade),
         locked: &mut LockFile,
-        (events, cancelled): Watching<'_>,
+        watch: Watch<'_>,
     ) -> Result<(), Failure> {
-        let watch = Watch { events, cancelled };
         kiln_engine::lock(&self.engine, request, kept, locked, watch)
             .map_err(|error| build_failure(error, &request.dockerfile))
     }

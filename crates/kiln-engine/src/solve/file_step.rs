@@ -18,7 +18,8 @@ use kiln_store::layer::{
 use kiln_store::{Layer, WorkingLayer};
 use rustix::time::ClockId;
 
-use super::{NewLayer, Solver, StepInputs, diff, lock, now, unix_seconds};
+use super::make::now;
+use super::{NewLayer, Solver, StepInputs, diff, lock, unix_seconds};
 use crate::error::{BuildError, StepError};
 use crate::export::image::codec;
 use crate::op::destination::Listed;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use kiln_core::diagnostic::did_you_mean;
 use toml::{Table, Value};
 
-use super::{Endpoint, Route, Way, read, wrong};
+use super::{Endpoint, Route, Way, parse, wrong};
 use crate::error::Error;
 use crate::http::Scheme;
 use crate::repository::Repository;
@@ -51,10 +51,9 @@ pub(super) fn find(
 ) -> Result<Option<Route>, Error> {
     let load = |path: Option<&Path>| -> Result<Option<(PathBuf, Table)>, Error> {
         let Some(path) = path else { return Ok(None) };
-        Ok(match read(path)? {
-            Some(text) => Some((path.to_owned(), check(path, &text)?)),
-            None => None,
-        })
+        let Some(file) = parse::<Table>(path)? else { return Ok(None) };
+        check(path, &file)?;
+        Ok(Some((path.to_owned(), file)))
     };
     let (project, user) = (load(project)?, load(user)?);
     if let Some((path, file)) = &project {
@@ -133,13 +132,9 @@ fn apply(settings: &Settings, endpoint: &mut Endpoint) {
     }
 }
 
-/// Reads a file and sees that it says nothing that kiln does not know.
-fn check(path: &Path, text: &str) -> Result<Table, Error> {
-    let file: Table = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        wrong(path, format!("line {line}: {}", error.message()))
-    })?;
-    known(path, &file, "", &TABLES)?;
+/// Sees that a file says nothing that kiln does not know.
+fn check(path: &Path, file: &Table) -> Result<(), Error> {
+    known(path, file, "", &TABLES)?;
     if let Some(registries) = file.get("registry") {
         let registries = registries
             .as_table()
@@ -151,7 +146,7 @@ fn check(path: &Path, text: &str) -> Result<Table, Error> {
             settings_of(path, settings)?;
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 fn known(path: &Path, table: &Table, of: &str, keys: &[&str]) -> Result<(), Error> {

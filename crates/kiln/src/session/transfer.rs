@@ -1,12 +1,8 @@
 //! Images between the store, registries, layouts and archives, as commands see it.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use kiln_core::event::EventSink;
 use kiln_core::oci::{Platform, Reference};
-use kiln_engine::{BuildError, ImageOptions, Watch};
-pub(crate) use kiln_engine::{FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest};
+use kiln_engine::{BuildError, ImageOptions};
+pub(crate) use kiln_engine::{FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch};
 
 use kiln_core::source::SourceFile;
 use kiln_registry::{Client, Logins};
@@ -16,18 +12,10 @@ use super::{Session, build_failure, registry_config, store_failure};
 use crate::config::Config;
 use crate::failure::Failure;
 
-/// Progress, and what ends a transfer.
-pub(crate) type Watching<'a> = (&'a EventSink, &'a Arc<AtomicBool>);
-
 impl Session {
     /// Sends an image of the store to the registry of its name; gives its digest there.
-    pub(crate) fn push(
-        &self,
-        name: &Reference,
-        (events, cancelled): Watching<'_>,
-    ) -> Result<String, Failure> {
+    pub(crate) fn push(&self, name: &Reference, watch: Watch<'_>) -> Result<String, Failure> {
         let image = self.image(&name.to_string())?;
-        let watch = Watch { events, cancelled };
         let what = (&image.descriptor, &ImageOptions::default());
         let digest = kiln_engine::push(&self.engine, what, std::slice::from_ref(name), watch);
         Ok(digest.map_err(|error| transfer_failure("push-failed", error))?.to_string())
@@ -37,9 +25,8 @@ impl Session {
     pub(crate) fn pull(
         &self,
         (name, platform): (&Reference, Option<&Platform>),
-        (events, cancelled): Watching<'_>,
+        watch: Watch<'_>,
     ) -> Result<String, Failure> {
-        let watch = Watch { events, cancelled };
         let root = kiln_engine::pull(&self.engine, (name, platform), watch);
         Ok(root.map_err(|error| transfer_failure("pull-failed", error))?.digest.to_string())
     }
@@ -48,9 +35,8 @@ impl Session {
     pub(crate) fn copy_image(
         &self,
         places: (&ImagePlace, &ImagePlace),
-        (events, cancelled): Watching<'_>,
+        watch: Watch<'_>,
     ) -> Result<String, Failure> {
-        let watch = Watch { events, cancelled };
         let digest = kiln_engine::copy_image(&self.engine, places, watch);
         Ok(digest.map_err(|error| transfer_failure("copy-failed", error))?.to_string())
     }
@@ -59,9 +45,8 @@ impl Session {
     pub(crate) fn join_images(
         &self,
         request: &IndexRequest,
-        (events, cancelled): Watching<'_>,
+        watch: Watch<'_>,
     ) -> Result<FoundImage, Failure> {
-        let watch = Watch { events, cancelled };
         kiln_engine::join_images(&self.engine, request, watch)
             .map_err(|error| transfer_failure("index-failed", error))
     }
@@ -70,9 +55,8 @@ impl Session {
     pub(crate) fn find_image(
         &self,
         place: &ImagePlace,
-        (events, cancelled): Watching<'_>,
+        watch: Watch<'_>,
     ) -> Result<FoundImage, Failure> {
-        let watch = Watch { events, cancelled };
         kiln_engine::find_image(&self.engine, place, watch)
             .map_err(|error| transfer_failure("no-image", error))
     }
