@@ -34,13 +34,15 @@ impl Engine {
     /// waits for a registry sees no flag.
     pub(crate) fn cancel_registry_with(&self, cancelled: &Arc<AtomicBool>) -> mpsc::Sender<()> {
         let (running, ended) = mpsc::channel::<()>();
-        let (registry, flag) = (self.registry.clone(), Arc::clone(cancelled));
-        std::thread::spawn(move || {
-            while ended.recv_timeout(CANCEL_POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
-                if flag.load(Ordering::Relaxed) {
-                    return registry.cancel();
+        let flag = Arc::clone(cancelled);
+        self.registry.on_use(move |registry| {
+            std::thread::spawn(move || {
+                while ended.recv_timeout(CANCEL_POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if flag.load(Ordering::Relaxed) {
+                        return registry.cancel();
+                    }
                 }
-            }
+            });
         });
         running
     }

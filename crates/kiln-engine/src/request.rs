@@ -50,8 +50,6 @@ pub struct BuildRequest {
     pub tags: Vec<Reference>,
     /// Where the result goes; empty means only the store.
     pub outputs: Vec<Output>,
-    /// Threads for steps that run at the same time.
-    pub parallelism: usize,
 }
 
 /// A lock file, and how it is used.

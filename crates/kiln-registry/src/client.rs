@@ -67,6 +67,17 @@ impl Client {
         self.exchange.cancel();
     }
 
+    /// Has `begin` called before the next request is sent, by any clone: what watches over requests
+    /// need not be there for those that have none.
+    pub fn on_use(&self, begin: impl FnOnce(Self) + Send + 'static) {
+        let exchange = Arc::downgrade(&self.exchange);
+        self.exchange.transport().on_use(Box::new(move || {
+            if let Some(exchange) = exchange.upgrade() {
+                begin(Self { exchange });
+            }
+        }));
+    }
+
     /// What a reference names: its manifest or index. The bytes have the digest that the
     /// reference is pinned to, and the one that the registry claims.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {

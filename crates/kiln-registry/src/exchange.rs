@@ -115,6 +115,11 @@ impl Exchange {
         self.transport.shut_down();
     }
 
+    /// What sends requests.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// What the client was told.
     pub(crate) fn config(&self) -> &Config {
         &self.config

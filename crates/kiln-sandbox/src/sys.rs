@@ -30,10 +30,11 @@ fn check(result: c_long) -> io::Result<c_long> {
 /// `mi_option_purge_delay` of mimalloc's `mi_option_e`.
 const PURGE_DELAY: c_int = 15;
 
-/// How long mimalloc keeps memory that nobody uses, where it is the allocator.
-pub fn set_purge_delay(milliseconds: u16) {
+/// How long mimalloc keeps memory that nobody uses, where it is the allocator: for ever if `None`.
+pub fn set_purge_delay(milliseconds: Option<u16>) {
+    let delay = milliseconds.map_or(-1, c_long::from);
     // SAFETY: the allocator reads and writes its settings as atomic integers, at any time; the number is that of one.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, c_long::from(milliseconds)) }
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay) }
 }
 
 /// What was set; a second at first.
@@ -413,7 +414,9 @@ mod tests {
     fn the_setting_is_the_one_that_is_meant() {
         // No other setting of mimalloc 3 is a thousand at first.
         assert_eq!(purge_delay(), 1000);
-        set_purge_delay(10);
+        set_purge_delay(None);
+        assert_eq!(purge_delay(), -1);
+        set_purge_delay(Some(10));
         assert_eq!(purge_delay(), 10);
     }
 }

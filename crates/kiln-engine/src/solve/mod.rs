@@ -23,9 +23,10 @@ mod schedule;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use kiln_core::cache_key::{self, KeyParts};
@@ -64,6 +65,9 @@ use crate::wanted::WantedFiles;
 
 /// Host name that commands see (BuildKit's).
 pub(crate) const HOST_NAME: &str = "buildkitsandbox";
+
+/// Steps that may run at the same time on the smallest machine: many wait for the network.
+const LEAST_PARALLEL: usize = 4;
 
 /// The result of a step.
 #[derive(Clone, Debug)]
@@ -105,6 +109,7 @@ pub(crate) struct Solver<'a> {
     /// Agents of `RUN --mount=type=ssh`.
     pub(crate) ssh_agents: SshAgents,
     next: AtomicU64,
+    parallelism: OnceLock<usize>,
     /// What is known of the steps.
     pub(crate) journal: Journal,
     start: Instant,
@@ -188,9 +193,17 @@ impl<'a> Solver<'a> {
             directories,
             ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
+            parallelism: OnceLock::new(),
             journal: Journal::new(plan, &request.dockerfile),
             start,
         }
+    }
+
+    /// How many steps run at the same time. The machine is asked when it matters first: a build
+    /// whose steps are all cached has no use for it.
+    fn parallelism(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(LEAST_PARALLEL, NonZero::get);
+        *self.parallelism.get_or_init(|| cores().max(LEAST_PARALLEL))
     }
 
     /// Time since the build began.

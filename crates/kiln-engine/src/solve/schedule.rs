@@ -12,7 +12,7 @@ use kiln_core::event::Outcome;
 use kiln_core::plan::{Input, Op, Plan, SourceOp, Step};
 
 use super::behind::{Behind, PackJob};
-use super::{Solved, Solver, lock};
+use super::{LEAST_PARALLEL, Solved, Solver, lock};
 use crate::error::{BuildError, StepError, StepFailure};
 use crate::snapshot::Snapshot;
 
@@ -95,13 +95,13 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
     let board = Mutex::new(Board::new(plan));
     let changed = Condvar::new();
     let behind = Behind::of(solver);
-    // One for packing, and one that is idle and sees a cancel.
-    let threads = solver.request.parallelism.clamp(1, plan.steps.len().max(1)) + 2;
     let is_joined = Once::new();
     std::thread::scope(|scope| {
         let call_helpers = || {
             is_joined.call_once(|| {
                 lock(&board).is_alone = false;
+                // One for packing, and one that is idle and sees a cancel.
+                let threads = solver.parallelism().min(plan.steps.len()) + 2;
                 for _ in 1..threads {
                     scope.spawn(|| work(solver, &behind, (&board, &changed), &|| {}));
                 }
@@ -158,7 +158,7 @@ fn next(solver: &Solver<'_>, (board, changed): (&Mutex<Board>, &Condvar)) -> Opt
             changed.notify_all();
             return None;
         }
-        if state.running < solver.request.parallelism.max(1)
+        if (state.running < LEAST_PARALLEL || state.running < solver.parallelism())
             && let Some(id) = state.take_ready(solver.plan)
         {
             state.running += 1;

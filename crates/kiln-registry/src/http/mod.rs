@@ -10,6 +10,7 @@ mod url;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -173,6 +174,17 @@ pub(crate) struct Transport {
     agents: Agents,
     /// The same for hosts with certificates of their own.
     special: Mutex<BTreeMap<Trust, Arc<Agents>>>,
+    on_use: OnUse,
+}
+
+/// What is called before the next request.
+#[derive(Default)]
+struct OnUse(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
+
+impl fmt::Debug for OnUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnUse")
+    }
 }
 
 type Agents = [OnceLock<Agent>; 4];
@@ -180,7 +192,18 @@ type Agents = [OnceLock<Agent>; 4];
 impl Transport {
     /// A transport without any connection. Certificates are read when first needed.
     pub(crate) fn new(config: Config, cancellation: Arc<Cancellation>) -> Self {
-        Self { config, cancellation, agents: Default::default(), special: Mutex::default() }
+        Self {
+            config,
+            cancellation,
+            agents: Default::default(),
+            special: Mutex::default(),
+            on_use: OnUse::default(),
+        }
+    }
+
+    /// Has something called before the next request is sent.
+    pub(crate) fn on_use(&self, begin: Box<dyn FnOnce() + Send>) {
+        self.on_use.0.lock().unwrap_or_else(PoisonError::into_inner).push(begin);
     }
 
     /// Breaks off all connections; nothing can be sent any more.
@@ -197,6 +220,11 @@ impl Transport {
 
     /// One exchange. Any status is an answer.
     pub(crate) fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
+        let begin =
+            std::mem::take(&mut *self.on_use.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for begin in begin {
+            begin();
+        }
         self.cancellation.check()?;
         let url = &request.url;
         let trust = request.endpoint.map(|endpoint| &endpoint.trust);

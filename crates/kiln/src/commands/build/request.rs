@@ -84,7 +84,6 @@ impl Build {
             host_ca: self.host_ca(config)?,
             tags: self.tags.iter().map(|tag| tag.reference.clone()).collect(),
             outputs: self.outputs(config)?,
-            parallelism: std::thread::available_parallelism().map_or(4, |cpus| cpus.get().max(4)),
         };
         Ok((self.add_context(request, place, config)?, warnings))
     }
