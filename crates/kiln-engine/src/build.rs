@@ -46,6 +46,7 @@ pub fn build(
     engine.store.hold_reads()?;
     let record = Record::begin(request);
     let result = build_targets(engine, (request, &record), events, cancelled);
+    let result = engine.forget_lost(result);
     let duration = start.elapsed();
     record.end(&engine.store, duration, &result);
     Ok(BuildResult { targets: result?, duration })

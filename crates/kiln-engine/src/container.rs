@@ -4,11 +4,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
 
-use kiln_core::event::EventSink;
 use kiln_core::oci::{ImageConfig, Manifest};
 use kiln_core::plan::Network;
 use kiln_sandbox::{
@@ -17,7 +15,6 @@ use kiln_sandbox::{
 };
 use kiln_store::layer::{LayerIndex, Tree};
 
-use crate::activity::Activities;
 use crate::base_image::{BaseImage, Fetcher, Want};
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError};
@@ -92,14 +89,8 @@ impl From<kiln_store::Error> for ContainerError {
 /// When a layer is not in the store and cannot be had.
 pub fn fetch_files(engine: &Engine, request: &ContainerRequest) -> Result<(), ContainerError> {
     let _in_use = engine.store.lock_shared(&AtomicBool::new(false))?;
-    Ok(request.base_image().bring(&silent_fetcher(engine), Want::Files)?)
-}
-
-/// A fetcher whose progress nobody sees.
-fn silent_fetcher(engine: &Engine) -> Fetcher {
-    let (sender, _nobody) = mpsc::channel();
-    let activities = Activities::new(EventSink::new(sender, Instant::now()));
-    Fetcher::new(engine, &activities, Arc::default())
+    let brought = request.base_image().bring(&Fetcher::silent(engine), Want::Files);
+    Ok(engine.forget_lost(brought)?)
 }
 
 impl ContainerRequest {
@@ -120,7 +111,7 @@ pub fn run_container(
     started: impl FnOnce(&Running),
 ) -> Result<Exit, ContainerError> {
     let _in_use = engine.store.lock_shared(&AtomicBool::new(false))?;
-    let (image, fetcher) = (request.base_image(), silent_fetcher(engine));
+    let (image, fetcher) = (request.base_image(), Fetcher::silent(engine));
     image.bring(&fetcher, Want::Files)?;
     let mut layers = Vec::new();
     let mut indexes = Vec::new();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use kiln_registry::{Client, GitReference};
 use kiln_store::Store;
 
+use crate::error::BuildError;
+
 /// How often it is looked whether something was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(30);
 
@@ -45,6 +47,14 @@ impl Engine {
             });
         });
         running
+    }
+
+    /// Forgets a layer that turned out to be lost, so that the next build makes it.
+    pub(crate) fn forget_lost<T>(&self, result: Result<T, BuildError>) -> Result<T, BuildError> {
+        if let Err(BuildError::LostLayer { digest, .. }) = &result {
+            self.store.layers().forget_archive(digest)?;
+        }
+        result
     }
 
     /// The same store and registries, for a thread that may outlive a build.

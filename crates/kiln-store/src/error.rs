@@ -92,6 +92,14 @@ pub enum Error {
         /// Why.
         source: Box<crate::layer_error::LayerError>,
     },
+    /// A compressed blob is not what it should be.
+    #[error("what is in {digest} is damaged: {reason}")]
+    Damaged {
+        /// The blob.
+        digest: BlobDigest,
+        /// Why.
+        reason: String,
+    },
     /// A document that the store keeps does not parse.
     #[error("{what} is damaged: {source}")]
     Document {

@@ -1,18 +1,25 @@
 //! Layers as archives: the blobs that layers were packed into, and layers that are there only as
 //! such a blob, until something needs their files.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use kiln_core::digest::{BlobDigest, DiffId, FileDigest};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Error;
-use crate::layer::{BlobCheck, Frames, LayerIndex, OldFrames, Unpack, extract, set_times, unpack};
+use crate::layer::{
+    BlobCheck, Frames, LayerIndex, OldFrames, Unpack, decompressor, extract, set_times, unpack,
+};
 use crate::layer_error::LayerError;
 use crate::layers::{Layer, Layers};
 
+const COPY_BYTES: usize = 256 << 10;
+
 impl Layers<'_> {
     /// Forgets a blob that holds a layer of a shared cache, and where it was to be had, because
-    /// nobody has it any more or it is not what it should be. A layer that is nowhere else is then no
-    /// result of any step. `false` if no such layer was in it.
+    /// nobody has it any more or it is not what it should be: it is lost
+    /// ([`RemoteBlobs::is_lost`](crate::RemoteBlobs::is_lost)). A layer that is nowhere else is then
+    /// no result of any step. `false` if no such layer was in it.
     pub fn forget_archive(self, digest: &BlobDigest) -> Result<bool, Error> {
         let is_known = self.store.database().write("forget where a layer is", |transaction| {
             let is_known: bool = transaction.query_row(
@@ -23,8 +30,7 @@ impl Layers<'_> {
                 |row| row.get(0),
             )?;
             if is_known {
-                transaction
-                    .execute("DELETE FROM remote_blobs WHERE digest = ?", [digest.as_bytes()])?;
+                crate::remote_blobs::lose(transaction, digest)?;
             }
             Ok(is_known)
         })?;
@@ -105,6 +111,65 @@ impl Layers<'_> {
                 .execute((diff_id.as_bytes(), codec, digest.as_bytes(), size_bytes))
         })?;
         Ok(())
+    }
+
+    /// A compressed form, here or elsewhere, of the archive of which this is the digest, if the store
+    /// does not have the archive itself. With its size in bytes.
+    pub fn compressed(self, archive: &BlobDigest) -> Result<Option<(BlobDigest, u64)>, Error> {
+        if self.store.content().has(archive) {
+            return Ok(None);
+        }
+        let known = self.store.database().query("find a packed layer", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT blob, size_bytes FROM packed WHERE diff_id = ?1 AND blob <> ?1",
+                )?
+                .query_map([archive.as_bytes()], |row| {
+                    Ok((BlobDigest::from_bytes(row.get(0)?), row.get(1)?))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        for (blob, size_bytes) in known {
+            if self.store.remote_blobs().is_at_hand(&blob)? {
+                return Ok(Some((blob, size_bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the archive of this digest and size in bytes of a compressed form that the store has.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when something else comes out, or nothing.
+    pub fn decompress(
+        self,
+        compressed: &BlobDigest,
+        (archive, size_bytes): (&BlobDigest, u64),
+    ) -> Result<(), Error> {
+        let content = self.store.content();
+        let damaged = |reason: String| Error::Damaged { digest: *compressed, reason };
+        let mut reader =
+            BufReader::with_capacity(COPY_BYTES, decompressor(content.open(compressed)?));
+        let mut writer = content.writer()?;
+        loop {
+            let bytes = reader.fill_buf().map_err(|error| damaged(error.to_string()))?;
+            let length = bytes.len();
+            if length == 0 {
+                break;
+            }
+            writer.write_all(bytes).map_err(Error::io("write", &content.path(archive)))?;
+            reader.consume(length);
+        }
+        let found_bytes = writer.size_bytes();
+        if found_bytes != size_bytes {
+            return Err(damaged(format!("it has {found_bytes} bytes, not {size_bytes}")));
+        }
+        match writer.commit(Some(*archive)) {
+            Err(Error::DigestMismatch { expected, actual, .. }) => {
+                Err(damaged(format!("it has the digest {actual}, not {expected}")))
+            }
+            result => result.map(drop),
+        }
     }
 
     /// The layer with its directory, which is made of the layer's blob if it is not there.

@@ -4,11 +4,13 @@
 //! An OCI layout may lack blobs that are found elsewhere (OCI image-spec, image-layout.md). Only
 //! layers are ever left out: manifests and configs of an image are always in the store.
 //!
-//! The text of a place is whatever its writer can read: kiln's engine writes repositories.
+//! The text of a place is whatever its writer can read: kiln's engine writes repositories. The empty
+//! one stands for a blob that was lost.
 
 use std::collections::BTreeSet;
 
 use kiln_core::digest::BlobDigest;
+use rusqlite::Transaction;
 
 use crate::error::Error;
 use crate::store::{Store, now_unix};
@@ -53,16 +55,33 @@ impl RemoteBlobs<'_> {
         self.store.database().query("find where a blob is", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT place FROM remote_blobs WHERE digest = ? ORDER BY noted DESC, place",
+                    "SELECT place FROM remote_blobs WHERE digest = ? AND place <> ''
+                     ORDER BY noted DESC, place",
                 )?
                 .query_map([digest.as_bytes()], |row| row.get(0))?
                 .collect()
         })
     }
 
-    /// Whether a blob is in the store, or it is known where it can be had.
+    /// Whether a blob is in the store, or it is known where it, or one of which it can be made, can
+    /// be had.
     pub(crate) fn is_known(self, digest: &BlobDigest) -> Result<bool, Error> {
+        Ok(self.is_at_hand(digest)? || self.store.layers().compressed(digest)?.is_some())
+    }
+
+    /// Whether a blob is in the store, or it is known where it can be had.
+    pub(crate) fn is_at_hand(self, digest: &BlobDigest) -> Result<bool, Error> {
         Ok(self.store.content().has(digest) || !self.places(digest)?.is_empty())
+    }
+
+    /// Whether a blob turned out to be lost: whoever claims to have it is not believed any more,
+    /// until the store is pruned.
+    pub fn is_lost(self, digest: &BlobDigest) -> Result<bool, Error> {
+        self.store.database().query("find where a blob is", |connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM remote_blobs WHERE digest = ? AND place = ''")?
+                .exists([digest.as_bytes()])
+        })
     }
 
     /// Forgets the places of all other blobs.
@@ -79,4 +98,12 @@ impl RemoteBlobs<'_> {
             Ok(())
         })
     }
+}
+
+/// Notes that no place that is known has a blob.
+pub(crate) fn lose(transaction: &Transaction<'_>, digest: &BlobDigest) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM remote_blobs WHERE digest = ?", [digest.as_bytes()])?;
+    let row = (digest.as_bytes(), "", now_unix());
+    transaction.execute("INSERT INTO remote_blobs VALUES (?, ?, ?)", row)?;
+    Ok(())
 }

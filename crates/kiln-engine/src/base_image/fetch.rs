@@ -12,15 +12,18 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use kiln_core::digest::BlobDigest;
+use kiln_core::event::EventSink;
 use kiln_core::oci::Descriptor;
 use kiln_registry::{BlobReader, Client, Repository};
 use kiln_store::layer::{BlobCheck, LayerIndex, Unpack, unpack};
 use kiln_store::{Store, UnhashedBlobWriter};
 
+use super::remote::bring_blob;
 use super::resolve::{layout_blob, registry_error};
 use super::{BaseImage, Origin};
 use crate::activity::{Activities, Running};
@@ -47,6 +50,13 @@ impl Fetcher {
         let (store, registry) = (Arc::clone(&engine.store), engine.registry.clone());
         Self { store, registry, activities: activities.clone(), stopped }
     }
+
+    /// One of which nothing is told, and that only the end of all requests ends.
+    pub(crate) fn silent(engine: &Engine) -> Self {
+        let (sender, _nobody) = mpsc::channel();
+        let activities = Activities::new(EventSink::new(sender, Instant::now()));
+        Self::new(engine, &activities, Arc::default())
+    }
 }
 
 /// The layers of an image on their way.
@@ -64,10 +74,26 @@ impl Work<'_> {
     }
 }
 
+/// An image of the store may name archives that are only there compressed.
+fn make_known(
+    work: &Work<'_>,
+    image: &BaseImage,
+    descriptor: &Descriptor,
+) -> Result<(), BuildError> {
+    let layers = work.fetcher.store.layers();
+    match image.origin {
+        Origin::Store if layers.compressed(&descriptor.digest)?.is_some() => {
+            bring_blob(work.fetcher, descriptor)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Brings the blob of a layer into the store, and unpacks nothing.
 pub(super) fn blob(work: &Work<'_>, image: &BaseImage, position: usize) -> Result<(), BuildError> {
     let store = &work.fetcher.store;
     let descriptor = &image.layers[position];
+    make_known(work, image, descriptor)?;
     let name = format!("blob-{}", descriptor.digest.hex());
     let _lock = store.lock_unless(&name, &work.fetcher.stopped)?;
     if store.content().has(&descriptor.digest) {
@@ -97,6 +123,7 @@ pub(super) fn unpack_into(
 ) -> Result<LayerIndex, BuildError> {
     let store = &work.fetcher.store;
     let descriptor = &image.layers[position];
+    make_known(work, image, descriptor)?;
     let expected = Unpack { digest: descriptor.digest, diff_id: image.diff_ids[position] };
     let here = match &image.origin {
         _ if store.content().has(&descriptor.digest) => {

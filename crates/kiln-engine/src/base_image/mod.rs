@@ -6,6 +6,7 @@
 //! at the same time, each once, whatever stages, platforms and processes need it.
 
 mod fetch;
+mod remote;
 mod resolve;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use kiln_store::layer::{LayerIndex, Tree, adopt};
 use kiln_store::{Layer, Store, WorkingLayer};
 
 pub(crate) use fetch::Fetcher;
+pub(crate) use remote::{bring, bring_blob, unpack};
 pub(crate) use resolve::{Search, layout_blob, registry_error, resolve};
 
 use crate::error::{BuildError, FileContext};
@@ -206,7 +208,7 @@ impl BaseImage {
             },
         };
         let layer = match want {
-            Want::Files if !layer.is_unpacked => Arc::new(store.layers().unpack(&layer)?),
+            Want::Files if !layer.is_unpacked => Arc::new(unpack(work.fetcher, &layer)?),
             _ => layer,
         };
         *slot = Some(Arc::clone(&layer));

@@ -2,7 +2,7 @@
 //!
 //! The records are fetched while the build plans and looks into its own store. Only a step that has
 //! no result there waits for them. A hit brings the index of the layer, which says what is in it;
-//! its archive stays in the registry until something needs its bytes ([`super::fetch`]). One of a
+//! its archive stays in the registry until something needs its bytes (`base_image::remote`). One of a
 //! directory is copied at once, for the directory may be gone tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,9 @@ use kiln_store::layer::{BlobCheck, LayerIndex, Unpack, unpack};
 use kiln_store::{CacheRecord, StepResult};
 
 use super::document::{CONFIG, CacheDocument, SharedRecord};
-use super::{bring_blob, inline};
+use super::inline;
 use crate::activity::Activities;
+use crate::base_image::bring_blob;
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::{Solver, lock};
@@ -151,7 +152,7 @@ impl Solver<'_> {
     pub(crate) fn imported(&self, key: &CacheKey) -> Result<Option<CacheRecord>, BuildError> {
         for cache in self.imports.caches() {
             let Some(record) = cache.records.get(key) else { continue };
-            if self.imports.is_lost(record) {
+            if self.imports.is_lost(record) || self.was_lost(record)? {
                 continue;
             }
             let lock = format!("import-{}", record.parts.key());
@@ -171,6 +172,17 @@ impl Solver<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a cache claims to have what this machine could not have when it needed it.
+    fn was_lost(&self, shared: &SharedRecord) -> Result<bool, BuildError> {
+        let remote = self.engine.store.remote_blobs();
+        for archive in &shared.archives {
+            if remote.is_lost(&archive.blob.digest)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a layer and a record of the store of what a cache has.

@@ -14,11 +14,9 @@
 
 mod document;
 mod export;
-mod fetch;
 mod import;
 mod inline;
 
 pub(crate) use export::export;
-pub(crate) use fetch::{bring, bring_blob, unpack};
 pub(crate) use import::Imports;
 pub(crate) use inline::with_records;

@@ -13,16 +13,19 @@ use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
 use kiln_core::oci::{Descriptor, Manifest, Reference, media_type, to_indented_json};
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
 use kiln_store::layer::{
-    Compression, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes, pack,
+    Compression, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes, archive_bytes, pack,
 };
 use kiln_store::{Layer, Store};
 
-use crate::base_image::Want;
+use crate::base_image::{Want, bring_blob, unpack};
 use crate::cache;
 use crate::error::{BuildError, FileContext};
 use crate::request::{AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
+
+/// What the store calls an archive that is not compressed.
+const PLAIN: &str = "none";
 
 /// Annotation of layers whose times follow an epoch.
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
@@ -82,7 +85,7 @@ pub(crate) fn pack_image(
                 let (diff_id, mut descriptor) =
                     pack_layer(solver, layer, (options, epoch), &|| solver.is_canceled())?;
                 if base == BaseBlobs::Brought {
-                    cache::bring_blob(&solver.fetcher, &descriptor)?;
+                    bring_blob(&solver.fetcher, &descriptor)?;
                 }
                 if let Some(epoch) = epoch
                     && options.times == LayerTimes::Rewritten
@@ -217,8 +220,14 @@ pub(crate) fn pack_layer(
         return Ok(described(packed));
     }
     let index = solver.index(layer)?;
-    let layer = cache::unpack(&solver.fetcher, layer)?;
     let times = epoch.map_or(TarTimes::Own, TarTimes::NotAfter);
+    if compression == Compression::Uncompressed
+        && !layer.is_unpacked
+        && let Some(packed) = described_before(store, (layer, &index), (epoch, times))?
+    {
+        return Ok(described(packed));
+    }
+    let layer = unpack(&solver.fetcher, layer)?;
     let old = match store.layers().recipe_of(&layer.id)? {
         Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
         None => None,
@@ -233,6 +242,30 @@ pub(crate) fn pack_layer(
     store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
     let descriptor = Descriptor::new(media_type, packed.digest, packed.size_bytes);
     Ok((packed.diff_id, descriptor))
+}
+
+/// The archive of a layer of which the store has, or knows, a compressed form alone: its digest is
+/// the diff ID, and the index tells its size. What is elsewhere is fetched, and the archive made, when
+/// something needs its bytes.
+fn described_before(
+    store: &Store,
+    (layer, index): (&Layer, &LayerIndex),
+    (epoch, times): (Option<i64>, TarTimes),
+) -> Result<Option<(DiffId, BlobDigest, u64)>, BuildError> {
+    let layers = store.layers();
+    let diff_id = match epoch {
+        Some(epoch) => layers.clamped_diff_id(&layer.id, epoch)?,
+        None => layer.diff_id,
+    };
+    let Some(diff_id) = diff_id else { return Ok(None) };
+    let digest = diff_id.as_blob();
+    let Some((compressed, _)) = layers.compressed(&digest)? else { return Ok(None) };
+    let size_bytes = archive_bytes(index, &TarOptions { times, ..TarOptions::default() })?;
+    if store.content().has(&compressed) {
+        layers.decompress(&compressed, (&digest, size_bytes))?;
+    }
+    layers.remember_remote_packed(&diff_id, PLAIN, (&digest, size_bytes))?;
+    Ok(Some((diff_id, digest, size_bytes)))
 }
 
 /// What a layer was packed into by a codec, perhaps since its snapshot was made: its diff ID, the
@@ -286,7 +319,7 @@ pub(crate) fn codec(options: &ImageOptions) -> (Compression, String, &'static st
         (LayerCompression::Zstd, Some(level)) => Compression::Zstd { level: level.into() },
     };
     let (name, media_type) = match compression {
-        Compression::Uncompressed => ("none".to_owned(), media_type::OCI_LAYER),
+        Compression::Uncompressed => (PLAIN.to_owned(), media_type::OCI_LAYER),
         Compression::Gzip { level } => (format!("gzip-{level}"), media_type::OCI_LAYER_GZIP),
         Compression::Zstd { level } => (format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD),
     };

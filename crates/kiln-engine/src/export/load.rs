@@ -18,7 +18,7 @@ use super::image::PackedImage;
 use super::oci::{Bundle, Format, archive};
 use super::program::feed;
 use crate::base_image::Want;
-use crate::cache;
+use crate::base_image::bring_blob;
 use crate::error::BuildError;
 use crate::request::ImageProgram;
 use crate::snapshot::{Snapshot, SnapshotLayer};
@@ -170,7 +170,7 @@ fn bring(
     }
     // Layers of a shared cache that nothing has needed yet.
     for layer in &image.layers[from..] {
-        cache::bring_blob(&solver.fetcher, layer)?;
+        bring_blob(&solver.fetcher, layer)?;
     }
     Ok(())
 }

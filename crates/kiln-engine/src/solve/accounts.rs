@@ -5,6 +5,7 @@ use kiln_core::digest::FileDigest;
 use kiln_store::layer::{EntryKind, LastSymlink, Tree};
 
 use super::Solver;
+use crate::base_image::{bring, unpack};
 use crate::error::{BuildError, FileContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::as_path;
@@ -50,13 +51,13 @@ impl Solver<'_> {
     ) -> Result<Vec<Vec<u8>>, BuildError> {
         let mut layer = self.layer(layer)?;
         if !layer.is_unpacked {
-            crate::cache::bring(&self.fetcher, &layer)?;
+            bring(&self.fetcher, &layer)?;
             let files: Vec<(&[u8], FileDigest)> =
                 wanted.iter().map(|place| (&place.path[..], place.digest)).collect();
             if let Some(contents) = self.engine.store.layers().extract(&layer, &files)? {
                 return Ok(contents);
             }
-            layer = crate::cache::unpack(&self.fetcher, &layer)?.into();
+            layer = unpack(&self.fetcher, &layer)?.into();
         }
         let read = |place: &&Place| {
             let path = layer.fs.join(as_path(&place.path));

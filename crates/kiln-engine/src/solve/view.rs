@@ -8,7 +8,7 @@ use kiln_store::layer::{LayerIndex, Tree};
 
 use super::{Solver, lock};
 use crate::base_image::Want;
-use crate::cache;
+use crate::base_image::unpack;
 use crate::error::{BuildError, FileContext};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::source_tree::SourceTree;
@@ -36,7 +36,7 @@ impl Solver<'_> {
         if layer.is_unpacked {
             return Ok(layer);
         }
-        Ok(Arc::new(cache::unpack(&self.fetcher, &layer)?))
+        Ok(Arc::new(unpack(&self.fetcher, &layer)?))
     }
 
     /// The directories of a snapshot's layers, lowest first.

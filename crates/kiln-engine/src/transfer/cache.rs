@@ -9,7 +9,7 @@ use super::source::{Source, unread};
 use super::tree::{Tree, Wanted, broken, parse};
 use super::{ImagePlace, Work, registry, target};
 use crate::activity::Running;
-use crate::base_image::layout_blob;
+use crate::base_image::{bring_blob, layout_blob};
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::Solver;
@@ -121,7 +121,7 @@ pub(crate) fn send_cache(
             ImagePlace::Layout { path, name } => {
                 for blob in &tree.blobs {
                     // A layer of another cache may still be where that one is.
-                    crate::cache::bring_blob(&solver.fetcher, blob)?;
+                    bring_blob(&solver.fetcher, blob)?;
                 }
                 target::to_layout(&work, (&source, &tree), path, name.as_deref())
             }

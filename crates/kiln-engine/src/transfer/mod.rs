@@ -106,6 +106,7 @@ fn transfer<T>(
     let activities = Activities::new(watch.events.clone());
     let activity = activities.start(name);
     let result = run(&Work { engine, activity: &activity, cancelled: watch.cancelled });
+    let result = engine.forget_lost(result);
     if !matches!(result, Err(BuildError::Canceled)) {
         activity.finish(&result);
     }

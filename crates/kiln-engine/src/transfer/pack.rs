@@ -12,6 +12,7 @@ use kiln_store::layer::{BlobCheck, LayerIndex, TarTimes, Unpack, unpack};
 
 use super::Work;
 use super::tree::{Document, Tree, parse};
+use crate::base_image::{Fetcher, bring_blob};
 use crate::error::{BuildError, FileContext};
 use crate::export::image::{codec, write_blob};
 use crate::request::{ImageOptions, LayerCompression};
@@ -30,7 +31,9 @@ fn is_own(work: &Work<'_>, blob: &Descriptor, options: &ImageOptions) -> Result<
     if !is_plain(blob) || options.compression == LayerCompression::Uncompressed {
         return Ok(false);
     }
-    Ok(store.content().has(&blob.digest) && store.remote_blobs().places(&blob.digest)?.is_empty())
+    let is_there =
+        store.content().has(&blob.digest) || store.layers().compressed(&blob.digest)?.is_some();
+    Ok(is_there && store.remote_blobs().places(&blob.digest)?.is_empty())
 }
 
 /// The diff ID of a layer that is not compressed.
@@ -77,7 +80,7 @@ pub(super) fn pack_layer(
     }
     let is_over = || work.is_cancelled();
     let packed = if let Some(layer) = store.layers().by_diff_id(&diff_id)? {
-        let layer = store.layers().unpack(&layer)?;
+        let layer = crate::base_image::unpack(&Fetcher::silent(work.engine), &layer)?;
         let old = match store.layers().recipe_of(&layer.id)? {
             Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
             None => None,
@@ -87,6 +90,7 @@ pub(super) fn pack_layer(
         write_blob(store, (&LayerIndex::decode(&bytes)?, &layer.fs), how, &is_over)?
     } else {
         // A layer whose times were rewritten is there as an archive alone.
+        bring_blob(&Fetcher::silent(work.engine), blob)?;
         let working = store.layers().begin()?;
         let expected = (Unpack { digest: blob.digest, diff_id }, BlobCheck::Here);
         let archive = store.content().open(&blob.digest)?;

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::archive::Archive;
 use super::tree::{broken, parse};
 use super::{ImagePlace, Work};
-use crate::base_image::{layout_blob, registry_error};
+use crate::base_image::{Fetcher, bring_blob, layout_blob, registry_error};
 use crate::error::{BuildError, FileContext};
 
 /// The annotations that name an image in a layout, the usual one first.
@@ -119,6 +119,10 @@ impl Source {
                 // What is near is near, and can be mounted.
                 places.sort_by_key(|place| place.registry != near);
                 if store.content().has(digest) {
+                    return Ok((vec![file(store.content().path(digest))], places));
+                }
+                if places.is_empty() && store.layers().compressed(digest)?.is_some() {
+                    bring_blob(&Fetcher::silent(work.engine), descriptor)?;
                     return Ok((vec![file(store.content().path(digest))], places));
                 }
                 if places.is_empty() {

@@ -28,6 +28,15 @@ pub(super) fn outline(
     Ok(outline.blocks)
 }
 
+/// The size of the archive of a layer, in bytes.
+///
+/// # Errors
+/// Those of [`write_tar`](super::write_tar) that need no file.
+pub fn archive_bytes(index: &LayerIndex, options: &TarOptions) -> Result<u64, LayerError> {
+    let blocks = outline(index, options)?;
+    Ok(blocks.iter().map(|block| u64::from(block.plain_bytes)).sum())
+}
+
 struct Outline {
     cutter: Cutter,
     /// Of the block so far.

@@ -1,5 +1,7 @@
 //! What a build says at its end, on standard error.
 
+use std::time::Duration;
+
 use kiln_core::oci::Reference;
 use kiln_engine::{
     BuildResult, Destination, ImageProgram, ImageResult, Output, PushedAs, TargetResult,
@@ -11,21 +13,22 @@ use super::table::{Align, table};
 /// The lines after a build: one target as sentences, several as a table, then the outputs.
 pub(crate) fn summary(result: &BuildResult, outputs: &[Output]) -> Vec<String> {
     let mut lines = match result.targets.as_slice() {
-        [target] => one(target),
+        [target] => one(target, result.duration),
         targets => several(targets),
     };
     lines.extend(outputs.iter().filter_map(destination));
     lines
 }
 
-fn one(target: &TargetResult) -> Vec<String> {
+/// `whole` is how long the build took, its outputs included.
+fn one(target: &TargetResult, whole: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     for image in &target.images {
-        let platform = match target.images.len() {
-            1 => String::new(),
-            _ => format!("{}: ", image.platform),
+        let (platform, time) = match target.images.len() {
+            1 => (String::new(), whole),
+            _ => (format!("{}: ", image.platform), image.duration),
         };
-        lines.push(format!("{platform}{}", counts(image)));
+        lines.push(format!("{platform}{}", counts(image, time)));
     }
     if let Some(id) = image_id(target) {
         let names = target.names.iter().map(|name| familiar(name));
@@ -39,8 +42,8 @@ fn one(target: &TargetResult) -> Vec<String> {
     lines
 }
 
-/// `20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.31s`
-fn counts(image: &ImageResult) -> String {
+/// `20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.40s`
+fn counts(image: &ImageResult, time: Duration) -> String {
     let ran = image.steps - image.cached.min(image.steps);
     format!(
         "{}: {} cached, {ran} ran · {}, {} reused · {} · {}",
@@ -49,7 +52,7 @@ fn counts(image: &ImageResult) -> String {
         count(image.layers, "layer"),
         image.layers_reused,
         size(image.size_bytes),
-        duration(image.duration),
+        duration(time),
     )
 }
 

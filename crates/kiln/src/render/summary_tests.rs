@@ -13,7 +13,7 @@ fn one_target_is_two_sentences() {
         Output::Tar { dest: Destination::Stdout, split },
     ];
     assert_snapshot!(summary(&result(&["app"]), &outputs).join("\n"), @r"
-    20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.31s
+    20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.40s
     image ares:app sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910
     wrote files out
     wrote tar to standard output
@@ -35,5 +35,5 @@ fn files_have_no_image_id() {
     result.targets[0].descriptor = None;
     result.targets[0].images[0].config = None;
     assert_eq!(image_id(&result.targets[0]), None);
-    assert_snapshot!(summary(&result, &[]).join("\n"), @"20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.31s");
+    assert_snapshot!(summary(&result, &[]).join("\n"), @"20 steps: 18 cached, 2 ran · 5 layers, 4 reused · 123MB · 0.40s");
 }

@@ -76,6 +76,74 @@ fn an_empty_machine_runs_nothing_and_pushes_without_fetching_a_layer() {
 }
 
 #[test]
+fn an_image_of_the_store_fetches_what_is_needed_of_it_later() {
+    let registry = Registry::start();
+    let cache = registry.reference("app:cache");
+    let a = machine();
+    let run = a.build(&["-t", "app", "--cache-to", &format!("type=registry,ref={cache},mode=max")]);
+    let (_, manifest) = registry.manifest("app", "cache").unwrap();
+    let archives = archives(&manifest);
+    let archives_of_image = 4;
+    registry.clear_requests();
+    let machine_with_image = || {
+        let machine = machine();
+        let again = machine.build(&["-t", "app", "--cache-from", &cache]);
+        again.assert_cached();
+        assert_eq!(again.digest(), run.digest());
+        assert_eq!(fetched(&registry, &archives), 0, "{}", registry.log());
+        machine.assert_whole();
+        machine
+    };
+
+    // It is the same image for a registry, and for whoever wants it uncompressed.
+    let other = machine_with_image();
+    let name = registry.reference("app:pushed");
+    other.kiln(&["tag", "app", &name]).expect_code(0);
+    other.kiln(&["push", &name]).expect_code(0);
+    assert_eq!(fetched(&registry, &archives), 0, "{}", registry.log());
+    let out = "type=oci,tar=false,compression=uncompressed,dest=out";
+    assert_eq!(other.build(&["-o", out]).digest(), run.digest());
+    assert_eq!(fetched(&registry, &archives), archives_of_image, "{}", registry.log());
+    other.assert_whole();
+
+    // A container runs in it; a build goes on from it.
+    registry.clear_requests();
+    let other = machine_with_image();
+    assert_eq!(other.kiln(&["run", "app", "cat", "/made"]).expect_code(0).stdout(), "made\n");
+    assert_eq!(fetched(&registry, &archives), archives_of_image, "{}", registry.log());
+    other.assert_whole();
+    registry.clear_requests();
+    let other = machine_with_image();
+    other.dockerfile("FROM app\nRUN cat /made > /copy\n");
+    assert_eq!(std::fs::read_to_string(other.build_files(&[]).join("copy")).unwrap(), "made\n");
+    other.build(&["-o", "type=oci,tar=false,dest=out"]);
+    other.assert_whole();
+}
+
+#[test]
+fn a_layer_that_an_image_of_the_store_cannot_have_is_made_by_the_next_build() {
+    let registry = Registry::start();
+    let (_, cache, manifest) = cached_in(&registry, ",mode=max");
+    let other = machine();
+    let from_cache = ["-t", "app", "--cache-from", &cache];
+    other.build(&from_cache).assert_cached();
+    for layer in archives(&serde_json::to_vec(&manifest).unwrap()) {
+        registry.replace_blob("app", layer, b"something else");
+    }
+    let run = other.kiln(&["run", "app", "true"]).expect_code(1);
+    assert!(run.stderr.contains("build it again"), "{}", run.stderr);
+    // One after the other is found out.
+    for _ in 0..4 {
+        other.build(&from_cache);
+        if other.kiln(&["run", "app", "true"]).code() == 0 {
+            break;
+        }
+    }
+    assert_eq!(other.kiln(&["run", "app", "cat", "/made"]).expect_code(0).stdout(), "made\n");
+    other.assert_whole();
+}
+
+#[test]
 fn a_directory_carries_a_cache_and_the_image_of_the_store_is_the_same() {
     let (a, b) = (machine(), machine());
     let place = a.at("cache").display().to_string();

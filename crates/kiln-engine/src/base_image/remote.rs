@@ -1,4 +1,5 @@
-//! Layers that a shared cache answered with, when something needs their bytes.
+//! Layers that the store knows and does not hold, when something needs their bytes: those that a
+//! shared cache answered with, and uncompressed archives of which it has compressed ones.
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::Ordering;
@@ -8,7 +9,7 @@ use kiln_core::oci::Descriptor;
 use kiln_registry::Repository;
 use kiln_store::Layer;
 
-use crate::base_image::{Fetcher, registry_error};
+use super::{Fetcher, registry_error};
 use crate::error::{BuildError, FileContext, with_causes};
 
 const COPY_BYTES: usize = 256 << 10;
@@ -24,9 +25,22 @@ pub(crate) fn bring(fetcher: &Fetcher, layer: &Layer) -> Result<(), BuildError> 
     }
 }
 
-/// Brings a blob into the store that is there, or of which it knows the place.
+/// Brings a blob into the store that is there, or of which it knows the place, or which it can make
+/// of another.
+///
+/// # Errors
+/// As [`bring`].
 pub(crate) fn bring_blob(fetcher: &Fetcher, blob: &Descriptor) -> Result<(), BuildError> {
     let store = &fetcher.store;
+    if let Some((compressed, size)) = store.layers().compressed(&blob.digest)? {
+        bring_blob(fetcher, &Descriptor::new("", compressed, size))?;
+        return match store.layers().decompress(&compressed, (&blob.digest, blob.size)) {
+            Err(error @ kiln_store::Error::Damaged { .. }) => {
+                Err(lost(compressed, &with_causes(&error)))
+            }
+            made => Ok(made?),
+        };
+    }
     let name = format!("blob-{}", blob.digest.hex());
     let _lock = store.lock_unless(&name, &fetcher.stopped)?;
     if store.content().has(&blob.digest) {
