@@ -253,12 +253,12 @@ fn bundle_of(
     };
     let index = Index {
         media_type: Some(media_type.to_owned()),
-        annotations: annotations(options, AnnotationPlace::Index),
+        annotations: annotations(options, AnnotationPlace::Index, None),
         ..Index::new(images.iter().map(|image| image.descriptor.clone()).collect())
     };
     let bytes = to_indented_json(&index);
     let descriptor = Descriptor {
-        annotations: annotations(options, AnnotationPlace::IndexDescriptor),
+        annotations: annotations(options, AnnotationPlace::IndexDescriptor, None),
         ..Descriptor::new(media_type, BlobDigest::of(&bytes), bytes.len() as u64)
     };
     Ok(Bundle { descriptor: dated(descriptor), index: Some(bytes), images })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::lock_file::LockFile;
-use kiln_core::oci::Reference;
+use kiln_core::oci::{Platform, Reference};
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
 use kiln_registry::{EngineAddress, GitReference};
@@ -297,6 +297,17 @@ impl Output {
         }
     }
 
+    /// What its images look like; `None` if it has files alone.
+    pub fn image_options_mut(&mut self) -> Option<&mut ImageOptions> {
+        match self {
+            Self::Oci { options, .. }
+            | Self::Docker { options, .. }
+            | Self::Load { options, .. }
+            | Self::Image { options, .. } => Some(options),
+            Self::Local { .. } | Self::Tar { .. } => None,
+        }
+    }
+
     /// What layers are packed into for it, if they are.
     pub(crate) fn form(&self) -> Option<ImageOptions> {
         match self {
@@ -356,6 +367,8 @@ impl ImageOptions {
 pub struct Annotation {
     /// Which document has it.
     pub place: AnnotationPlace,
+    /// For which platform's document; `None` for all.
+    pub platform: Option<Platform>,
     /// Its key.
     pub key: String,
     /// Its value.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
-use kiln_core::oci::{Descriptor, Manifest, Reference, media_type, to_indented_json};
+use kiln_core::oci::{Descriptor, Manifest, Platform, Reference, media_type, to_indented_json};
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
 use kiln_store::layer::{
     Compression, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes, archive_bytes, pack,
@@ -20,7 +20,9 @@ use kiln_store::{Layer, Store};
 use crate::base_image::{Want, bring_blob, unpack};
 use crate::cache;
 use crate::error::{BuildError, FileContext};
-use crate::request::{AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes};
+use crate::request::{
+    Annotation, AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes,
+};
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
 
@@ -116,27 +118,36 @@ pub(crate) fn pack_image(
         MediaTypes::Oci => (media_type::OCI_CONFIG, media_type::OCI_MANIFEST),
         MediaTypes::Docker => (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST),
     };
+    let platform = Some(&target.platform);
     let config = Descriptor::new(config_type, digest, bytes.len() as u64);
     let manifest = Manifest {
         media_type: Some(manifest_type.to_owned()),
-        annotations: annotations(options, AnnotationPlace::Manifest),
+        annotations: annotations(options, AnnotationPlace::Manifest, platform),
         ..Manifest::new(config.clone(), descriptors.clone())
     };
     let bytes = to_indented_json(&manifest);
     let mut descriptor = Descriptor::new(manifest_type, BlobDigest::of(&bytes), bytes.len() as u64);
     content.put(&bytes)?;
-    descriptor.annotations = annotations(options, AnnotationPlace::ManifestDescriptor);
+    descriptor.annotations = annotations(options, AnnotationPlace::ManifestDescriptor, platform);
     descriptor.platform = Some(target.platform.clone());
     Ok(PackedImage { descriptor, config, layers: descriptors, diff_ids, created })
 }
 
-/// The annotations of one kind of document.
+/// The annotations of one kind of document, of this platform or of all; what is said of the platform
+/// goes first. An index, without a platform, has all of them.
 pub(crate) fn annotations(
     options: &ImageOptions,
     place: AnnotationPlace,
+    platform: Option<&Platform>,
 ) -> BTreeMap<String, String> {
     let here = options.annotations.iter().filter(|annotation| annotation.place == place);
-    here.map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect()
+    let (of_all, of_some): (Vec<_>, Vec<_>) =
+        here.partition(|annotation| annotation.platform.is_none());
+    let is_own =
+        |annotation: &&Annotation| platform.is_none() || annotation.platform.as_ref() == platform;
+    let own = of_some.into_iter().filter(is_own);
+    let pair = |annotation: &Annotation| (annotation.key.clone(), annotation.value.clone());
+    of_all.into_iter().chain(own).map(pair).collect()
 }
 
 /// What BuildKit writes into a history that does not speak of a layer: of the base's layers,

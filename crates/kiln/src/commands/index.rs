@@ -4,8 +4,10 @@ use std::str::FromStr;
 
 use clap::{Subcommand, ValueEnum};
 use kiln_core::digest::BlobDigest;
-use kiln_core::oci::{Platform, Reference};
+use kiln_core::oci::Reference;
+use kiln_engine::{Annotation, AnnotationPlace};
 
+use super::annotation;
 use super::build::options::TagOption;
 use super::copy::PlaceOption;
 use super::transfer::watched;
@@ -124,13 +126,13 @@ impl Create {
             }),
         });
         let (mut annotations, mut manifest_annotations) = (Vec::new(), Vec::new());
-        for AnnotationOption { place, key, value } in &self.annotations {
-            let (key, value) = (key.clone(), value.clone());
+        for annotation in self.annotations.iter().flat_map(|option| &option.0).cloned() {
+            let Annotation { place, platform, key, value } = annotation;
             match place {
-                AnnotatedPart::Index => annotations.push((key, value)),
-                AnnotatedPart::Manifests(platform) => {
-                    manifest_annotations.push((platform.clone(), key, value));
+                AnnotationPlace::ManifestDescriptor => {
+                    manifest_annotations.push((platform, key, value));
                 }
+                _ => annotations.push((key, value)),
             }
         }
         IndexRequest {
@@ -188,51 +190,32 @@ impl FromStr for SourceOption {
     }
 }
 
-/// An annotation as it is written.
+/// What an index may be annotated with: itself and its descriptors of manifests.
 #[derive(Clone, Debug)]
-struct AnnotationOption {
-    place: AnnotatedPart,
-    key: String,
-    value: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum AnnotatedPart {
-    Index,
-    Manifests(Option<Platform>),
-}
+struct AnnotationOption(Vec<Annotation>);
 
 impl FromStr for AnnotationOption {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("it is written KEY=VALUE")?;
-        let (place, key) = match name.split_once(':') {
-            Some((place, key)) => (annotated_part(place)?, key),
-            None => (AnnotatedPart::Index, name),
-        };
-        if key.is_empty() {
-            return Err("the key is missing".to_owned());
+        let annotations = annotation::parse(text, AnnotationPlace::Index)?;
+        for annotation in &annotations {
+            match (annotation.place, &annotation.platform) {
+                (AnnotationPlace::Index, None) | (AnnotationPlace::ManifestDescriptor, _) => {}
+                (AnnotationPlace::Index, Some(_)) => {
+                    return Err("an index is for all platforms".to_owned());
+                }
+                (AnnotationPlace::Manifest, _) => {
+                    return Err("images stay as they are, so that they keep their digests; \
+                         `manifest-descriptor:` annotates them in the index"
+                        .to_owned());
+                }
+                (AnnotationPlace::IndexDescriptor, _) => {
+                    return Err("a registry keeps no descriptor of an index".to_owned());
+                }
+            }
         }
-        Ok(Self { place, key: key.to_owned(), value: value.to_owned() })
-    }
-}
-
-fn annotated_part(text: &str) -> Result<AnnotatedPart, String> {
-    match text.split_once('[') {
-        None if text == "index" => Ok(AnnotatedPart::Index),
-        None if text == "manifest-descriptor" => Ok(AnnotatedPart::Manifests(None)),
-        Some(("manifest-descriptor", platform)) => {
-            let platform = platform.strip_suffix(']').ok_or("`]` is missing")?;
-            let platform: Platform = platform.parse().map_err(|error| format!("{error}"))?;
-            Ok(AnnotatedPart::Manifests(Some(platform)))
-        }
-        _ if text.starts_with("manifest") => {
-            Err("images stay as they are, so that they keep their digests; \
-                 `manifest-descriptor:` annotates them in the index"
-                .to_owned())
-        }
-        _ => Err(format!("`{text}:` is not possible; it is index: or manifest-descriptor:")),
+        Ok(Self(annotations))
     }
 }
 
@@ -242,31 +225,23 @@ mod tests {
 
     fn read(text: &str) -> String {
         match text.parse::<AnnotationOption>() {
-            Ok(AnnotationOption { place, key, value }) => {
-                let place = match place {
-                    AnnotatedPart::Index => "index".to_owned(),
-                    AnnotatedPart::Manifests(None) => "manifests".to_owned(),
-                    AnnotatedPart::Manifests(Some(platform)) => platform.to_string(),
-                };
-                format!("{place} {key} {value}")
+            Ok(AnnotationOption(annotations)) => {
+                annotations.iter().map(annotation::shown).collect::<Vec<_>>().join(" ")
             }
             Err(error) => error,
         }
     }
 
     #[test]
-    fn annotations_are_read() {
-        assert_eq!(read("a.b=c=d"), "index a.b c=d");
-        assert_eq!(read("index:a=b:c"), "index a b:c");
-        assert_eq!(read("manifest-descriptor:a="), "manifests a ");
-        assert_eq!(read("manifest-descriptor[linux/arm64]:a=b"), "linux/arm64 a b");
+    fn annotations_are_of_the_index() {
+        assert_eq!(read("a.b=c=d"), "index:a.b=c=d");
+        let several = "index,manifest-descriptor[linux/arm64]:a=b";
+        assert_eq!(read(several), "index:a=b manifest-descriptor[linux/arm64]:a=b");
         for (wrong, reason) in [
-            ("a", "KEY=VALUE"),
-            ("index:=b", "the key is missing"),
             ("manifest:a=b", "keep their digests"),
             ("manifest[linux/arm64]:a=b", "keep their digests"),
-            ("manifest-descriptor[linux/arm64:a=b", "`]` is missing"),
-            ("other:a=b", "`other:` is not possible"),
+            ("index[linux/arm64]:a=b", "for all platforms"),
+            ("index-descriptor:a=b", "keeps no descriptor"),
         ] {
             assert!(read(wrong).contains(reason), "{wrong}: {}", read(wrong));
         }

@@ -1,5 +1,6 @@
 //! The commands: one file each, with its options and what it does.
 
+mod annotation;
 pub(crate) mod build;
 pub(crate) mod check;
 mod copy;

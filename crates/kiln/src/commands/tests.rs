@@ -100,8 +100,8 @@ fn the_reference_is_current() {
         std::fs::write(path, &made).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap();
-    assert_eq!(
-        written, made,
+    assert!(
+        written == made,
         "docs/cli-reference.md is not current; run this test with KILN_WRITE_DOCS=1"
     );
 }

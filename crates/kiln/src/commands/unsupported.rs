@@ -5,8 +5,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 18] = [
-    ("--annotation", "kiln cannot annotate manifests yet; `--label` writes into the image config"),
+const FLAGS: [(&str, &str); 17] = [
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),
     ("--sbom", "kiln makes no attestations yet"),

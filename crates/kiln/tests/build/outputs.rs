@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{EPOCH, Project, has_tool, is_root, run};
 
@@ -246,6 +246,40 @@ fn a_layout_keeps_images_of_other_names() {
         })
         .collect();
     assert_eq!(names, ["docker.io/library/app:1", "docker.io/library/app:2"]);
+}
+
+#[test]
+fn annotations_stand_where_they_are_meant_to() {
+    let project = Project::new("FROM scratch\nCOPY Dockerfile /\n");
+    let arguments = [
+        "--platform=linux/amd64,linux/arm64",
+        "--annotation=all=1",
+        "--annotation=manifest[linux/arm64]:own=2",
+        "--annotation=manifest[linux/arm64]:all=3",
+        "--annotation=index,manifest-descriptor:both=4",
+        "-o",
+        "type=oci,tar=false,dest=layout,annotation-index[linux/amd64].more=5,annotation-manifest-descriptor[linux/amd64].one=6",
+    ];
+    project.build(&arguments);
+    let layout = project.at("layout");
+    let top = json(&fs::read(layout.join("index.json")).unwrap());
+    let index = json(&blob(&layout, &top["manifests"][0]));
+    assert_eq!(index["annotations"], json!({"both": "4", "more": "5"}));
+    let descriptors = index["manifests"].as_array().unwrap();
+    assert_eq!(descriptors[0]["annotations"], json!({"both": "4", "one": "6"}));
+    assert_eq!(descriptors[1]["annotations"], json!({"both": "4"}));
+    let manifests = [0, 1].map(|position| json(&blob(&layout, &descriptors[position])));
+    assert_eq!(manifests[0]["annotations"], json!({"all": "1"}));
+    assert_eq!(manifests[1]["annotations"], json!({"all": "3", "own": "2"}));
+
+    // An image of the store has them, too.
+    project.build(&["-t", "app", "--annotation=a=b"]);
+    let image = json(&project.kiln(&["inspect", "app"]).stdout);
+    let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let manifest = json(&fs::read(project.store().join("blobs/sha256").join(digest)).unwrap());
+    assert_eq!(manifest["annotations"], json!({"a": "b"}));
+    let failed = project.failure(&["--annotation=index:a=b"]);
+    assert!(failed.contains("index annotations not supported for single platform"), "{failed}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use kiln_core::oci::Platform;
 use kiln_core::plan::{Entitlement, ExtraHost, Network, Ulimit};
 use kiln_engine::{BuildRequest, BuildResult, Destination, Output};
 
+use super::annotation::AnnotationOption;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -85,6 +86,11 @@ pub(crate) struct Build {
     /// Label of the image; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE")]
     labels: Vec<Assignment>,
+    /// Annotation of the image's documents: [PART[,PART]:]KEY=VALUE, where PART is manifest,
+    /// manifest-descriptor (each also of one platform: manifest[linux/arm64]), index or
+    /// index-descriptor; repeatable
+    #[arg(long = "annotation", value_name = "ANNOTATION")]
+    annotations: Vec<AnnotationOption>,
     /// Platform to build for; repeatable [env: DOCKER_DEFAULT_PLATFORM]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     platforms: Vec<Platform>,

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    Annotation, AnnotationPlace, Destination, EngineAddress, ImageOptions, ImageProgram,
-    ImageTarget, LayerCompression, LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
+    Destination, EngineAddress, ImageOptions, ImageProgram, ImageTarget, LayerCompression,
+    LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
 };
 
+use super::super::annotation;
 use super::csv::{fields, pairs};
 use super::options::{OptionError, unknown_key, wrong};
 
@@ -139,8 +140,8 @@ fn image_options(
                     LayerTimes::Kept
                 };
             }
-            _ => match annotation(&key, &value) {
-                Some(annotation) => image.annotations.push(annotation),
+            _ => match annotation::of_output(&key, &value) {
+                Some(annotation) => image.annotations.push(annotation.map_err(wrong)?),
                 None => return Err(unknown_key(&key, &[&IMAGE_KEYS, own_keys].concat())),
             },
         }
@@ -263,19 +264,6 @@ pub(super) fn compression_level(value: String, of: LayerCompression) -> Result<u
 fn names(value: &str) -> Result<Vec<Reference>, OptionError> {
     let name = |name: &str| name.parse().map_err(|error: ReferenceError| wrong(error.to_string()));
     value.split(',').filter(|name| !name.is_empty()).map(name).collect()
-}
-
-/// `annotation.KEY`, or with a place before the dot.
-fn annotation(key: &str, value: &str) -> Option<Annotation> {
-    let (place, key) = key.strip_prefix("annotation")?.split_once('.')?;
-    let place = match place {
-        "" | "-manifest" => AnnotationPlace::Manifest,
-        "-manifest-descriptor" => AnnotationPlace::ManifestDescriptor,
-        "-index" => AnnotationPlace::Index,
-        "-index-descriptor" => AnnotationPlace::IndexDescriptor,
-        _ => return None,
-    };
-    Some(Annotation { place, key: key.to_owned(), value: value.to_owned() })
 }
 
 pub(super) fn boolean(key: &'static str, value: &str) -> Result<bool, OptionError> {

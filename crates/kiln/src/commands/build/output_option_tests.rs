@@ -1,6 +1,7 @@
 //! What `--output` takes, and what it says to what it does not take.
 
 use insta::{assert_debug_snapshot, assert_snapshot};
+use kiln_engine::AnnotationPlace;
 
 use super::*;
 

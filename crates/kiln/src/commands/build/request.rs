@@ -12,8 +12,8 @@ use kiln_core::plan::{
 };
 use kiln_core::source::SourceFile;
 use kiln_engine::{
-    BuildRequest, CacheUse, Destination, EngineAddress, ImageOptions, ImageProgram, ImageTarget,
-    NamedContext, Output, Pull, PushedAs, SecretSource, SshSource,
+    Annotation, BuildRequest, CacheUse, Destination, EngineAddress, ImageOptions, ImageProgram,
+    ImageTarget, NamedContext, Output, Pull, PushedAs, SecretSource, SshSource,
 };
 
 use super::cache_option::CacheToOption;
@@ -299,7 +299,16 @@ impl Build {
             let into = ImageProgram::Docker(EngineAddress::default());
             outputs.push(Output::Load { into, options: ImageOptions::of_store() });
         }
+        let annotations: Vec<Annotation> =
+            self.annotations.iter().flat_map(|option| option.0.clone()).collect();
+        if outputs.is_empty() && !annotations.is_empty() {
+            outputs
+                .push(Output::Image { options: ImageOptions::default(), to: ImageTarget::Store });
+        }
         for output in &mut outputs {
+            if let Some(options) = output.image_options_mut() {
+                options.annotations.extend(annotations.iter().cloned());
+            }
             if let Output::Load { into, .. } = output {
                 complete(into, config)?;
             }
