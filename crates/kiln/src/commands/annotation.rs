@@ -71,13 +71,11 @@ fn part(text: &str) -> Result<(AnnotationPlace, Option<Platform>), String> {
         }
         None => (text, None),
     };
-    match PARTS.iter().find(|(known, _)| *known == name) {
-        Some((_, place)) => Ok((*place, platform)),
-        None => {
-            let known = PARTS.map(|(known, _)| known).join(", ");
-            Err(format!("`{name}` is nothing that has annotations; these have: {known}"))
-        }
-    }
+    let known = PARTS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, place)| (*place, platform)).ok_or_else(|| {
+        let known = PARTS.map(|(known, _)| known).join(", ");
+        format!("`{name}` is nothing that has annotations; these have: {known}")
+    })
 }
 
 /// An annotation as it is written in [`parse`]'s form.
