@@ -340,6 +340,8 @@ pub struct ImageOptions {
     pub compression: LayerCompression,
     /// Its level, when it is not the usual one.
     pub level: Option<u8>,
+    /// Whether layers of base images have it, too.
+    pub force: BaseCompression,
     /// Names in `index.json`, beside those of the request.
     pub names: Vec<Reference>,
     /// Annotations.
@@ -358,8 +360,23 @@ impl ImageOptions {
 
     /// The same in kiln's own store.
     pub(crate) fn in_store(&self) -> Self {
-        Self { compression: LayerCompression::Uncompressed, level: None, ..self.clone() }
+        Self {
+            compression: LayerCompression::Uncompressed,
+            level: None,
+            force: BaseCompression::Kept,
+            ..self.clone()
+        }
     }
+}
+
+/// `force-compression`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseCompression {
+    /// Layers of base images stay the blobs that they are.
+    #[default]
+    Kept,
+    /// `true`: they are compressed like all others.
+    Forced,
 }
 
 /// `annotation.KEY=VALUE` and its like.

@@ -17,11 +17,13 @@ use kiln_store::layer::{
 };
 use kiln_store::{Layer, Store};
 
+use super::recompress::recompress;
 use crate::base_image::{Want, bring_blob, unpack};
 use crate::cache;
 use crate::error::{BuildError, FileContext};
 use crate::request::{
-    Annotation, AnnotationPlace, ImageOptions, LayerCompression, LayerTimes, MediaTypes,
+    Annotation, AnnotationPlace, BaseCompression, ImageOptions, LayerCompression, LayerTimes,
+    MediaTypes,
 };
 use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
@@ -64,6 +66,11 @@ pub(crate) fn pack_image(
     snapshot: &Snapshot,
     (options, base): (&ImageOptions, BaseBlobs),
 ) -> Result<PackedImage, BuildError> {
+    let base = match options.force {
+        BaseCompression::Kept => base,
+        // What is compressed again has to be here.
+        BaseCompression::Forced => BaseBlobs::Brought,
+    };
     if let Some(image) = snapshot.base() {
         match base {
             BaseBlobs::Left => image.leave_blobs(&solver.fetcher)?,
@@ -81,6 +88,10 @@ pub(crate) fn pack_image(
                 let mut descriptor = image.layers[*position].clone();
                 descriptor.media_type =
                     layer_media_type(&descriptor.media_type, options.media_types).to_owned();
+                if options.force == BaseCompression::Forced {
+                    let layer = (&image.diff_ids[*position], &descriptor);
+                    descriptor = recompress(solver, layer, options)?;
+                }
                 (image.diff_ids[*position], descriptor)
             }
             SnapshotLayer::Built { layer, .. } => {
@@ -189,9 +200,9 @@ pub(crate) fn layer_epoch(options: &ImageOptions, epoch: Option<i64>) -> Option<
 }
 
 /// A writer that fails once the build is over.
-struct Stoppable<'a, W> {
-    out: W,
-    is_over: &'a (dyn Fn() -> bool + Sync),
+pub(super) struct Stoppable<'a, W> {
+    pub(super) out: W,
+    pub(super) is_over: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl<W: Write> Write for Stoppable<'_, W> {

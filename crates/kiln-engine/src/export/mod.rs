@@ -7,3 +7,4 @@ pub(crate) mod image;
 pub(crate) mod load;
 pub(crate) mod oci;
 mod program;
+mod recompress;

@@ -54,7 +54,7 @@ pub use frames::{Frames, OldFrames};
 pub use index::{Entry, EntryKind, LayerIndex, Timestamp};
 pub use listing::{Contents, Keeper, Listing, Origin, SourceDirectory, set_times, write_files};
 pub use outline::archive_bytes;
-pub use pack::{BlobCheck, Packed, Packing, Unpack, pack, unpack};
+pub use pack::{BlobCheck, Packed, Packing, Unpack, pack, recompress, unpack};
 pub use path::path_order;
 pub use resume::DigestWriter;
 pub use scan::scan;

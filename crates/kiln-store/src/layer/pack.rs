@@ -110,6 +110,22 @@ pub fn pack<'a>(
     })
 }
 
+/// Writes an archive, uncompressed, as a blob to `out`. The bytes depend on the arguments only.
+///
+/// # Errors
+/// Those of reading, of [`Compressor::new`] and of `out`, which then holds a part of the blob.
+pub fn recompress(
+    archive: impl Read,
+    compression: Compression,
+    out: &mut impl Write,
+) -> Result<Packed, LayerError> {
+    let failed = |source| LayerError::Stream { action: "compress a layer again", source };
+    let mut sink = Compressor::new(out, compression)?;
+    let mut archive = io::BufReader::with_capacity(CHUNK_BYTES, archive);
+    io::copy(&mut archive, &mut sink).map_err(failed)?;
+    sink.finish().map(packed).map_err(failed)
+}
+
 fn packed<W>(blob: Compressed<W>) -> Packed {
     let Compressed { plain_digest, plain_bytes, digest, size_bytes, frames, .. } = blob;
     let diff_id = DiffId::from_bytes(*plain_digest.as_bytes());

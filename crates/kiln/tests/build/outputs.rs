@@ -283,6 +283,39 @@ fn annotations_stand_where_they_are_meant_to() {
 }
 
 #[test]
+fn layers_of_the_base_are_compressed_again_when_that_is_asked_for() {
+    let project = Project::new("FROM base\nRUN echo made > /made\n");
+    let layers = |options: &str| {
+        let out = format!("type=oci,tar=false,dest=layout,name=app:1,{options}");
+        project.build(&["-o", &out]);
+        let layout = project.at("layout");
+        let index = json(&fs::read(layout.join("index.json")).unwrap());
+        let manifest = json(&blob(&layout, &index["manifests"][0]));
+        let layers = manifest["layers"].as_array().unwrap();
+        let config = manifest["config"]["digest"].clone();
+        let types = layers.iter().map(|layer| {
+            assert_eq!(blob(&layout, layer).len() as u64, layer["size"].as_u64().unwrap());
+            layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_owned()
+        });
+        (types.collect::<Vec<_>>(), config)
+    };
+    let (kept, config) = layers("compression=zstd");
+    assert_eq!(kept, ["tar", "tar+zstd"]);
+    for (codec, suffix) in [("zstd", "tar+zstd"), ("gzip", "tar+gzip"), ("uncompressed", "tar")] {
+        let (forced, same) = layers(&format!("compression={codec},force-compression=true"));
+        assert_eq!(forced, [suffix, suffix]);
+        assert_eq!(same, config);
+        // It is what it was: another store unpacks it and runs on.
+        let other = Project::new("FROM packed\nRUN cat /made > /copy\n");
+        let context = format!("packed=oci-layout://{}", project.at("layout").display());
+        let files = other.build_files(&["--build-context", &context]);
+        assert_eq!(fs::read_to_string(files.join("copy")).unwrap(), "made\n");
+        fs::remove_dir_all(project.at("layout")).unwrap();
+    }
+    project.assert_whole();
+}
+
+#[test]
 fn the_store_is_an_output_of_several_names() {
     let project = project();
     let output = "type=image,\"name=one:1,two\",unpack=true";

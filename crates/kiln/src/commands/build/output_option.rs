@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    Destination, EngineAddress, ImageOptions, ImageProgram, ImageTarget, LayerCompression,
-    LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
+    BaseCompression, Destination, EngineAddress, ImageOptions, ImageProgram, ImageTarget,
+    LayerCompression, LayerTimes, MediaTypes, Output, PlatformSplit, PushedAs,
 };
 
 use super::super::annotation;
@@ -99,11 +99,12 @@ fn file_or_stdout(dest: Option<&str>) -> Destination {
 }
 
 /// Keys of all outputs that are images.
-const IMAGE_KEYS: [&str; 11] = [
+const IMAGE_KEYS: [&str; 12] = [
     "type",
     "name",
     "compression",
     "compression-level",
+    "force-compression",
     "oci-mediatypes",
     "rewrite-timestamp",
     "annotation.KEY",
@@ -126,6 +127,13 @@ fn image_options(
             "name" => image.names = names(&value)?,
             "compression" => image.compression = compression(value)?,
             "compression-level" => level = Some(value),
+            "force-compression" => {
+                image.force = if boolean("force-compression", &value)? {
+                    BaseCompression::Forced
+                } else {
+                    BaseCompression::Kept
+                };
+            }
             "oci-mediatypes" => {
                 image.media_types = if boolean("oci-mediatypes", &value)? {
                     MediaTypes::Oci

@@ -42,6 +42,7 @@ fn images() {
             level: Some(
                 9,
             ),
+            force: Kept,
             names: [],
             annotations: [],
             media_types: Oci,
@@ -103,14 +104,14 @@ fn mistakes() {
     .map(|text| format!("{text}: {}", text.parse::<OutputOption>().unwrap_err()))
     .collect();
     assert_snapshot!(errors.join("\n"), @r"
-    type=docker,dest=x,context=y: unknown key `context`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
-    type=docker-daemon,dest=x: unknown key `dest`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
-    type=podman,namespace=x: unknown key `namespace`; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=docker,dest=x,context=y: unknown key `context`; known are type, name, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
+    type=docker-daemon,dest=x: unknown key `dest`; known are type, name, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
+    type=podman,namespace=x: unknown key `namespace`; known are type, name, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY
     type=nothing: type `nothing` is not supported; kiln knows image, registry, oci, docker, docker-daemon, podman, containerd, local and tar
     dest=x: `type` is missing; kiln knows image, registry, oci, docker, docker-daemon, podman, containerd, local and tar
     type=local: type=local needs `dest=DIR`
     type=local,dest=-: type=local cannot be written to standard output
-    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
+    type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
     type=oci,tar=false: `tar=false` needs `dest=DIR`
     type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
     type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
