@@ -452,7 +452,9 @@ impl Exchange {
             };
             let response = self.transport.send(&request)?;
             match response.status {
-                200..=299 => Ok(Authorization::Bearer(Token::read(response).map_err(wrong)?)),
+                200..=299 => Token::read(response)
+                    .map(Authorization::Bearer)
+                    .map_err(|(reason, again)| Failure { error: wrong(reason), again }),
                 400..=403 => Err(self.refused(host, call).into()),
                 status => {
                     let again = Self::again(&response);

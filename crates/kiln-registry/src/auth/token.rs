@@ -9,6 +9,7 @@ use super::credential::Credential;
 use super::secret::Secret;
 use crate::error::Error;
 use crate::http::{Method, Request, Response, Scheme, Url, form};
+use crate::retry::Again;
 
 /// A token, ready to be shown.
 #[derive(Debug)]
@@ -101,12 +102,19 @@ impl<'a> TokenRequest<'a> {
 }
 
 impl Token {
-    /// The token in a successful answer; otherwise what is wrong with it.
-    pub(crate) fn read(response: Response) -> Result<Self, String> {
+    /// The token in a successful answer; otherwise what is wrong with it, and whether another answer
+    /// may be better.
+    pub(crate) fn read(response: Response) -> Result<Self, (String, Again)> {
+        let bytes = response
+            .read(ANSWER_BYTES)
+            .map_err(|error| (format!("broke off: {error}"), Again::Later))?;
+        Self::parse(&bytes).map_err(|reason| (reason, Again::Never))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
         let asked = Instant::now();
-        let bytes = response.read(ANSWER_BYTES).map_err(|error| format!("broke off: {error}"))?;
         let answer: Answer =
-            serde_json::from_slice(&bytes).map_err(|_| "answered no JSON".to_owned())?;
+            serde_json::from_slice(bytes).map_err(|_| "answered no JSON".to_owned())?;
         let token = [answer.token, answer.access_token]
             .into_iter()
             .flatten()
