@@ -7,7 +7,7 @@ use kiln_core::lock_file::LockFile;
 use kiln_core::oci::{Platform, Reference};
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
-use kiln_registry::{EngineAddress, GitReference};
+use kiln_registry::{EngineAddress, GitReference, ObjectCache};
 
 use crate::transfer::ImagePlace;
 
@@ -35,7 +35,7 @@ pub struct BuildRequest {
     /// Whether results of earlier builds may be used.
     pub cache: CacheUse,
     /// Shared caches that answer for what the store does not know, in this order.
-    pub cache_from: Vec<ImagePlace>,
+    pub cache_from: Vec<CachePlace>,
     /// Shared caches that are written when the build is done.
     pub cache_to: Vec<CacheExport>,
     /// Whether images tell which steps made their layers, so that they are caches themselves.
@@ -133,11 +133,29 @@ pub enum CacheUse {
     Refresh,
 }
 
+/// Where a shared cache is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CachePlace {
+    /// In a registry, or the directory of a layout.
+    Image(ImagePlace),
+    /// In an object store.
+    Objects(Box<ObjectCache>),
+}
+
+impl std::fmt::Display for CachePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Image(place) => place.fmt(f),
+            Self::Objects(cache) => cache.fmt(f),
+        }
+    }
+}
+
 /// `--cache-to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheExport {
-    /// A registry, or the directory of a layout.
-    pub place: ImagePlace,
+    /// Where to.
+    pub place: CachePlace,
     /// Which steps.
     pub mode: CacheMode,
     /// How layers are compressed, and whose media types the manifest has.

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::exchange::{Call, Exchange};
 use crate::http::Response;
 use crate::limit::Permit;
+use crate::objects::{Key, ObjectPlace};
 use crate::repository::Repository;
 use crate::retry::{Again, Attempts, Failure};
 
@@ -31,7 +32,7 @@ const PROGRESS_BYTES: u64 = 256 << 10;
 /// of the descriptor's bytes, was verified.
 pub struct BlobReader {
     exchange: Arc<Exchange>,
-    repository: Repository,
+    origin: Origin,
     digest: BlobDigest,
     size_bytes: u64,
     received_bytes: u64,
@@ -44,6 +45,15 @@ pub struct BlobReader {
     state: State,
     /// Given back with the last byte.
     permit: Option<Permit>,
+}
+
+/// Who has a blob.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// A registry.
+    Repository(Repository),
+    /// An object store.
+    Objects(ObjectPlace),
 }
 
 /// A body, and the mirror that sends it, if it is one.
@@ -59,7 +69,7 @@ enum State {
 impl fmt::Debug for BlobReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlobReader")
-            .field("repository", &self.repository)
+            .field("origin", &self.origin)
             .field("digest", &self.digest)
             .field("size_bytes", &self.size_bytes)
             .field("received_bytes", &self.received_bytes)
@@ -72,14 +82,14 @@ impl BlobReader {
     /// Asks for a blob; a small one needs no permit.
     pub(crate) fn open(
         exchange: Arc<Exchange>,
-        repository: Repository,
+        origin: Origin,
         descriptor: &Descriptor,
         permit: Option<Permit>,
     ) -> Result<Self, Error> {
         let attempts = exchange.attempts();
         let mut reader = Self {
             exchange,
-            repository,
+            origin,
             digest: descriptor.digest,
             size_bytes: descriptor.size,
             received_bytes: 0,
@@ -103,15 +113,28 @@ impl BlobReader {
 
     /// How errors name the blob.
     fn name(&self) -> String {
-        format!("{}@{}", self.repository, self.digest)
+        match &self.origin {
+            Origin::Repository(repository) => format!("{repository}@{}", self.digest),
+            Origin::Objects(place) => format!("{} in {place}", self.digest),
+        }
     }
 
     /// The rest of the blob, from where it broke off.
     fn request(&self) -> Result<Answer, Error> {
         let name = self.name();
+        let repository = match &self.origin {
+            Origin::Repository(repository) => repository,
+            Origin::Objects(place) => {
+                return self.exchange.retrying(|| {
+                    let key = Key::Blob(self.digest);
+                    let response = place.read(&self.exchange, &key, self.received_bytes)?;
+                    Ok((self.accept(response)?, None))
+                });
+            }
+        };
         let call = Call {
             offset_bytes: self.received_bytes,
-            ..get(&self.repository, format!("/blobs/{}", self.digest), &name)
+            ..get(repository, format!("/blobs/{}", self.digest), &name)
         };
         self.exchange.retrying(|| {
             let response = self.exchange.attempt(&call)?;

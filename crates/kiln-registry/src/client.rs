@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, ImageConfig, Manifest, Platform, Reference, media_type};
 
-use crate::blob::BlobReader;
+use crate::blob::{BlobReader, Origin};
 use crate::config::Config;
 use crate::error::{Error, printable};
 use crate::exchange::{Access, Call, Exchange};
@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// What the calls of this client share.
-    pub(crate) fn exchange(&self) -> &Exchange {
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 
@@ -189,7 +189,8 @@ impl Client {
                 digest: descriptor.digest,
             });
         }
-        BlobReader::open(Arc::clone(&self.exchange), repository.clone(), descriptor, permit)
+        let origin = Origin::Repository(repository.clone());
+        BlobReader::open(Arc::clone(&self.exchange), origin, descriptor, permit)
     }
 
     /// A small blob as a whole, such as an image config; an error if it is longer than 16 MiB.

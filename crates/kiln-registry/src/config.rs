@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::objects::ObjectSettings;
 use crate::routes::RouteFiles;
 
 /// Settings of a [`Client`](crate::Client). Start from `Config::default()`.
@@ -36,6 +37,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The program `git`.
     pub git: GitProgram,
+    /// How object stores let the client in.
+    pub objects: ObjectSettings,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             retries: Retries::default(),
             timeouts: Timeouts::default(),
             git: GitProgram::default(),
+            objects: ObjectSettings::default(),
         }
     }
 }

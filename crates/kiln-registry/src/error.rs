@@ -132,6 +132,28 @@ pub enum Error {
         /// What the registry says; may be empty.
         message: String,
     },
+    /// An object store does not do what it was asked.
+    #[error("{place}: {asked} answered {status}{}", detail(message))]
+    Objects {
+        /// The store.
+        place: String,
+        /// What was asked, such as `PUT blobs/x`.
+        asked: String,
+        /// The HTTP status.
+        status: u16,
+        /// The store's name of the error; may be empty.
+        code: String,
+        /// What it says, with the name; may be empty.
+        message: String,
+    },
+    /// There is nothing to show an object store so that it lets kiln in.
+    #[error("{place}: {reason}")]
+    ObjectLogin {
+        /// The store.
+        place: String,
+        /// What is missing.
+        reason: String,
+    },
     /// The bytes are not those that were asked for.
     #[error("{url} has digest {actual} instead of {expected}")]
     DigestMismatch {
@@ -364,6 +386,7 @@ impl Error {
                 "it may be a mirror, a cache or read-only for now: push to the registry itself"
                     .to_owned(),
             ),
+            Self::Objects { code, .. } => crate::objects::hint(code).map(str::to_owned),
             Self::NoGit { .. } => Some(
                 "install git (`apt-get install git`, `dnf install git`, `apk add git`), or fetch \
                  an archive of the repository instead"

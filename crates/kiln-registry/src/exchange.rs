@@ -14,6 +14,7 @@ use crate::download::Validators;
 use crate::error::{Error, is_plain_http};
 use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url, form};
 use crate::limit::{Permit, Transfers};
+use crate::objects::ObjectKeys;
 use crate::repository::{Repository, bare_host, is_loopback};
 use crate::retry::{Again, Attempts, Cancellation, Failure, parse_retry_after};
 use crate::routes::{Endpoint, Route, Way};
@@ -91,6 +92,7 @@ pub(crate) struct Exchange {
     hosts: Mutex<HashMap<Endpoint, Arc<Host>>>,
     routes: Mutex<HashMap<Repository, Arc<Route>>>,
     downloads: Arc<Transfers>,
+    object_keys: ObjectKeys,
     uploads: Arc<Transfers>,
 }
 
@@ -105,6 +107,7 @@ impl Exchange {
             hosts: Mutex::default(),
             routes: Mutex::default(),
             downloads: Arc::default(),
+            object_keys: ObjectKeys::default(),
             uploads: Arc::default(),
         }
     }
@@ -123,6 +126,11 @@ impl Exchange {
     /// What the client was told.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What object stores are told to let the client in.
+    pub(crate) fn object_keys(&self) -> &ObjectKeys {
+        &self.object_keys
     }
 
     /// Whether to stop.
@@ -474,7 +482,7 @@ impl Exchange {
     }
 
     /// Whether a host may be spoken to without TLS.
-    fn is_plain(&self, url: &Url) -> bool {
+    pub(crate) fn is_plain(&self, url: &Url) -> bool {
         let plain = &self.config.plain_http_hosts;
         is_loopback(&url.authority)
             || plain.iter().any(|host| *host == url.authority || host == url.host())
@@ -510,7 +518,8 @@ impl Exchange {
         Err(Failure { error, again })
     }
 
-    fn again(response: &Response) -> Again {
+    /// Whether another attempt at what was answered like this may help.
+    pub(crate) fn again(response: &Response) -> Again {
         if !matches!(response.status, 408 | 429 | 500 | 502 | 503 | 504) {
             return Again::Never;
         }
@@ -536,6 +545,7 @@ fn request_of<'a>(
         offset_bytes: call.offset_bytes,
         authorization,
         conditions: UNCONDITIONAL,
+        headers: &[],
     }
 }
 

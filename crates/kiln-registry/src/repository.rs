@@ -23,7 +23,8 @@ impl Repository {
     /// Reads what [`Display`](fmt::Display) writes; `None` if the text is no such thing.
     pub fn parse(text: &str) -> Option<Self> {
         let (registry, name) = text.split_once('/')?;
-        let is_whole = !registry.is_empty() && !name.is_empty();
+        // A place of another kind begins like this.
+        let is_whole = !registry.is_empty() && !registry.starts_with('{') && !name.is_empty();
         is_whole.then(|| Self { registry: registry.to_owned(), name: name.to_owned() })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::Descriptor;
-use kiln_registry::Repository;
+use kiln_registry::{BlobReader, ObjectPlace, Repository};
 use kiln_store::Layer;
 
 use super::{Fetcher, registry_error};
@@ -50,8 +50,9 @@ pub(crate) fn bring_blob(fetcher: &Fetcher, blob: &Descriptor) -> Result<(), Bui
     let mut reason = "no place of it is known".to_owned();
     let activity = fetcher.activities.start(format!("[internal] load {what}"));
     let places = store.remote_blobs().places(&blob.digest)?;
-    for repository in places.iter().filter_map(|place| Repository::parse(place)) {
-        match download(fetcher, &repository, blob) {
+    for place in &places {
+        let Some(reader) = open(fetcher, place, blob) else { continue };
+        match reader.and_then(|reader| download(fetcher, reader, blob)) {
             Ok(()) => {
                 activity.progress(&blob.digest.to_string(), blob.size, Some(blob.size));
                 activity.finish(&Ok::<_, BuildError>(()));
@@ -97,15 +98,27 @@ pub(crate) fn unpack(fetcher: &Fetcher, layer: &Layer) -> Result<Layer, BuildErr
     }
 }
 
+/// Asks a place for a blob; `None` if the place is of a kind that nobody knows.
+fn open(
+    fetcher: &Fetcher,
+    place: &str,
+    blob: &Descriptor,
+) -> Option<Result<BlobReader, BuildError>> {
+    let reader = if let Some(place) = ObjectPlace::parse(place) {
+        fetcher.registry.object_blob(&place, blob)
+    } else {
+        fetcher.registry.blob(&Repository::parse(place)?, blob)
+    };
+    Some(reader.map_err(|error| registry_error(None, &error)))
+}
+
 fn download(
     fetcher: &Fetcher,
-    repository: &Repository,
+    mut reader: BlobReader,
     blob: &Descriptor,
 ) -> Result<(), BuildError> {
     let content = fetcher.store.content();
     let path = content.path(&blob.digest);
-    let reader = fetcher.registry.blob(repository, blob);
-    let mut reader = reader.map_err(|error| registry_error(None, &error))?;
     let mut writer = content.unhashed_writer()?;
     let mut buffer = vec![0; COPY_BYTES];
     loop {

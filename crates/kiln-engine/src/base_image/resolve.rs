@@ -154,7 +154,8 @@ pub(crate) fn registry_error(asked: Option<&str>, error: &kiln_registry::Error) 
         | Error::Tls { .. }
         | Error::TooManyRequests { .. }
         | Error::Interrupted { .. }
-        | Error::Status { status: 500.., .. } => BuildError::Network { message, help },
+        | Error::Status { status: 500.., .. }
+        | Error::Objects { status: 429 | 500.., .. } => BuildError::Network { message, help },
         _ => BuildError::Image { message, help },
     }
 }

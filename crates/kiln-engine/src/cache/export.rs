@@ -10,7 +10,7 @@ use super::document::{CONFIG, CacheDocument, INDEX, SharedArchive, SharedRecord}
 use crate::error::{BuildError, FileContext};
 use crate::export::image::{codec, pack_layer};
 use crate::outputs::chain;
-use crate::request::{CacheExport, CacheMode, ExportFailure, ImageOptions, MediaTypes};
+use crate::request::{CacheExport, CachePlace, CacheMode, ExportFailure, ImageOptions, MediaTypes};
 use crate::snapshot::SnapshotLayer;
 use crate::solve::{Done, Solved, Solver, fits_archive};
 use crate::transfer::send_cache;
@@ -41,6 +41,12 @@ fn export_one(
     results: &Results,
     wanted: &CacheExport,
 ) -> Result<(), BuildError> {
+    if let CachePlace::Objects(cache) = &wanted.place
+        && let Some(absence) = cache.absence
+    {
+        solver.activities.warn(format!("no cache export to {}: {absence}", wanted.place));
+        return Ok(());
+    }
     let activity = solver.activities.start("preparing build cache for export");
     let image = image(solver, results, wanted);
     activity.finish(&image);

@@ -2,7 +2,7 @@
 //!
 //! The records are fetched while the build plans and looks into its own store. Only a step that has
 //! no result there waits for them. A hit brings the index of the layer, which says what is in it;
-//! its archive stays in the registry until something needs its bytes (`base_image::remote`). One of a
+//! its archive stays where it is until something needs its bytes (`base_image::remote`). One of a
 //! directory is copied at once, for the directory may be gone tomorrow.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,8 @@ use crate::base_image::bring_blob;
 use crate::engine::Engine;
 use crate::error::BuildError;
 use crate::solve::{Solver, lock};
-use crate::transfer::{CacheSource, CacheWatch as Watch, ImagePlace};
+use crate::request::CachePlace;
+use crate::transfer::{CacheSource, CacheWatch as Watch};
 
 /// Records of shared caches, once they are there.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ struct State {
 /// One cache.
 #[derive(Debug)]
 struct Cache {
-    place: ImagePlace,
+    place: CachePlace,
     source: CacheSource,
     records: Records,
 }
@@ -63,10 +64,10 @@ impl Imports {
     /// Begins to fetch the records of caches.
     pub(crate) fn begin(
         engine: &Engine,
-        places: &[ImagePlace],
+        places: &[CachePlace],
         (activities, cancelled): (&Activities, &Arc<AtomicBool>),
     ) -> Self {
-        let begin = |place: &ImagePlace| {
+        let begin = |place: &CachePlace| {
             let (engine, place) = (engine.share(), place.clone());
             let (activities, cancelled) = (activities.clone(), Arc::clone(cancelled));
             std::thread::spawn(move || load(&engine, place, &activities, &cancelled))
@@ -89,7 +90,7 @@ impl Imports {
 /// Reads a cache's records; a failure is a warning.
 fn load(
     engine: &Engine,
-    place: ImagePlace,
+    place: CachePlace,
     activities: &Activities,
     cancelled: &AtomicBool,
 ) -> Option<Cache> {

@@ -28,6 +28,15 @@ pub(super) fn each<T: Sync>(
     items: &[T],
     job: impl Fn(&T) -> Result<(), BuildError> + Sync,
 ) -> Result<(), BuildError> {
+    each_of(work, (items, WORKERS), job)
+}
+
+/// The same, so many at a time.
+pub(super) fn each_of<T: Sync>(
+    work: &Work<'_>,
+    (items, workers): (&[T], usize),
+    job: impl Fn(&T) -> Result<(), BuildError> + Sync,
+) -> Result<(), BuildError> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let run = || -> Result<(), BuildError> {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -45,7 +54,7 @@ pub(super) fn each<T: Sync>(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..items.len().min(WORKERS)).map(|_| scope.spawn(run)).collect();
+        let others: Vec<_> = (1..items.len().min(workers)).map(|_| scope.spawn(run)).collect();
         let mut result = run();
         for other in others {
             let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

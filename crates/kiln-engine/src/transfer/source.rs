@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, Index};
-use kiln_registry::{BlobSource, Repository, Resolved};
+use kiln_registry::{BlobSource, ObjectPlace, Repository, Resolved};
 use sha2::{Digest as _, Sha256};
 
 use super::archive::Archive;
@@ -28,6 +28,8 @@ const DOCUMENT_BYTES: u64 = 16 << 20;
 pub(super) enum Source {
     /// The repository, and what the image's name stands for there.
     Registry(Repository, Arc<Resolved>),
+    /// Objects by their digests.
+    Objects(ObjectPlace),
     Layout(PathBuf),
     Archive(Arc<Archive>),
     Store,
@@ -106,6 +108,7 @@ impl Source {
             Self::Registry(repository, _) => {
                 (vec![BlobSource::Repository(repository.clone())], vec![repository.clone()])
             }
+            Self::Objects(_) => unreachable!("no image is read from an object store"),
             Self::Layout(path) => (vec![file(layout_blob(path, digest))], Vec::new()),
             Self::Archive(archive) => {
                 let (offset_bytes, _) = archive.member(descriptor)?;
@@ -121,7 +124,13 @@ impl Source {
                 if store.content().has(digest) {
                     return Ok((vec![file(store.content().path(digest))], places));
                 }
-                if places.is_empty() && store.layers().compressed(digest)?.is_some() {
+                let is_elsewhere = || {
+                    let texts = store.remote_blobs().places(digest)?;
+                    Ok::<_, BuildError>(texts.iter().any(|text| ObjectPlace::parse(text).is_some()))
+                };
+                if places.is_empty()
+                    && (store.layers().compressed(digest)?.is_some() || is_elsewhere()?)
+                {
                     bring_blob(&Fetcher::silent(work.engine), descriptor)?;
                     return Ok((vec![file(store.content().path(digest))], places));
                 }
@@ -145,6 +154,10 @@ impl Source {
         let (path, offset) = match self {
             Self::Registry(repository, _) => {
                 let reader = work.engine.registry.blob(repository, descriptor);
+                return Ok(Box::new(reader.map_err(|error| registry_error(None, &error))?));
+            }
+            Self::Objects(place) => {
+                let reader = work.engine.registry.object_blob(place, descriptor);
                 return Ok(Box::new(reader.map_err(|error| registry_error(None, &error))?));
             }
             Self::Layout(path) => (layout_blob(path, &descriptor.digest), 0),

@@ -26,7 +26,7 @@ use crate::routes::{Endpoint, Trust};
 
 pub(crate) use body::Body;
 use body::Promised;
-pub(crate) use url::{Scheme, Url, form};
+pub(crate) use url::{Scheme, Url, escape_path, form};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -54,7 +54,8 @@ impl<'a> Method<'a> {
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// The word of the request.
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
@@ -82,6 +83,8 @@ pub(crate) struct Request<'a> {
     pub(crate) conditions: [(&'static str, Option<&'a str>); 2],
     /// What goes to this very host: certificates, headers.
     pub(crate) endpoint: Option<&'a Endpoint>,
+    /// Further headers.
+    pub(crate) headers: &'a [(&'static str, Secret)],
 }
 
 /// Nothing is known: the answer does not depend on it.
@@ -100,6 +103,7 @@ impl<'a> Request<'a> {
             authorization: None,
             conditions,
             endpoint: None,
+            headers: &[],
         }
     }
 }
@@ -254,6 +258,9 @@ impl Transport {
         }
         for (name, value) in request.endpoint.iter().flat_map(|endpoint| &endpoint.headers) {
             head = head.header(name, value);
+        }
+        for (name, value) in request.headers {
+            head = head.header(*name, value.expose());
         }
         let head = head.method(request.method.name());
         // Why the body could not be read, if that is why the exchange failed.

@@ -109,6 +109,16 @@ impl Url {
         format!("{}://{authority}{path_and_query}", self.scheme.name())
     }
 
+    /// The path, as it is asked for.
+    pub(crate) fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or("/")
+    }
+
+    /// The fields of the query, as they are asked for.
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.path_and_query.split_once('?').map(|(_, query)| query)
+    }
+
     /// Host, without port.
     pub(crate) fn host(&self) -> &str {
         bare_host(&self.authority)
@@ -185,6 +195,18 @@ fn push_field(text: &mut String, field: &str) {
             push_escape(text, byte);
         }
     }
+}
+
+/// A path of which nothing but `/` has a meaning, as RFC 3986 wants it in a URL.
+pub(crate) fn escape_path(path: &str) -> String {
+    let mut escaped = String::new();
+    for (position, part) in path.split('/').enumerate() {
+        if position > 0 {
+            escaped.push('/');
+        }
+        push_field(&mut escaped, part);
+    }
+    escaped
 }
 
 fn push_escape(text: &mut String, byte: u8) {
