@@ -19,7 +19,7 @@ use std::time::Instant;
 use kiln_core::digest::BlobDigest;
 use kiln_core::event::EventSink;
 use kiln_core::oci::Descriptor;
-use kiln_registry::{BlobReader, Client, Repository};
+use kiln_registry::{BlobReader, Client, ObjectPlace, Repository};
 use kiln_store::layer::{BlobCheck, LayerIndex, Unpack, unpack};
 use kiln_store::{Store, UnhashedBlobWriter};
 
@@ -154,7 +154,8 @@ struct Download<'a> {
     work: &'a Work<'a>,
     digest: BlobDigest,
     size_bytes: u64,
-    repository: Repository,
+    /// Where it comes from, as the store notes it.
+    place: String,
     reader: BlobReader,
     writer: UnhashedBlobWriter,
     read_bytes: u64,
@@ -169,7 +170,7 @@ impl<'a> Download<'a> {
         image: &BaseImage,
         descriptor: &Descriptor,
     ) -> Result<Self, BuildError> {
-        let (repository, reader) = open(work.fetcher, image, descriptor)?;
+        let (place, reader) = open(work.fetcher, image, descriptor)?;
         let writer = work.fetcher.store.content().unhashed_writer()?;
         let (digest, size_bytes) = (descriptor.digest, descriptor.size);
         work.activity.progress(&digest.to_string(), 0, Some(size_bytes));
@@ -178,7 +179,7 @@ impl<'a> Download<'a> {
             work,
             digest,
             size_bytes,
-            repository,
+            place,
             reader,
             writer,
             read_bytes,
@@ -191,7 +192,7 @@ impl<'a> Download<'a> {
     fn keep(self) -> Result<(), BuildError> {
         self.writer.commit_known(self.digest, self.size_bytes)?;
         let store = &self.work.fetcher.store;
-        Ok(store.remote_blobs().note(&[self.digest], &self.repository.to_string())?)
+        Ok(store.remote_blobs().note(&[self.digest], &self.place)?)
     }
 
     /// Why it broke off.
@@ -237,16 +238,16 @@ impl Read for Download<'_> {
     }
 }
 
-/// Asks the registry for a blob; of an image of the store, those that have had it.
+/// Asks the registry for a blob; of an image of the store, the places that have had it.
 fn open(
     fetcher: &Fetcher,
     image: &BaseImage,
     descriptor: &Descriptor,
-) -> Result<(Repository, BlobReader), BuildError> {
-    let ask = |repository: &Repository| fetcher.registry.blob(repository, descriptor);
+) -> Result<(String, BlobReader), BuildError> {
     if let Origin::Registry(repository) = &image.origin {
-        let reader = ask(repository).map_err(|error| registry_error(None, &error))?;
-        return Ok((repository.clone(), reader));
+        let reader = fetcher.registry.blob(repository, descriptor);
+        let reader = reader.map_err(|error| registry_error(None, &error))?;
+        return Ok((repository.to_string(), reader));
     }
     let what = format!("layer {} of image {}", descriptor.digest, image.name);
     let mut failure = BuildError::Image {
@@ -254,13 +255,20 @@ fn open(
         help: Some("build the image again; `kiln fsck` tells what else is missing".to_owned()),
     };
     let places = fetcher.store.remote_blobs().places(&descriptor.digest)?;
-    for repository in places.iter().filter_map(|place| Repository::parse(place)) {
-        match ask(&repository) {
-            Ok(reader) => return Ok((repository, reader)),
+    for text in places {
+        let (shown, answer) = if let Some(place) = ObjectPlace::parse(&text) {
+            (place.to_string(), fetcher.registry.object_blob(&place, descriptor))
+        } else if let Some(repository) = Repository::parse(&text) {
+            (text.clone(), fetcher.registry.blob(&repository, descriptor))
+        } else {
+            continue;
+        };
+        match answer {
+            Ok(reader) => return Ok((text, reader)),
             Err(error) => {
                 let context = format!(
-                    "{what} was not needed before, and {repository}, where it comes from, \
-                     does not give it"
+                    "{what} was not needed before, and {shown}, where it comes from, does not \
+                     give it"
                 );
                 failure = registry_error(Some(&context), &error);
             }

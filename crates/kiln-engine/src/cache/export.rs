@@ -10,7 +10,7 @@ use super::document::{CONFIG, CacheDocument, INDEX, SharedArchive, SharedRecord}
 use crate::error::{BuildError, FileContext};
 use crate::export::image::{codec, pack_layer};
 use crate::outputs::chain;
-use crate::request::{CacheExport, CachePlace, CacheMode, ExportFailure, ImageOptions, MediaTypes};
+use crate::request::{CacheExport, CacheMode, CachePlace, ExportFailure, ImageOptions, MediaTypes};
 use crate::snapshot::SnapshotLayer;
 use crate::solve::{Done, Solved, Solver, fits_archive};
 use crate::transfer::send_cache;

@@ -21,8 +21,8 @@ use crate::activity::Activities;
 use crate::base_image::bring_blob;
 use crate::engine::Engine;
 use crate::error::BuildError;
-use crate::solve::{Solver, lock};
 use crate::request::CachePlace;
+use crate::solve::{Solver, lock};
 use crate::transfer::{CacheSource, CacheWatch as Watch};
 
 /// Records of shared caches, once they are there.
