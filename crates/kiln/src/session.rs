@@ -26,7 +26,9 @@ use kiln_engine::{
     BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
     Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
 };
-use kiln_registry::{Client, Config as RegistryConfig, GitProgram, Proxies, RouteFiles};
+use kiln_registry::{
+    Client, Config as RegistryConfig, GitProgram, ObjectSettings, Proxies, RouteFiles,
+};
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::{MountContent, Store, fsck};
@@ -480,6 +482,7 @@ fn registry_config(config: &Config) -> RegistryConfig {
         },
         routes: routes(config),
         git: git_program(config),
+        objects: object_settings(config),
         ..RegistryConfig::default()
     }
 }
@@ -504,6 +507,17 @@ fn routes(config: &Config) -> RouteFiles {
             || all("containers/registries.conf", &["/etc/containers/registries.conf"]),
             |named| vec![named],
         ),
+    }
+}
+
+/// What object stores need of the environment.
+pub(crate) fn object_settings(config: &Config) -> ObjectSettings {
+    let known = ObjectSettings::VARIABLES.iter();
+    ObjectSettings {
+        variables: known
+            .filter_map(|name| Some(((*name).to_owned(), config.variable(name)?.to_owned())))
+            .collect(),
+        home: config.variable("HOME").map(PathBuf::from),
     }
 }
 

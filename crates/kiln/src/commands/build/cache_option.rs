@@ -1,10 +1,14 @@
 //! `--cache-from` and `--cache-to`, as buildx has them, with paths as they were written.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
-use kiln_engine::{CacheExport, CacheMode, ExportFailure, ImageOptions, ImagePlace, MediaTypes};
+use kiln_engine::{
+    CacheExport, CacheMode, CachePlace, ExportFailure, ImageOptions, ImagePlace, MediaTypes,
+};
+use kiln_registry::{ObjectCache, ObjectKind, ObjectSettings};
 
 use super::csv::{fields, pairs};
 use super::options::{OptionError, unknown_key, wrong};
@@ -12,24 +16,73 @@ use super::output_option::{boolean, compression, compression_level};
 
 /// `--cache-from`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheFromOption(pub(crate) ImagePlace);
+pub(crate) struct CacheFromOption(PlaceOption);
+
+/// Where a cache is, as far as options say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PlaceOption {
+    /// In a registry or a directory.
+    Image(ImagePlace),
+    /// In an object store; the environment says the rest.
+    Objects(ObjectOptions),
+}
+
+/// Options of an object store, which may be secrets.
+#[derive(Clone, PartialEq, Eq)]
+struct ObjectOptions {
+    kind: ObjectKind,
+    pairs: Vec<(String, String)>,
+}
+
+impl fmt::Debug for ObjectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectOptions").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl PlaceOption {
+    fn place(&self, settings: &ObjectSettings) -> Result<CachePlace, String> {
+        Ok(match self {
+            Self::Image(place) => CachePlace::Image(place.clone()),
+            Self::Objects(ObjectOptions { kind, pairs }) => {
+                CachePlace::Objects(Box::new(ObjectCache::new(*kind, pairs, settings)?))
+            }
+        })
+    }
+}
+
+impl CacheFromOption {
+    /// The place, as options and environment name it; what is wrong with them.
+    pub(crate) fn place(&self, settings: &ObjectSettings) -> Result<CachePlace, String> {
+        self.0.place(settings)
+    }
+}
+
+/// A cache that is written to a place of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExportOption {
+    place: PlaceOption,
+    mode: CacheMode,
+    options: ImageOptions,
+    on_failure: ExportFailure,
+}
 
 /// `--cache-to`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CacheToOption {
     /// To a place of its own.
-    Export(CacheExport),
+    Export(Box<ExportOption>),
     /// In the image.
     Inline,
 }
 
 impl CacheToOption {
-    /// The cache that has a place of its own.
-    pub(crate) const fn export(&self) -> Option<&CacheExport> {
-        match self {
-            Self::Export(export) => Some(export),
-            Self::Inline => None,
-        }
+    /// The cache that has a place of its own; what is wrong with its options.
+    pub(crate) fn export(&self, settings: &ObjectSettings) -> Option<Result<CacheExport, String>> {
+        let Self::Export(export) = self else { return None };
+        let ExportOption { place, mode, options, on_failure } = (**export).clone();
+        let place = place.place(settings);
+        Some(place.map(|place| CacheExport { place, mode, options, on_failure }))
     }
 }
 
@@ -38,7 +91,7 @@ impl FromStr for CacheFromOption {
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
         if let Some(place) = short_form(text)? {
-            return Ok(Self(place));
+            return Ok(Self(PlaceOption::Image(place)));
         }
         let mut options = pairs(text)?;
         let kind = take_kind(&mut options)?;
@@ -46,7 +99,11 @@ impl FromStr for CacheFromOption {
             return Err(wrong("the cache inside of an image is read by `type=registry,ref=IMAGE`"));
         }
         let (place, rest) = place(&kind, "src", options)?;
-        match rest.first() {
+        // One text may do for both directions of an object store, as for buildx.
+        let is_of_export = |key: &str| {
+            matches!(place, PlaceOption::Objects(_)) && ["mode", "ignore-error"].contains(&key)
+        };
+        match rest.iter().find(|(key, _)| !is_of_export(key)) {
             None => Ok(Self(place)),
             Some((key, _)) => Err(unknown_key(key, place_keys(&kind, "src"))),
         }
@@ -58,7 +115,7 @@ impl FromStr for CacheToOption {
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
         if let Some(place) = short_form(text)? {
-            return Ok(Self::Export(export(place)));
+            return Ok(Self::Export(Box::new(export(PlaceOption::Image(place)))));
         }
         let mut options = pairs(text)?;
         let kind = take_kind(&mut options)?;
@@ -97,7 +154,7 @@ impl FromStr for CacheToOption {
         let options = &mut export.options;
         options.level =
             level.map(|text| compression_level(text, options.compression)).transpose()?;
-        Ok(Self::Export(export))
+        Ok(Self::Export(Box::new(export)))
     }
 }
 
@@ -123,8 +180,8 @@ fn inline(options: Vec<(String, String)>) -> Result<CacheToOption, OptionError> 
     Ok(CacheToOption::Inline)
 }
 
-fn export(place: ImagePlace) -> CacheExport {
-    CacheExport {
+fn export(place: PlaceOption) -> ExportOption {
+    ExportOption {
         place,
         mode: CacheMode::default(),
         options: ImageOptions::default(),
@@ -146,20 +203,24 @@ fn reference(text: &str) -> Result<Reference, OptionError> {
 
 fn take_kind(options: &mut Vec<(String, String)>) -> Result<String, OptionError> {
     let Some(position) = options.iter().position(|(key, _)| key == "type") else {
-        return Err(wrong("`type` is missing; kiln knows registry, local and inline"));
+        return Err(wrong(
+            "`type` is missing; kiln knows registry, local, inline, s3, gha and azblob",
+        ));
     };
     let (_, kind) = options.remove(position);
-    if ["registry", "local", "inline"].contains(&kind.as_str()) {
+    let is_other = ["registry", "local", "inline"].contains(&kind.as_str());
+    if is_other || ObjectKind::parse(&kind).is_some() {
         return Ok(kind);
     }
-    Err(OptionError::Type { kind, known: "the caches registry, local and inline" })
+    Err(OptionError::Type { kind, known: "the caches registry, local, inline, s3, gha and azblob" })
 }
 
 fn place_keys(kind: &str, path_key: &'static str) -> &'static [&'static str] {
     match (kind, path_key) {
         ("registry", _) => &["type", "ref"],
-        (_, "src") => &["type", "src", "tag", "digest"],
-        _ => &["type", "dest", "tag"],
+        ("local", "src") => &["type", "src", "tag", "digest"],
+        ("local", _) => &["type", "dest", "tag"],
+        _ => ObjectKind::parse(kind).map_or(&[], ObjectKind::options),
     }
 }
 
@@ -168,10 +229,13 @@ fn place(
     kind: &str,
     path_key: &'static str,
     options: Vec<(String, String)>,
-) -> Result<(ImagePlace, Vec<(String, String)>), OptionError> {
+) -> Result<(PlaceOption, Vec<(String, String)>), OptionError> {
     let keys = place_keys(kind, path_key);
     let (own, rest): (Vec<_>, Vec<_>) =
         options.into_iter().partition(|(key, _)| keys.contains(&key.as_str()));
+    if let Some(kind) = ObjectKind::parse(kind) {
+        return Ok((PlaceOption::Objects(ObjectOptions { kind, pairs: own }), rest));
+    }
     let value = |wanted: &str| {
         let found = own.iter().rev().find(|(key, _)| key == wanted);
         found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
@@ -184,7 +248,7 @@ fn place(
         let name = value("digest").or_else(|| value("tag"));
         ImagePlace::Layout { path, name: Some(name.unwrap_or_else(|| "latest".to_owned())) }
     };
-    Ok((place, rest))
+    Ok((PlaceOption::Image(place), rest))
 }
 
 fn mode(value: String) -> Result<CacheMode, OptionError> {
@@ -201,12 +265,18 @@ mod tests {
 
     #[test]
     fn caches_are_named_as_buildx_names_them() {
-        let from = |text: &str| text.parse::<CacheFromOption>().unwrap().0.to_string();
+        let from = |text: &str| {
+            let option: CacheFromOption = text.parse().unwrap();
+            option.place(&ObjectSettings::default()).unwrap().to_string()
+        };
         assert_eq!(from("r.example/app:cache"), "r.example/app:cache");
         assert_eq!(from("type=registry,ref=r.example/app:cache"), "r.example/app:cache");
         assert_eq!(from("type=local,src=dir"), "oci-layout://dir:latest");
         assert_eq!(from("type=local,src=dir,tag=x"), "oci-layout://dir:x");
-        let to = |text: &str| text.parse::<CacheToOption>().unwrap().export().unwrap().clone();
+        let to = |text: &str| {
+            let option: CacheToOption = text.parse().unwrap();
+            option.export(&ObjectSettings::default()).unwrap().unwrap()
+        };
         let all =
             to("type=registry,ref=r.example/c,mode=max,compression=zstd,compression-level=5,\
                       image-manifest=true,oci-mediatypes=true,ignore-error=true");
@@ -218,15 +288,12 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused() {
         let error = |text: &str| text.parse::<CacheToOption>().unwrap_err().to_string();
-        for kind in ["s3", "gha", "azblob"] {
-            let message = error(&format!("type={kind}"));
-            assert_eq!(
-                message,
-                format!(
-                    "type `{kind}` is not supported; kiln knows the caches registry, local and inline"
-                )
-            );
-        }
+        assert_eq!(
+            error("type=ftp"),
+            "type `ftp` is not supported; kiln knows the caches registry, local, inline, s3, gha \
+             and azblob"
+        );
+        assert!(error("type=s3,bucke=b").contains("did you mean `bucket`?"));
         assert_eq!(error("type=local"), "type=local needs `dest=`");
         assert_eq!(error("type=registry"), "type=registry needs `ref=`");
         assert!(error("type=local,dest=d,mode=most").contains("mode is min or max"));
@@ -234,6 +301,33 @@ mod tests {
         assert_eq!("type=inline".parse::<CacheToOption>().unwrap(), CacheToOption::Inline);
         assert!(error("type=inline,mode=max").ends_with("mode=min"));
         assert!("type=inline".parse::<CacheFromOption>().is_err());
+        assert!("type=s3,bucket=b,mode=max".parse::<CacheFromOption>().is_ok());
         assert!("type=local,src=d,mode=max".parse::<CacheFromOption>().is_err());
+    }
+
+    #[test]
+    fn object_stores_are_named_by_options_and_environment() {
+        let mut settings = ObjectSettings::default();
+        let with = |settings: &ObjectSettings, text: &str| {
+            let option: CacheToOption = text.parse().unwrap();
+            option.export(settings).unwrap().map(|export| export.place.to_string())
+        };
+        let error = with(&settings, "type=s3,bucket=b").unwrap_err();
+        assert_eq!(error, "type=s3: `region=` or AWS_REGION is needed");
+        settings.variables.insert("AWS_REGION".to_owned(), "eu-west-1".to_owned());
+        let place = with(&settings, "type=s3,bucket=b,name=a;b,mode=max").unwrap();
+        assert_eq!(place, "s3://b (a, b)");
+        assert!(with(&settings, "type=s3,bucket=b,access_key_id=x").is_err());
+        assert!(with(&settings, "type=s3,bucket=b,upload_parallelism=0").is_err());
+        assert!(with(&settings, "type=s3,bucket=b,touch_refresh=1h30m").is_ok());
+        assert!(with(&settings, "type=gha,version=1").unwrap_err().contains("version 2"));
+        assert_eq!(with(&settings, "type=gha").unwrap(), "GitHub's Actions cache (buildkit)");
+        let place = with(&settings, "type=azblob,account_url=https://acc.blob.example?sig=s3cret");
+        assert_eq!(place.unwrap(), "azblob://acc/buildkit-cache (kiln)");
+        let option: CacheToOption =
+            "type=s3,bucket=b,access_key_id=x,secret_access_key=s3cret".parse().unwrap();
+        assert!(!format!("{option:?}").contains("s3cret"));
+        let export = option.export(&settings).unwrap().unwrap();
+        assert!(!format!("{export:?}").contains("s3cret"));
     }
 }

@@ -106,11 +106,13 @@ pub(crate) struct Build {
     )]
     no_cache_filter: Vec<String>,
     /// Shared cache that answers for what this machine has not built: type=registry,ref=NAME,
-    /// type=local,src=DIR, or NAME; repeatable
+    /// type=local,src=DIR, type=s3,bucket=NAME, type=gha, type=azblob,account_url=URL, or NAME;
+    /// repeatable
     #[arg(long = "cache-from", value_name = "CACHE")]
     cache_from: Vec<CacheFromOption>,
-    /// Shared cache to write: type=registry,ref=NAME, type=local,dest=DIR or type=inline; with
-    /// mode=max also steps that the image has no layer of; repeatable
+    /// Shared cache to write: type=registry,ref=NAME, type=local,dest=DIR, type=inline,
+    /// type=s3,bucket=NAME, type=gha or type=azblob,account_url=URL; with mode=max also steps that
+    /// the image has no layer of; repeatable
     #[arg(long = "cache-to", value_name = "CACHE")]
     cache_to: Vec<CacheToOption>,
     /// Ask registries where tags point now; what is locked stays

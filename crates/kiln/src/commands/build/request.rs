@@ -12,11 +12,12 @@ use kiln_core::plan::{
 };
 use kiln_core::source::SourceFile;
 use kiln_engine::{
-    Annotation, BuildRequest, CacheUse, Destination, EngineAddress, ImageOptions, ImageProgram,
-    ImageTarget, NamedContext, Output, Pull, PushedAs, SecretSource, SshSource,
+    Annotation, BuildRequest, CacheExport, CachePlace, CacheUse, Destination, EngineAddress,
+    ImageOptions, ImageProgram, ImageTarget, NamedContext, Output, Pull, PushedAs, SecretSource,
+    SshSource,
 };
 
-use super::cache_option::CacheToOption;
+use super::cache_option::{CacheFromOption, CacheToOption};
 use super::context::ContextPlace;
 use super::docker_host::docker_host;
 use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
@@ -25,6 +26,7 @@ use super::{Build, is_stdout};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render::terminal;
+use crate::session::object_settings;
 
 /// Where distributions keep the bundle of all certificate authorities.
 const CA_BUNDLES: [&str; 5] = [
@@ -76,8 +78,8 @@ impl Build {
             secrets,
             ssh: self.ssh_sources(config)?,
             cache: if self.no_cache { CacheUse::Refresh } else { CacheUse::Use },
-            cache_from: self.cache_from.iter().map(|option| option.0.clone()).collect(),
-            cache_to: self.cache_to.iter().filter_map(|option| option.export().cloned()).collect(),
+            cache_from: self.cache_from(config)?,
+            cache_to: self.cache_to(config)?,
             inline_cache: self.cache_to.contains(&CacheToOption::Inline),
             pull: if self.pull { Pull::Always } else { Pull::IfMissing },
             lock: None,
@@ -86,6 +88,26 @@ impl Build {
             outputs: self.outputs(config)?,
         };
         Ok((self.add_context(request, place, config)?, warnings))
+    }
+
+    /// Where shared caches are read from.
+    fn cache_from(&self, config: &Config) -> Result<Vec<CachePlace>, Failure> {
+        if self.cache_from.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settings = object_settings(config);
+        let place = |option: &CacheFromOption| option.place(&settings);
+        self.cache_from.iter().map(place).collect::<Result<_, _>>().map_err(Failure::usage)
+    }
+
+    /// The shared caches that have a place of their own to be written to.
+    fn cache_to(&self, config: &Config) -> Result<Vec<CacheExport>, Failure> {
+        if self.cache_to.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settings = object_settings(config);
+        let exports = self.cache_to.iter().filter_map(|option| option.export(&settings));
+        exports.collect::<Result<_, _>>().map_err(Failure::usage)
     }
 
     fn plan_request(
