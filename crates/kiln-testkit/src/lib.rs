@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod filters;
+pub mod objects;
 pub mod oci;
 pub mod registry;
 pub mod tree;

@@ -24,6 +24,7 @@ mod index;
 mod interrupt;
 mod lock;
 mod mounts;
+mod object_cache;
 mod outputs;
 mod parallel;
 mod platforms;
