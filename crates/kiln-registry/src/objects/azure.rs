@@ -28,7 +28,7 @@ pub struct Container {
     /// `https://ACCOUNT.blob.core.windows.net`
     pub(super) account_url: String,
     pub(super) account: String,
-    pub(super) container: String,
+    pub(super) name: String,
     /// What the names of blobs begin with.
     pub(super) blobs: String,
     /// What the names of manifests begin with.
@@ -37,7 +37,7 @@ pub struct Container {
 
 impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "azblob://{}/{}", self.account, self.container)
+        write!(f, "azblob://{}/{}", self.account, self.name)
     }
 }
 
@@ -87,7 +87,7 @@ impl Container {
             Key::Blob(digest) => format!("{}{digest}", self.blobs),
             Key::Manifest(name) => format!("{}{name}", self.manifests),
         };
-        let path = escape_path(&format!("{}/{name}", self.container));
+        let path = escape_path(&format!("{}/{name}", self.name));
         let url = format!("{}/{path}", self.account_url.trim_end_matches('/'));
         let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         // In the order in which they are signed.

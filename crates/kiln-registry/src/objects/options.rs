@@ -189,7 +189,7 @@ fn s3(options: &Options<'_>) -> Result<ObjectCache, String> {
         |name: &str, usual: &str| format!("{prefix}{}", options.value(name).unwrap_or(usual));
     Ok(ObjectCache {
         place: ObjectPlace::S3(Bucket {
-            bucket,
+            name: bucket,
             region,
             endpoint,
             path_style,
@@ -258,7 +258,7 @@ fn azblob(options: &Options<'_>) -> Result<ObjectCache, String> {
         place: ObjectPlace::Azblob(Container {
             account_url: url,
             account,
-            container: container.unwrap_or("buildkit-cache").to_owned(),
+            name: container.unwrap_or("buildkit-cache").to_owned(),
             blobs: below("blobs_prefix", "blobs"),
             manifests: below("manifests_prefix", "manifests"),
         }),

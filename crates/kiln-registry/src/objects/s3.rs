@@ -24,7 +24,7 @@ use crate::retry::Failure;
 /// Where a bucket is, and where in it a cache is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bucket {
-    pub(super) bucket: String,
+    pub(super) name: String,
     pub(super) region: String,
     /// `https://host[:port][/path]`; without one it is Amazon's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct Bucket {
 
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}", self.bucket)
+        write!(f, "s3://{}", self.name)
     }
 }
 
@@ -77,7 +77,7 @@ impl Bucket {
 
     /// Copies an object onto itself: it is as if written now.
     pub(super) fn touch(&self, access: Access<'_>, key: &Key) -> Result<(), Failure> {
-        let source = escape_path(&format!("{}/{}", self.bucket, self.name(key)));
+        let source = escape_path(&format!("{}/{}", self.name, self.object_name(key)));
         let headers = [
             ("x-amz-copy-source", Secret::new(source)),
             ("x-amz-metadata-directive", Secret::new("REPLACE")),
@@ -86,7 +86,7 @@ impl Bucket {
     }
 
     /// The key of an object.
-    fn name(&self, key: &Key) -> String {
+    fn object_name(&self, key: &Key) -> String {
         match key {
             Key::Blob(digest) => format!("{}{digest}", self.blobs),
             Key::Manifest(name) => format!("{}{name}", self.manifests),
@@ -102,11 +102,11 @@ impl Bucket {
         let endpoint = endpoint.trim_end_matches('/');
         let name = escape_path(name);
         if self.path_style {
-            return Url::parse(&format!("{endpoint}/{}/{name}", escape_path(&self.bucket)));
+            return Url::parse(&format!("{endpoint}/{}/{name}", escape_path(&self.name)));
         }
         let invalid = || Error::InvalidUrl { url: endpoint.to_owned() };
         let (scheme, rest) = endpoint.split_once("://").ok_or_else(invalid)?;
-        Url::parse(&format!("{scheme}://{}.{rest}/{name}", self.bucket))
+        Url::parse(&format!("{scheme}://{}.{rest}/{name}", self.name))
     }
 
     fn send(
@@ -116,7 +116,7 @@ impl Bucket {
         offset_bytes: u64,
     ) -> Result<Response, Failure> {
         let Secrets::Aws(access_key) = secrets else { unreachable!("a bucket has an access key") };
-        let name = self.name(key);
+        let name = self.object_name(key);
         let url = self.url(&name)?;
         let mut headers = headers.to_vec();
         let now = Timestamp::now();
@@ -234,14 +234,16 @@ mod tests {
     #[test]
     fn buckets_are_in_the_host_or_in_the_path() {
         let mut bucket = Bucket {
-            bucket: "b".into(),
+            name: "b".into(),
             region: "eu-west-1".into(),
             endpoint: None,
             path_style: false,
             blobs: "p/blobs/".into(),
             manifests: "p/manifests/".into(),
         };
-        let url = |bucket: &Bucket| bucket.url(&bucket.name(&Key::Manifest("a b".into()))).unwrap();
+        let url = |bucket: &Bucket| {
+            bucket.url(&bucket.object_name(&Key::Manifest("a b".into()))).unwrap()
+        };
         let text = url(&bucket).full();
         assert_eq!(text, "https://b.s3.eu-west-1.amazonaws.com/p/manifests/a%20b");
         bucket.endpoint = Some("http://localhost:9000/".into());
