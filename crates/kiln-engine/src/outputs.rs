@@ -76,26 +76,25 @@ fn export_target(
     let names = names(&solver.request.tags, &group[0].name, several)?;
     let (mut bundle, mut tagged) = (None, Vec::new());
     for output in &solver.request.outputs {
+        let own = output.image_options().map_or(&[][..], |options| &options.names);
+        let names: Vec<Reference> = names.iter().chain(own).cloned().collect();
+        if output.image_options().is_some() {
+            tagged.extend(names.iter().map(ToString::to_string));
+        }
         match output {
             Output::Oci { dest, options } => {
-                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
                 let to = (Format::Oci, dest);
                 bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
             }
             Output::Docker { dest, options } => {
-                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
                 let to = (Format::Docker, dest);
                 bundle = Some(export_layout(solver, &targets, (options, to), &names)?);
             }
             Output::Load { into, options } => {
-                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
                 bundle = Some(load_image(solver, &targets, (options, into), &names)?);
-                tagged.extend(names.iter().map(ToString::to_string));
             }
             Output::Image { options, to } => {
-                let names: Vec<Reference> = names.iter().chain(&options.names).cloned().collect();
                 bundle = Some(export_image(solver, &targets, (options, *to), &names)?);
-                tagged.extend(names.iter().map(ToString::to_string));
             }
             Output::Local { dest, split } => {
                 let activity = solver.activities.start("exporting to client directory");
@@ -116,6 +115,8 @@ fn export_target(
         bundle = Some(export_image(solver, &targets, (&options, ImageTarget::Store), &names)?);
         tagged.extend(names.iter().map(ToString::to_string));
     }
+    let mut known = BTreeSet::new();
+    tagged.retain(|name| known.insert(name.clone()));
     let images = targets
         .iter()
         .enumerate()

@@ -316,6 +316,17 @@ impl Output {
     }
 
     /// What its images look like; `None` if it has files alone.
+    pub(crate) fn image_options(&self) -> Option<&ImageOptions> {
+        match self {
+            Self::Oci { options, .. }
+            | Self::Docker { options, .. }
+            | Self::Load { options, .. }
+            | Self::Image { options, .. } => Some(options),
+            Self::Local { .. } | Self::Tar { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
     pub fn image_options_mut(&mut self) -> Option<&mut ImageOptions> {
         match self {
             Self::Oci { options, .. }
@@ -330,11 +341,7 @@ impl Output {
     pub(crate) fn form(&self) -> Option<ImageOptions> {
         match self {
             Self::Image { to: ImageTarget::Store, options } => Some(options.in_store()),
-            Self::Oci { options, .. }
-            | Self::Docker { options, .. }
-            | Self::Load { options, .. }
-            | Self::Image { options, .. } => Some(options.clone()),
-            Self::Local { .. } | Self::Tar { .. } => None,
+            output => output.image_options().cloned(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io::{BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use kiln_core::digest::FieldHasher;
 use kiln_core::plan::{CopyOp, ResultLayout, Target};
 use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, TarTimes, scan, write_tar};
@@ -17,9 +18,14 @@ use crate::op::destination::Destination as _;
 use crate::op::root::{Root, RootError};
 use crate::request::{Destination, PlatformSplit};
 use crate::selection::select;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotLayer};
 use crate::solve::Solver;
 use crate::source_tree::SourceTree;
+
+/// From this size on, and from so many files on, it is remembered what was written where: below
+/// it, writing again costs less.
+pub(super) const REMEMBERED_BYTES: u64 = 1 << 20;
+const REMEMBERED_FILES: usize = 256;
 
 /// A name in the same directory for a file that is not whole yet.
 pub(crate) fn beside(path: &Path) -> PathBuf {
@@ -61,14 +67,100 @@ pub(crate) fn to_directory(
     targets: &[(&Target, Snapshot)],
     (path, split): (&Path, PlatformSplit),
 ) -> Result<(), BuildError> {
-    let is_split = is_split(split, solver.request.plan.layout);
     check_overlap(solver, targets, split)?;
+    let written = Written::of(solver, targets, split)?;
+    if written.is_there(solver, path)? {
+        return Ok(());
+    }
+    write_all(solver, targets, (path, split))?;
+    written.remember(solver, path)
+}
+
+/// What is written into a directory, to tell whether it is there already.
+struct Written {
+    /// A digest of all that decides what it is.
+    what: [u8; 32],
+    paths: Vec<Vec<u8>>,
+    size_bytes: u64,
+}
+
+impl Written {
+    fn of(
+        solver: &Solver<'_>,
+        targets: &[(&Target, Snapshot)],
+        split: PlatformSplit,
+    ) -> Result<Self, BuildError> {
+        let what = identity(solver, (targets, split), "directory");
+        let (mut paths, mut size_bytes) = (Vec::new(), 0);
+        for (target, snapshot) in targets {
+            let SourceTree::Snapshot { tree, .. } = solver.tree(snapshot)? else { continue };
+            let place = place(solver, target, split);
+            for (path, entry, layer) in tree.walk(b"").filter(|(path, ..)| !path.is_empty()) {
+                if let EntryKind::File { size_bytes: size, .. } = tree.file(entry, layer).kind {
+                    size_bytes += size;
+                }
+                paths.push([place.as_bytes(), path].concat());
+            }
+        }
+        Ok(Self { what, paths, size_bytes })
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.size_bytes >= REMEMBERED_BYTES || self.paths.len() >= REMEMBERED_FILES
+    }
+
+    fn is_there(&self, solver: &Solver<'_>, path: &Path) -> Result<bool, BuildError> {
+        let exports = solver.engine.store.exports();
+        Ok(self.is_worth_it() && exports.is_current_tree(path, &self.paths, &self.what)?)
+    }
+
+    fn remember(&self, solver: &Solver<'_>, path: &Path) -> Result<(), BuildError> {
+        if self.is_worth_it() {
+            solver.engine.store.exports().remember_tree(path, &self.paths, &self.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// A digest of all that decides what an output of files holds.
+fn identity(
+    solver: &Solver<'_>,
+    (targets, split): (&[(&Target, Snapshot)], PlatformSplit),
+    form: &str,
+) -> [u8; 32] {
+    let mut hasher = FieldHasher::new("kiln files 1");
+    hasher.field(form).field(format!("{split:?} {:?}", solver.request.plan.layout));
     for (target, snapshot) in targets {
-        let directory = if is_split {
-            path.join(target.platform.to_string().replace('/', "_"))
-        } else {
-            path.to_owned()
-        };
+        hasher.field(target.platform.to_string()).field(format!("{:?}", target.epoch));
+        for layer in snapshot.layers() {
+            match layer {
+                SnapshotLayer::Base { image, position } => {
+                    hasher.field(image.diff_ids[*position].to_string())
+                }
+                SnapshotLayer::Built { layer, .. } => hasher.field(layer.id.to_string()),
+            };
+        }
+    }
+    hasher.finish()
+}
+
+/// The directory of a platform within an output, with a slash, if there is one.
+fn place(solver: &Solver<'_>, target: &Target, split: PlatformSplit) -> String {
+    if is_split(split, solver.request.plan.layout) {
+        target.platform.to_string().replace('/', "_") + "/"
+    } else {
+        String::new()
+    }
+}
+
+fn write_all(
+    solver: &Solver<'_>,
+    targets: &[(&Target, Snapshot)],
+    (path, split): (&Path, PlatformSplit),
+) -> Result<(), BuildError> {
+    let is_split = is_split(split, solver.request.plan.layout);
+    for (target, snapshot) in targets {
+        let directory = path.join(place(solver, target, split));
         std::fs::create_dir_all(&directory).at("create", &directory)?;
         let root = detached(&directory)?;
         copy_all(solver, snapshot, &root)?;
@@ -176,12 +268,21 @@ pub(crate) fn to_tar(
 ) -> Result<(), BuildError> {
     match destination {
         Destination::File(path) | Destination::Directory(path) => {
+            let exports = solver.engine.store.exports();
+            let what = identity(solver, (targets, split), "archive");
+            if exports.is_current(path, &what)? {
+                return Ok(());
+            }
             let temporary = beside(path);
             let file = File::create(&temporary).at("create", &temporary)?;
             let mut out = BufWriter::with_capacity(1 << 20, file);
             let written = archive(solver, targets, split, &mut out)
                 .and_then(|()| out.flush().at("write", &temporary));
-            put_in_place(written, &temporary, path)
+            put_in_place(written, &temporary, path)?;
+            if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() >= REMEMBERED_BYTES) {
+                exports.remember(path, &what)?;
+            }
+            Ok(())
         }
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
@@ -208,7 +309,8 @@ fn archive(
     }
     // Several platforms: side by side in one directory first.
     let working = solver.engine.store.layers().begin()?;
-    to_directory(solver, targets, (&working.upper, split))?;
+    check_overlap(solver, targets, split)?;
+    write_all(solver, targets, (&working.upper, split))?;
     let index = scan(&working.upper)?;
     Ok(write_tar(&index, &working.upper, &options, &mut out)?)
 }

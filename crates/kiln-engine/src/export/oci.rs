@@ -15,13 +15,11 @@ use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
 use super::archive::{Archive, Member};
 use super::docker;
+use super::files::REMEMBERED_BYTES;
 use super::image::{PackedImage, copy_blob};
 use crate::error::{BuildError, FileContext};
 use crate::request::Destination;
 use crate::solve::Solver;
-
-/// From this size on it is remembered which file holds which image: below it, writing costs less.
-const REMEMBERED_BYTES: u64 = 1 << 20;
 
 /// Annotation of a descriptor in `index.json`: the whole name.
 const IMAGE_NAME: &str = "io.containerd.image.name";

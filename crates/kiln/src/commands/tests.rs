@@ -45,10 +45,10 @@ fn misspelt_flags_and_commands_are_recognised() {
 
 #[test]
 fn flags_of_buildx_are_refused_with_a_way_out() {
-    insta::assert_snapshot!(refused(&["kiln", "build", "--annotation=a=b", "."]), @r"
-    error: unexpected argument '--annotation' found
+    insta::assert_snapshot!(refused(&["kiln", "build", "--sbom=true", "."]), @r"
+    error: unexpected argument '--sbom' found
 
-      tip: kiln cannot annotate manifests yet; `--label` writes into the image config
+      tip: kiln makes no attestations yet
 
     For more information, try '--help'.
     ");

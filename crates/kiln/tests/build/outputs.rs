@@ -249,6 +249,40 @@ fn a_layout_keeps_images_of_other_names() {
 }
 
 #[test]
+fn files_that_are_there_are_not_written_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let project = Project::new(
+        "FROM base\nRUN head -c 2000000 /dev/zero > /big; mkdir /d; echo one > /d/f\n",
+    );
+    let build = || project.build(&["-o", "type=local,dest=out", "-o", "type=tar,dest=out.tar"]);
+    let inodes = || {
+        ["out/big", "out/d/f", "out.tar"].map(|path| fs::metadata(project.at(path)).unwrap().ino())
+    };
+    build();
+    let first = inodes();
+    // Files are written anew by renaming or in place; times tell of both.
+    let changed = || fs::metadata(project.at("out/big")).unwrap().ctime_nsec();
+    let then = changed();
+    build();
+    assert_eq!((inodes(), changed()), (first, then));
+    project.write("out/mine", "own");
+    build();
+    assert_eq!((inodes(), changed()), (first, then));
+    project.write("out/d/f", "two");
+    fs::remove_file(project.at("out.tar")).unwrap();
+    build();
+    assert_eq!(project.read("out/d/f"), "one\n");
+    assert_eq!(project.read("out/mine"), "own");
+    assert!(project.at("out.tar").exists());
+    // The same place for something else.
+    project.dockerfile(
+        "FROM base\nRUN head -c 2000000 /dev/zero > /big; mkdir /d; echo three > /d/f\n",
+    );
+    build();
+    assert_eq!(project.read("out/d/f"), "three\n");
+}
+
+#[test]
 fn annotations_stand_where_they_are_meant_to() {
     let project = Project::new("FROM scratch\nCOPY Dockerfile /\n");
     let arguments = [
