@@ -271,8 +271,10 @@ fn object(request: &Request, state: &State) -> Answer {
     let Some(bytes) = content.objects.get(&path) else {
         return Answer::error(404, "NoSuchKey");
     };
-    let range =
-        request.header("range").strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
+    // Azure's own header, which its signature covers.
+    let is_azure = path.starts_with("/container/");
+    let given = request.header(if is_azure { "x-ms-range" } else { "range" });
+    let range = given.strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
     match range.and_then(|text| text.parse::<usize>().ok()) {
         Some(first) if first < bytes.len() => {
             let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());

@@ -20,7 +20,7 @@ use super::{Access, Found, Key, Object, ObjectSettings, Secrets};
 use crate::auth::Secret;
 use crate::error::{Error, printable};
 use crate::http::{Body, Method, Request, Response, Scheme, Url};
-use crate::retry::Failure;
+use crate::retry::{Again, Failure};
 
 const SERVICE: &str = "twirp/github.actions.results.api.v1.CacheService";
 
@@ -169,10 +169,15 @@ impl ActionsCache {
         let response = exchange.transport().send(&request)?;
         let response = judge(&self.to_string(), name, response)?;
         let url = response.url.to_string();
-        let wrong = |reason: String| Error::InvalidDocument { url: url.clone(), reason };
-        let bytes = response.read(ANSWER_BYTES).map_err(|error| wrong(error.to_string()))?;
+        let expected_bytes = response.content_length().unwrap_or(0);
+        let bytes = response.read(ANSWER_BYTES).map_err(|source| {
+            let url = url.clone();
+            let error = Error::Interrupted { url, received_bytes: 0, expected_bytes, source };
+            Failure { error, again: Again::Later }
+        })?;
         let answer = serde_json::from_slice(&bytes);
-        Ok(answer.map_err(|_| wrong("it is not JSON".to_owned()))?)
+        let wrong = |_| Error::InvalidDocument { url, reason: "it is not JSON".to_owned() };
+        Ok(answer.map_err(wrong)?)
     }
 }
 

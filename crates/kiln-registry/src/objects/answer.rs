@@ -73,7 +73,8 @@ pub(crate) fn hint(code: &str) -> Option<&'static str> {
         "ContainerNotFound" => "make the container first, or check its name",
         "AuthenticationFailed" => "check the account's key or SAS, and the clock of this machine",
         "AuthorizationFailure" | "AuthorizationPermissionMismatch" => {
-            "the SAS needs the rights to read, write and create in this container (sp=rwc)"
+            "check the account's key; a SAS needs the rights to read, write and create in this \
+             container (sp=rwc)"
         }
         _ => return None,
     })
