@@ -48,6 +48,18 @@ class Load(Workspace):
         self.assertEqual(self.said("app:1"), "two")
         self.assertEqual(self.said("app:again"), "one")
 
+    def test_what_docker_saved_is_copied_and_comes_back(self):
+        saved, back = self.work / "of-docker.tar", self.work / "back.tar"
+        self.build("saved", "--load", "-t", "saved:1")
+        self.engine.docker("save", "-o", saved, "saved:1")
+        layout = self.work / "layout"
+        digest = self.kiln("copy", "-q", f"docker-archive:{saved}", f"oci:{layout}:1").stdout.strip()
+        inspected = json.loads(run("skopeo", "inspect", f"oci:{layout}:1").stdout)
+        self.assertEqual(inspected["Digest"], digest)
+        self.kiln("copy", "-q", f"oci:{layout}:1", f"docker-archive:{back}:back:1")
+        self.engine.docker("load", "-i", back)
+        self.assertEqual(self.said("back:1"), "saved")
+
     def test_an_archive_is_the_same_image_for_docker_and_skopeo(self):
         archive, saved = self.work / "app.tar", self.work / "saved.tar"
         self.build("three", "-o", f"type=docker,dest={archive}", "-t", "archived:1")

@@ -40,7 +40,8 @@ use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
 pub(crate) use transfer::{
-    FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck, LoginPlace,
+    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck,
+    LoginPlace,
 };
 
 /// A step that failed, as it is shown.

@@ -7,8 +7,6 @@
 use kiln_core::oci::{Descriptor, Reference};
 use serde::Serialize;
 
-use super::image::PackedImage;
-
 /// One image; names as Docker shows them, paths within the archive. Lists without anything are
 /// `null`, as Go writes them.
 #[derive(Serialize)]
@@ -20,13 +18,16 @@ struct Item {
 }
 
 /// The bytes of `manifest.json` of one image under all its names.
-pub(crate) fn manifest(image: &PackedImage, names: &[Reference]) -> Vec<u8> {
+pub(crate) fn manifest(
+    (config, layers): (&Descriptor, &[Descriptor]),
+    names: &[Reference],
+) -> Vec<u8> {
     let path = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
     let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
     let item = Item {
-        config: path(&image.config),
+        config: path(config),
         repo_tags: list(names.iter().map(Reference::familiar).collect()),
-        layers: list(image.layers.iter().map(path).collect()),
+        layers: list(layers.iter().map(path).collect()),
     };
     serde_json::to_vec(&[item]).expect("strings can be written as JSON")
 }
@@ -42,23 +43,17 @@ mod tests {
     fn names_are_familiar_and_no_list_is_null() {
         let descriptor =
             |text: &str| Descriptor::new(media_type::OCI_LAYER, BlobDigest::of(text.as_bytes()), 1);
-        let mut image = PackedImage {
-            descriptor: descriptor("manifest"),
-            config: descriptor("config"),
-            layers: Vec::new(),
-            diff_ids: Vec::new(),
-            created: None,
-        };
-        let text = |image: &PackedImage, names: &[&str]| {
+        let text = |layers: &[Descriptor], names: &[&str]| {
             let names: Vec<Reference> =
                 names.iter().map(|name| name.parse().expect("a name")).collect();
-            String::from_utf8(manifest(image, &names)).expect("JSON is UTF-8")
+            String::from_utf8(manifest((&descriptor("config"), layers), &names))
+                .expect("JSON is UTF-8")
         };
         let path = |text: &str| format!("\"blobs/sha256/{}\"", descriptor(text).digest.hex());
         let config = path("config");
         let expected = format!(r#"[{{"Config":{config},"RepoTags":null,"Layers":null}}]"#);
-        assert_eq!(text(&image, &[]), expected);
-        image.layers = vec![descriptor("a"), descriptor("b"), descriptor("a")];
+        assert_eq!(text(&[], &[]), expected);
+        let image = vec![descriptor("a"), descriptor("b"), descriptor("a")];
         let (tags, layers) = (r#""hello:latest","localhost:5000/x:1""#, ["a", "b", "a"].map(path));
         let layers = layers.join(",");
         let expected =

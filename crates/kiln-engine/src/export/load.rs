@@ -185,7 +185,10 @@ fn partial(image: &PackedImage, names: &[Reference], held: usize) -> Archive {
             members.push(member);
         }
     }
-    members.push(Member::Bytes("manifest.json".to_owned(), docker::manifest(image, names)));
+    members.push(Member::Bytes(
+        "manifest.json".to_owned(),
+        docker::manifest((&image.config, &image.layers), names),
+    ));
     Archive { members }
 }
 

@@ -1,7 +1,7 @@
 //! From snapshots to what leaves a build: images in the store and in other programs, OCI layouts, files.
 
 mod archive;
-mod docker;
+pub(crate) mod docker;
 pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod load;

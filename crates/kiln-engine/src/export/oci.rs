@@ -202,7 +202,10 @@ pub(crate) fn archive(bundle: &Bundle, names: &[Reference], format: Format) -> A
     }
     members.push(Member::Bytes("index.json".to_owned(), bundle.index_json(names)));
     if let (Format::Docker, [image]) = (format, bundle.images.as_slice()) {
-        members.push(Member::Bytes("manifest.json".to_owned(), docker::manifest(image, names)));
+        members.push(Member::Bytes(
+            "manifest.json".to_owned(),
+            docker::manifest((&image.config, &image.layers), names),
+        ));
     }
     members.push(Member::Bytes("oci-layout".to_owned(), LAYOUT.to_vec()));
     Archive { members }

@@ -1,4 +1,5 @@
-//! An OCI layout in a tar file, as it is read: only headers, until a blob is wanted.
+//! An OCI layout in a tar file, or an archive of `docker save`, as it is read: only headers and
+//! documents, until a blob is wanted.
 //!
 //! The names in a layout are short, so that plain headers (POSIX ustar) hold them; what extended
 //! headers say of other files is passed over.
@@ -8,8 +9,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use kiln_core::digest::BlobDigest;
 use kiln_core::oci::Descriptor;
 
+use super::docker_archive::{self, DockerLayout, Members};
 use super::tree::broken;
 use crate::error::{BuildError, FileContext};
 
@@ -23,8 +26,10 @@ const INDEX_BYTES: u64 = 16 << 20;
 pub(super) struct Archive {
     path: PathBuf,
     /// First byte and size of each file.
-    members: BTreeMap<String, (u64, u64)>,
+    members: Members,
     index: Vec<u8>,
+    /// What stands in for a layout's documents, if it is Docker's.
+    docker: Option<DockerLayout>,
 }
 
 impl Archive {
@@ -32,10 +37,10 @@ impl Archive {
     pub(super) fn open(path: &Path) -> Result<Self, BuildError> {
         let mut file = File::open(path).at("read", path)?;
         let invalid = |reason: &str| BuildError::Image {
-            message: format!("{} is no OCI archive: {reason}", path.display()),
+            message: format!("{} is no archive of an image: {reason}", path.display()),
             help: Some("`kiln build -o type=oci,dest=FILE` writes one".to_owned()),
         };
-        let mut members = BTreeMap::new();
+        let (mut members, mut links) = (Members::new(), BTreeMap::new());
         let mut at = 0;
         loop {
             let mut block = [0; BLOCK_BYTES as usize];
@@ -60,9 +65,15 @@ impl Archive {
             }
             let size = number(&block[124..136]).ok_or_else(|| invalid("a header is damaged"))?;
             at += BLOCK_BYTES;
-            if matches!(block[156], b'0' | 0) {
-                let name = text(&block[..100]);
-                members.insert(name.trim_start_matches("./").to_owned(), (at, size));
+            let name = text(&block[..100]).trim_start_matches("./").to_owned();
+            match block[156] {
+                b'0' | 0 => drop(members.insert(name, (at, size))),
+                // Docker writes a layer once, and links to it.
+                b'1' | b'2' => {
+                    let target = linked(&name, &text(&block[157..257]), block[156]);
+                    links.insert(name, target);
+                }
+                _ => {}
             }
             at = size
                 .checked_next_multiple_of(BLOCK_BYTES)
@@ -70,20 +81,31 @@ impl Archive {
                 .ok_or_else(|| invalid("a header is damaged"))?;
             file.seek(SeekFrom::Start(at)).at("read", path)?;
         }
-        let (start, size) = *members.get("index.json").ok_or_else(|| {
-            invalid(if members.contains_key("manifest.json") {
-                "it is an archive of `docker save` without a layout"
-            } else {
-                "it has no index.json"
-            })
-        })?;
+        for (name, target) in links {
+            if let Some(place) = members.get(&target).copied() {
+                members.entry(name).or_insert(place);
+            }
+        }
+        if !members.contains_key("index.json") && members.contains_key("manifest.json") {
+            let docker = docker_archive::read(&mut file, &members).map_err(|why| invalid(&why))?;
+            let index = docker.index.clone();
+            return Ok(Self { path: path.to_owned(), members, index, docker: Some(docker) });
+        }
+        let (start, size) = *members
+            .get("index.json")
+            .ok_or_else(|| invalid("it has neither index.json nor manifest.json"))?;
         if size > INDEX_BYTES {
             return Err(invalid("its index.json is too long"));
         }
         file.seek(SeekFrom::Start(start)).at("read", path)?;
         let mut index = Vec::new();
         file.take(size).read_to_end(&mut index).at("read", path)?;
-        Ok(Self { path: path.to_owned(), members, index })
+        Ok(Self { path: path.to_owned(), members, index, docker: None })
+    }
+
+    /// A manifest that the file stands for and does not have.
+    pub(super) fn made(&self, digest: &BlobDigest) -> Option<&[u8]> {
+        self.docker.as_ref()?.manifests.get(digest).map(Vec::as_slice)
     }
 
     /// The file.
@@ -98,11 +120,30 @@ impl Archive {
 
     /// First byte and size of a blob.
     pub(super) fn member(&self, descriptor: &Descriptor) -> Result<(u64, u64), BuildError> {
-        let name = format!("blobs/sha256/{}", descriptor.digest.hex());
-        let found = self.members.get(&name).copied();
+        let digest = &descriptor.digest;
+        let named = || self.members.get(&format!("blobs/sha256/{}", digest.hex()));
+        let found = self.docker.as_ref().map_or_else(named, |docker| docker.blobs.get(digest));
         found
+            .copied()
             .ok_or_else(|| broken(descriptor, &format!("it is missing in {}", self.path.display())))
     }
+}
+
+/// The member that a link leads to: a symbolic one (`2`) from its own directory.
+fn linked(name: &str, target: &str, kind: u8) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    if kind == b'2' && !target.starts_with('/') {
+        let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+        parts.extend(directory.split('/').filter(|part| !part.is_empty()));
+    }
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 fn text(field: &[u8]) -> String {

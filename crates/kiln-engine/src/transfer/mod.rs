@@ -13,6 +13,7 @@
 
 mod archive;
 mod cache;
+mod docker_archive;
 mod join;
 mod pack;
 mod registry;
@@ -51,13 +52,24 @@ pub enum ImagePlace {
         /// `org.opencontainers.image.ref.name`; `None` for the only image there is.
         name: Option<String>,
     },
-    /// In an OCI layout that is one tar file.
+    /// In one tar file: an OCI layout, or an archive of `docker save`. Whichever it is, is read.
     Archive {
         /// The file.
         path: PathBuf,
-        /// As of a layout.
+        /// As of a layout; a whole name where it is to be Docker's.
         name: Option<String>,
+        /// How it is written.
+        form: ArchiveForm,
     },
+}
+
+/// What a tar file of an image is read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveForm {
+    /// Tools that know OCI layouts.
+    Oci,
+    /// `docker load` as well.
+    Docker,
 }
 
 impl std::fmt::Display for ImagePlace {
@@ -65,7 +77,10 @@ impl std::fmt::Display for ImagePlace {
         let (scheme, path, name) = match self {
             Self::Registry(reference) => return f.write_str(&reference.familiar()),
             Self::Layout { path, name } => ("oci-layout", path, name),
-            Self::Archive { path, name } => ("oci-archive", path, name),
+            Self::Archive { path, name, form: ArchiveForm::Oci } => ("oci-archive", path, name),
+            Self::Archive { path, name, form: ArchiveForm::Docker } => {
+                ("docker-archive", path, name)
+            }
         };
         write!(f, "{scheme}://{}", path.display())?;
         name.as_ref().map_or(Ok(()), |name| write!(f, ":{name}"))
@@ -203,8 +218,8 @@ pub fn copy_image(
             ImagePlace::Layout { path, name } => {
                 target::to_layout(work, (&source, &tree), path, name.as_deref())?;
             }
-            ImagePlace::Archive { path, name } => {
-                target::to_archive(work, (&source, &tree), path, name.as_deref())?;
+            ImagePlace::Archive { path, name, form } => {
+                target::to_archive(work, (&source, &tree), path, (name.as_deref(), *form))?;
             }
         }
         Ok(digest)

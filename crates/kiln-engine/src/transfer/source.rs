@@ -53,7 +53,7 @@ impl Source {
                 let bytes = std::fs::read(&index_path).at("read", &index_path)?;
                 Ok((Self::Layout(path.clone()), named(place, &bytes, name.as_deref())?))
             }
-            ImagePlace::Archive { path, name } => {
+            ImagePlace::Archive { path, name, .. } => {
                 let archive = Archive::open(path)?;
                 let root = named(place, archive.index(), name.as_deref())?;
                 Ok((Self::Archive(Arc::new(archive)), root))
@@ -76,6 +76,11 @@ impl Source {
             }
             let resolved = work.engine.registry.manifest(repository, descriptor.digest);
             return Ok(resolved.map_err(|error| registry_error(None, &error))?.bytes);
+        }
+        if let Self::Archive(archive) = self
+            && let Some(bytes) = archive.made(&descriptor.digest)
+        {
+            return Ok(bytes.to_vec());
         }
         if matches!(self, Self::Store) && !work.engine.store.content().has(&descriptor.digest) {
             let platform = descriptor.platform.as_ref().map(ToString::to_string);

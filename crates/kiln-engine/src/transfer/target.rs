@@ -4,16 +4,18 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use kiln_core::oci::{Descriptor, Index, to_json};
+use kiln_core::oci::{Descriptor, Index, Manifest, Reference, to_json};
 use kiln_store::layer::plain_header;
 
+use super::ArchiveForm;
 use super::Work;
 use super::registry::each;
 use super::source::{NAMES, Source, index_of};
 use super::store::copy_blob;
-use super::tree::Tree;
+use super::tree::{Tree, parse};
 use crate::base_image::layout_blob;
 use crate::error::{BuildError, FileContext};
+use crate::export::docker;
 use crate::export::files::{beside, put_in_place};
 
 const LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
@@ -82,20 +84,50 @@ pub(super) fn to_archive(
     work: &Work<'_>,
     (source, tree): (&Source, &Tree),
     path: &Path,
-    name: Option<&str>,
+    (name, form): (Option<&str>, ArchiveForm),
 ) -> Result<(), BuildError> {
+    let docker = match form {
+        ArchiveForm::Oci => None,
+        ArchiveForm::Docker => Some(docker_manifest(tree, name)?),
+    };
+    // Of a whole name the tag is what a layout calls it by.
+    let name = match (form, name.map(str::parse::<Reference>)) {
+        (ArchiveForm::Docker, Some(Ok(reference))) => reference.tag,
+        _ => name.map(str::to_owned),
+    };
     let temporary = beside(path);
     let file = File::create(&temporary).at("create", &temporary)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let written = write_archive(work, (source, tree), name, (&mut out, &temporary))
+    let documents = (name.as_deref(), docker.as_deref());
+    let written = write_archive(work, (source, tree), documents, (&mut out, &temporary))
         .and_then(|()| out.flush().at("write", &temporary));
     put_in_place(written, &temporary, path)
+}
+
+/// Docker's `manifest.json` of an image.
+fn docker_manifest(tree: &Tree, name: Option<&str>) -> Result<Vec<u8>, BuildError> {
+    let refused = |message: &str, help: &str| BuildError::Image {
+        message: message.to_owned(),
+        help: Some(help.to_owned()),
+    };
+    let [document] = tree.documents.as_slice() else {
+        return Err(refused(
+            "an archive for Docker holds the image of one platform, this one has several",
+            "copy it to oci-archive://FILE, or pull it for one platform and build `-o type=docker`",
+        ));
+    };
+    let manifest: Manifest = parse(&document.descriptor, &document.bytes)?;
+    let names = name.map(|name| {
+        name.parse::<Reference>().map_err(|error| refused(&error.to_string(), "name it NAME:TAG"))
+    });
+    let names: Vec<Reference> = names.transpose()?.into_iter().collect();
+    Ok(docker::manifest((&manifest.config, &manifest.layers), &names))
 }
 
 fn write_archive(
     work: &Work<'_>,
     (source, tree): (&Source, &Tree),
-    name: Option<&str>,
+    (name, docker): (Option<&str>, Option<&[u8]>),
     (out, path): (&mut impl Write, &Path),
 ) -> Result<(), BuildError> {
     fn write(out: &mut impl Write, bytes: &[u8], path: &Path) -> Result<(), BuildError> {
@@ -118,6 +150,7 @@ fn write_archive(
         .map(|document| (blob(&document.descriptor), document.bytes.as_slice()))
         .collect();
     files.push(("index.json".to_owned(), &index));
+    files.extend(docker.map(|bytes| ("manifest.json".to_owned(), bytes)));
     files.push(("oci-layout".to_owned(), LAYOUT));
     for (name, bytes) in files {
         write(out, &plain_header(&name, Some(bytes.len() as u64)), path)?;

@@ -9,7 +9,7 @@ use super::transfer::watched;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::session::ImagePlace;
+use crate::session::{ArchiveForm, ImagePlace};
 
 /// Copy an image between registries, OCI layouts and archives
 ///
@@ -18,11 +18,13 @@ use crate::session::ImagePlace;
 /// mounted.
 ///
 /// A place is NAME or docker://NAME (a registry), oci-layout://DIR[:TAG] or oci:DIR[:TAG] (a
-/// directory) or oci-archive://FILE[:TAG] (a tar file).
+/// directory), oci-archive://FILE[:TAG] or docker-archive://FILE[:NAME:TAG] (a tar file, as `docker
+/// save` and `docker load` have it). What `docker save` wrote has no manifest: it gets one.
 #[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kiln copy debian:13-slim registry.internal/debian:13-slim
-  kiln copy ghcr.io/me/app:1 oci-archive://app.tar")]
+  kiln copy ghcr.io/me/app:1 oci-archive://app.tar
+  kiln copy docker-archive://saved.tar ghcr.io/me/app:1")]
 pub(crate) struct Copy {
     /// Where the image is
     #[arg(value_name = "SOURCE")]
@@ -74,13 +76,23 @@ impl FromStr for PlaceOption {
         }
         if let Some(rest) = after("oci-archive") {
             let (path, name) = split_name(rest)?;
-            return Ok(Self(ImagePlace::Archive { path, name }));
+            return Ok(Self(ImagePlace::Archive { path, name, form: ArchiveForm::Oci }));
+        }
+        if let Some(rest) = after("docker-archive") {
+            // What comes after the path is a whole name.
+            let (path, name) =
+                rest.split_once(':').map_or((rest, None), |(path, name)| (path, Some(name)));
+            if path.is_empty() || name == Some("") {
+                return Err("a path is missing, or the name after it".to_owned());
+            }
+            let (path, name) = (PathBuf::from(path), name.map(str::to_owned));
+            return Ok(Self(ImagePlace::Archive { path, name, form: ArchiveForm::Docker }));
         }
         let name = text.strip_prefix("docker://").unwrap_or(text);
         let hint = match name.split_once("://") {
             Some((scheme, _)) => format!(
-                "`{scheme}://` is no place that kiln knows: docker://, oci-layout:// and \
-                 oci-archive:// are"
+                "`{scheme}://` is no place that kiln knows: docker://, oci-layout://, \
+                 oci-archive:// and docker-archive:// are"
             ),
             None => {
                 "a directory is written oci-layout://DIR, a tar file oci-archive://FILE".to_owned()

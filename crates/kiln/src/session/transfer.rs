@@ -1,8 +1,10 @@
 //! Images between the store, registries, layouts and archives, as commands see it.
 
 use kiln_core::oci::{Platform, Reference};
+pub(crate) use kiln_engine::{
+    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
+};
 use kiln_engine::{BuildError, ImageOptions};
-pub(crate) use kiln_engine::{FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch};
 
 use kiln_core::source::SourceFile;
 use kiln_registry::{Client, Logins};

@@ -1,9 +1,14 @@
 //! `kiln push`, `pull`, `tag` and `copy`, between stores, registries, layouts and archives.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use kiln_core::digest::BlobDigest;
 use kiln_testkit::oci::{Compression, TestImage, index};
 use kiln_testkit::registry::{Damage, Fault, Login, Mounts, Registry, Uploads};
 
-use crate::fixture::{Project, Run, busybox, run};
+use crate::fixture::{Project, Run, busybox, busybox_layer, has_tool, run};
 
 /// A project whose image has two layers of its own.
 fn project(from: &str) -> Project {
@@ -105,7 +110,7 @@ fn layers_of_a_base_image_are_mounted_or_streamed() {
         kiln(&project, &["tag", &name, &other]);
         kiln(&project, &["push", "-q", &other]);
         let base = &image.blobs().parts[1].1;
-        let digest = kiln_core::digest::BlobDigest::of(base);
+        let digest = BlobDigest::of(base);
         assert!(registry.blob("third", digest).as_ref() == Some(base));
     }
 
@@ -215,12 +220,12 @@ fn what_cannot_be_copied_says_why() {
     ");
     insta::assert_snapshot!(copy("oci-archive://layout/index.json", &name), @r"
     exit 1
-    error[copy-failed]: layout/index.json is no OCI archive: it is no tar file
+    error[copy-failed]: layout/index.json is no archive of an image: it is no tar file
      help: `kiln build -o type=oci,dest=FILE` writes one
     ");
-    let blobs = std::fs::read_dir(project.at("layout/blobs/sha256")).unwrap();
+    let blobs = fs::read_dir(project.at("layout/blobs/sha256")).unwrap();
     for blob in blobs.map(Result::unwrap).filter(|blob| blob.metadata().unwrap().len() > 10_000) {
-        std::fs::write(blob.path(), vec![0; blob.metadata().unwrap().len() as usize]).unwrap();
+        fs::write(blob.path(), vec![0; blob.metadata().unwrap().len() as usize]).unwrap();
     }
     let elsewhere = registry.reference("broken:1");
     let text = copy("oci-layout://layout:v1", &elsewhere);
@@ -262,7 +267,7 @@ fn login(project: &Project, registry: &Registry, password: &str) -> Run {
     let host = registry.host();
     let arguments = ["login", &host, "-u", "me", "--password-stdin"];
     let mut command = project.command(&arguments);
-    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    command.stdin(fs::File::open(project.at("password")).unwrap());
     run(&mut command)
 }
 
@@ -315,10 +320,10 @@ fn a_credential_helper_keeps_the_login() {
     // Written by another process: what this one has open for writing, a program that a test beside
     // this one starts may have inherited, and then it cannot be run.
     let script = project.write("helper", helper);
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let program = project.at("bin/docker-credential-kiln-test");
-    std::fs::create_dir(project.at("bin")).unwrap();
-    let copied = std::process::Command::new("cp").args([&script, &program]).status().unwrap();
+    fs::create_dir(project.at("bin")).unwrap();
+    let copied = Command::new("cp").args([&script, &program]).status().unwrap();
     assert!(copied.success());
     project.write(".docker/config.json", r#"{"credsStore": "kiln-test"}"#);
     let path = format!("{}:{}", project.at("bin").display(), std::env::var("PATH").unwrap());
@@ -330,7 +335,7 @@ fn a_credential_helper_keeps_the_login() {
     let host = registry.host();
     project.write("password", "hunter2");
     let mut command = with_path(&["login", &host, "-u", "me", "--password-stdin"]);
-    command.stdin(std::fs::File::open(project.at("password")).unwrap());
+    command.stdin(fs::File::open(project.at("password")).unwrap());
     let printed = run(&mut command).expect_code(0).stdout();
     assert!(printed.contains("is kept by docker-credential-kiln-test"), "{printed}");
     assert!(!project.read(".docker/config.json").contains("hunter2"));
@@ -359,7 +364,7 @@ fn a_build_pushes_what_it_makes() {
     assert_eq!(meta["image.name"], name);
     let digest = meta["containerimage.digest"].as_str().unwrap();
     let there = registry.manifest("app", "1").unwrap();
-    assert_eq!(kiln_core::digest::BlobDigest::of(&there.1).to_string(), digest);
+    assert_eq!(BlobDigest::of(&there.1).to_string(), digest);
     // The base's layer was mounted, not sent; the store has no image of this name.
     assert_eq!(count(&registry, "PUT /v2/app/blobs/"), 3, "{}", registry.log());
     assert_eq!(project.kiln(&["inspect", &name]).code(), 1);
@@ -401,7 +406,119 @@ fn outputs_of_type_image_and_registry() {
     let index: serde_json::Value =
         serde_json::from_str(&project.read("layout/index.json")).unwrap();
     let there = registry.manifest("all", "1").unwrap();
-    let digest = kiln_core::digest::BlobDigest::of(&there.1).to_string();
+    let digest = BlobDigest::of(&there.1).to_string();
     assert_eq!(index["manifests"][0]["digest"], digest);
     project.assert_whole();
+}
+
+/// An archive in the form of `docker save` before Docker 25: a directory for each layer, a link for
+/// one that is there twice.
+fn docker_saved(path: &Path, layers: &[&[u8]], tags: [&str; 2]) {
+    let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    };
+    let mut diff_ids: Vec<String> =
+        layers.iter().map(|layer| BlobDigest::of(layer).to_string()).collect();
+    diff_ids.push(diff_ids[0].clone());
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["true"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    add("config.json", config.to_string().as_bytes());
+    let mut paths = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        add(&format!("l{number}/layer.tar"), layer);
+        paths.push(format!("l{number}/layer.tar"));
+    }
+    paths.push("again/layer.tar".to_owned());
+    let manifest = serde_json::json!([
+        {"Config": "config.json", "RepoTags": tags, "Layers": paths}
+    ]);
+    add("manifest.json", manifest.to_string().as_bytes());
+    let mut link = tar::Header::new_ustar();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    archive.append_link(&mut link, "again/layer.tar", "../l0/layer.tar").unwrap();
+    archive.finish().unwrap();
+}
+
+#[test]
+fn archives_of_docker_are_read() {
+    let registry = Registry::start();
+    let project = Project::new("FROM app\nRUN echo more > /more\n");
+    let layer = busybox_layer();
+    docker_saved(&project.at("saved.tar"), &[layer, &[0; 1024]], ["app:1", "app:2"]);
+    let name = registry.reference("app:1");
+    let digest = kiln(&project, &["copy", "-q", "docker-archive:saved.tar:app:2", &name]);
+    assert_eq!(
+        kiln(&project, &["copy", "-q", "docker-archive://saved.tar:app:1", "oci:layout"]),
+        digest
+    );
+    let (_, manifest) = registry.manifest("app", "1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layers: Vec<&str> = manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["digest"].as_str().unwrap())
+        .collect();
+    let first = BlobDigest::of(layer).to_string();
+    assert_eq!([layers[0], layers[2]], [&first, &first]);
+    // It can be built on.
+    let context = format!("app=docker-image://{name}");
+    let files = project.build_files(&["--build-context", &context]);
+    assert_eq!(fs::read_to_string(files.join("more")).unwrap(), "more\n");
+    // Layers that are not what the config says are never taken.
+    let several = project.kiln(&["copy", "docker-archive:saved.tar", "oci:other"]).expect_code(1);
+    assert!(several.stderr.contains("it has app:1, app:2"), "{}", several.stderr);
+    let bytes = fs::read(project.at("saved.tar")).unwrap();
+    let position = bytes.windows(7).position(|window| window == b"busybox").unwrap();
+    let mut damaged = bytes.clone();
+    damaged[position + 1] ^= 1;
+    fs::write(project.at("damaged.tar"), damaged).unwrap();
+    let refused = project.kiln(&["copy", "docker-archive:damaged.tar:app:1", "oci:other"]);
+    assert!(refused.expect_code(1).stderr.contains("has digest"));
+    let empty = bytes.len() - bytes.len() % 512;
+    fs::write(project.at("cut.tar"), &bytes[..empty / 2]).unwrap();
+    project.kiln(&["copy", "docker-archive:cut.tar", "oci:other"]).expect_code(1);
+}
+
+#[test]
+fn archives_for_docker_are_written() {
+    let registry = Registry::start();
+    busybox().push(&registry, "app:1");
+    let project = Project::new("");
+    let name = registry.reference("app:1");
+    let digest = kiln(&project, &["copy", "-q", &name, "docker-archive://out.tar:hello:2"]);
+    let back = kiln(&project, &["copy", "-q", "oci-archive:out.tar:2", "oci:layout"]);
+    assert_eq!(back, digest);
+    let mut archive = tar::Archive::new(fs::File::open(project.at("out.tar")).unwrap());
+    let mut entries = archive.entries().unwrap().map(Result::unwrap);
+    let mut entry = entries.find(|entry| entry.path().unwrap().ends_with("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_reader(&mut entry).unwrap();
+    assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["hello:2"]));
+    let all = index(&[busybox(), busybox().platform("linux/arm64")]);
+    all.push(&registry, "all:1");
+    let refused = project.kiln(&["copy", &registry.reference("all:1"), "docker-archive:all.tar"]);
+    assert!(refused.expect_code(1).stderr.contains("one platform"));
+    assert!(!project.at("all.tar").exists());
+    if has_tool("skopeo") {
+        let mut skopeo = Command::new("skopeo");
+        project.set_up(&mut skopeo);
+        let copied = [
+            "copy",
+            "--insecure-policy",
+            "docker-archive:out.tar",
+            "docker-archive:theirs.tar:a:1",
+        ];
+        run(skopeo.args(copied)).expect_code(0);
+        kiln(
+            &project,
+            &["copy", "-q", "docker-archive:theirs.tar", &registry.reference("theirs:1")],
+        );
+    }
 }
