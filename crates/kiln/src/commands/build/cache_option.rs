@@ -25,6 +25,8 @@ enum PlaceOption {
     Image(ImagePlace),
     /// In an object store; the environment says the rest.
     Objects(ObjectOptions),
+    /// What is wrong with options that may hold secrets: what refuses them shows them.
+    Wrong(String),
 }
 
 /// Options of an object store, which may be secrets.
@@ -44,6 +46,7 @@ impl PlaceOption {
     fn place(&self, settings: &ObjectSettings) -> Result<CachePlace, String> {
         Ok(match self {
             Self::Image(place) => CachePlace::Image(place.clone()),
+            Self::Wrong(reason) => return Err(reason.clone()),
             Self::Objects(ObjectOptions { kind, pairs }) => {
                 CachePlace::Objects(Box::new(ObjectCache::new(*kind, pairs, settings)?))
             }
@@ -86,10 +89,45 @@ impl CacheToOption {
     }
 }
 
+/// Whether options may hold a secret.
+fn is_secret(text: &str) -> bool {
+    ["secret", "token", "sig=", "access_key"].iter().any(|sign| text.contains(sign))
+}
+
+/// What is wrong, without the text.
+fn wrong_place(flag: &str, error: &OptionError) -> PlaceOption {
+    PlaceOption::Wrong(match error {
+        OptionError::Csv(_) => format!("{flag}: these are no key=value pairs with commas between"),
+        error => format!("{flag}: {error}"),
+    })
+}
+
 impl FromStr for CacheFromOption {
     type Err = OptionError;
 
     fn from_str(text: &str) -> Result<Self, OptionError> {
+        match Self::read(text) {
+            Err(error) if is_secret(text) => Ok(Self(wrong_place("--cache-from", &error))),
+            read => read,
+        }
+    }
+}
+
+impl FromStr for CacheToOption {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        match Self::read(text) {
+            Err(error) if is_secret(text) => {
+                Ok(Self::Export(Box::new(export(wrong_place("--cache-to", &error)))))
+            }
+            read => read,
+        }
+    }
+}
+
+impl CacheFromOption {
+    fn read(text: &str) -> Result<Self, OptionError> {
         if let Some(place) = short_form(text)? {
             return Ok(Self(PlaceOption::Image(place)));
         }
@@ -110,10 +148,8 @@ impl FromStr for CacheFromOption {
     }
 }
 
-impl FromStr for CacheToOption {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
+impl CacheToOption {
+    fn read(text: &str) -> Result<Self, OptionError> {
         if let Some(place) = short_form(text)? {
             return Ok(Self::Export(Box::new(export(PlaceOption::Image(place)))));
         }
@@ -329,5 +365,7 @@ mod tests {
         assert!(!format!("{option:?}").contains("s3cret"));
         let export = option.export(&settings).unwrap().unwrap();
         assert!(!format!("{export:?}").contains("s3cret"));
+        let error = with(&settings, "type=s3,buckt=b,secret_access_key=s3cret").unwrap_err();
+        assert!(error.contains("did you mean `bucket`?") && !error.contains("s3cret"), "{error}");
     }
 }
