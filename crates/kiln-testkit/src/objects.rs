@@ -6,7 +6,7 @@
 //! (the tests of `kiln_registry` have Amazon's examples).
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,9 @@ use std::thread;
 
 use kiln_core::digest::BlobDigest;
 use serde_json::{Value, json};
+
+use crate::registry::wire::{read_body, read_head};
+use crate::registry::{Request, Server};
 
 /// The access key's name; requests of others are refused.
 pub const KEY_ID: &str = "AKIDTEST";
@@ -58,17 +61,9 @@ impl State {
     }
 }
 
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
+/// A header's value; nothing if it is not there.
+fn header<'r>(request: &'r Request, name: &str) -> &'r str {
+    request.header(name).unwrap_or_default()
 }
 
 struct Answer(u16, Vec<(String, String)>, Vec<u8>);
@@ -186,29 +181,13 @@ fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
 }
 
 fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
-    let mut line = String::new();
-    if reader.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split_ascii_whitespace().map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = Vec::new();
-    reader.take(length).read_to_end(&mut body)?;
-    Ok(Some(Request { method, path, headers, body }))
+    let Some(mut request) = read_head(reader, Server::Storage)? else { return Ok(None) };
+    read_body(reader, &mut request, None)?;
+    Ok(Some(request))
 }
 
 fn answer(request: &Request, state: &State) -> Answer {
-    let authorization = request.header("authorization");
+    let authorization = header(request, "authorization");
     if let Some((_, call)) = request.path.split_once("CacheService/") {
         if authorization != format!("Bearer {TOKEN}") {
             return Answer::error(401, "unauthenticated");
@@ -226,8 +205,8 @@ fn answer(request: &Request, state: &State) -> Answer {
         is_wrong.then_some("AuthenticationFailed")
     } else if request.path.starts_with("/container/") {
         let is_signed = authorization.starts_with("SharedKey account:");
-        let is_whole = request.headers.contains_key("x-ms-date")
-            && request.headers.contains_key("x-ms-version");
+        let is_whole =
+            request.header("x-ms-date").is_some() && request.header("x-ms-version").is_some();
         (!is_signed || !is_whole).then_some("AuthenticationFailed")
     } else {
         return Answer::error(404, "NoSuchBucket");
@@ -240,7 +219,7 @@ fn answer(request: &Request, state: &State) -> Answer {
 
 /// What is wrong with a request to S3.
 fn refusal_of_s3(request: &Request) -> Option<&'static str> {
-    let authorization = request.header("authorization");
+    let authorization = header(request, "authorization");
     let credential = format!("AWS4-HMAC-SHA256 Credential={KEY_ID}/");
     if !authorization.starts_with(&credential) {
         return Some("InvalidAccessKeyId");
@@ -249,20 +228,26 @@ fn refusal_of_s3(request: &Request) -> Option<&'static str> {
         authorization.split("SignedHeaders=").nth(1).and_then(|rest| rest.split(',').next());
     let signed: Vec<&str> = signed.unwrap_or_default().split(';').collect();
     let counts = |name: &&String| *name == "host" || name.starts_with("x-amz-");
-    if !request.headers.keys().filter(counts).all(|name| signed.contains(&name.as_str())) {
+    if !request
+        .headers
+        .iter()
+        .map(|(name, _)| name)
+        .filter(counts)
+        .all(|name| signed.contains(&name.as_str()))
+    {
         return Some("SignatureDoesNotMatch");
     }
     let hash = BlobDigest::of(&request.body).hex();
-    (request.header("x-amz-content-sha256") != hash).then_some("XAmzContentSHA256Mismatch")
+    (header(request, "x-amz-content-sha256") != hash).then_some("XAmzContentSHA256Mismatch")
 }
 
 /// Reads or writes an object.
 fn object(request: &Request, state: &State) -> Answer {
-    let path = request.path.split('?').next().unwrap_or_default().to_owned();
+    let path = request.bare_path().to_owned();
     let mut content = state.lock();
     if request.method == "PUT" {
         let needs_kind = !path.starts_with("/bucket/");
-        if needs_kind && request.header("x-ms-blob-type") != "BlockBlob" {
+        if needs_kind && header(request, "x-ms-blob-type") != "BlockBlob" {
             return Answer::error(400, "MissingRequiredHeader");
         }
         content.objects.insert(path, request.body.clone());
@@ -273,7 +258,7 @@ fn object(request: &Request, state: &State) -> Answer {
     };
     // Azure's own header, which its signature covers.
     let is_azure = path.starts_with("/container/");
-    let given = request.header(if is_azure { "x-ms-range" } else { "range" });
+    let given = header(request, if is_azure { "x-ms-range" } else { "range" });
     let range = given.strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
     match range.and_then(|text| text.parse::<usize>().ok()) {
         Some(first) if first < bytes.len() => {

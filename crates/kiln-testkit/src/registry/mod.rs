@@ -9,7 +9,7 @@ mod fault;
 mod login;
 mod serve;
 mod upload;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -19,8 +19,7 @@ pub(super) fn watched<T>(
         false if render::terminal::stderr_is_terminal() && !config.is_dumb_terminal() => Mode::Tty,
         false => Mode::Plain,
     };
-    let cancelled = interrupt::watch()
-        .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+    let cancelled = interrupt::watch(mode)?;
     let session = Session::open(config)?;
     let display = Display::start(mode, render::stderr_style(config))
         .map_err(|error| Failure::environment(format!("no thread can be started: {error}")))?;

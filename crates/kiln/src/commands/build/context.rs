@@ -191,10 +191,10 @@ impl Build {
         request: &BuildRequest,
         config: &Config,
     ) -> Result<FetchedContext, Failure> {
-        let cancelled = interrupt::watch()
-            .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+        let mode = self.mode(config)?;
+        let cancelled = interrupt::watch(mode)?;
         let session = Session::open(config)?;
-        let display = Display::start(self.mode(config)?, render::stderr_style(config))
+        let display = Display::start(mode, render::stderr_style(config))
             .map_err(|error| Failure::environment(format!("no thread can be started: {error}")))?;
         let result = session.fetch_context((request, address), display.sink(), &cancelled);
         display.finish();

@@ -202,8 +202,7 @@ impl Build {
         let mode = self.mode(config)?;
         let (request, warnings) = self.request(config)?;
         call::refuse_violations(&request, config)?;
-        let cancelled = interrupt::watch()
-            .map_err(|error| Failure::environment(format!("signals cannot be watched: {error}")))?;
+        let cancelled = interrupt::watch(mode)?;
         let session = Session::open(config)?;
         let result = build((&session, &request), (&warnings, mode), config, &cancelled);
         let outcome = result.and_then(|result| self.tell(&result, (&session, &request), mode));
