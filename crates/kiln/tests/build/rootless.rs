@@ -1,6 +1,6 @@
 //! The same builds by an ordinary user.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
@@ -19,6 +19,7 @@ impl User {
             return None;
         }
         let name = format!("kiln{}{suffix}", std::process::id());
+        let _lock = lock_accounts();
         let mut command = Command::new("useradd");
         run(command.args(["--no-create-home", "--no-user-group", "--gid=100", &name]))
             .expect_code(0);
@@ -28,7 +29,7 @@ impl User {
 
     /// A line in each of `/etc/subuid` and `/etc/subgid`, or none.
     fn subordinate_ids(&self, range: Option<&str>) {
-        let _lock = lock();
+        let _lock = lock_accounts();
         for file in ["/etc/subuid", "/etc/subgid"] {
             let text = fs::read_to_string(file).unwrap_or_default();
             let own = format!("{}:", self.name);
@@ -37,7 +38,10 @@ impl User {
             let line = range.map(|range| format!("{}:{range}", self.name));
             lines.extend(line.as_deref());
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            fs::write(file, text).unwrap();
+            // In one go: a test beside this one may be reading it.
+            let new = format!("{file}.{}", self.name);
+            fs::write(&new, text).unwrap();
+            fs::rename(new, file).unwrap();
         }
     }
 
@@ -56,15 +60,16 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        let _lock = lock();
+        let _lock = lock_accounts();
         let _ = Command::new("userdel").arg(&self.name).output();
     }
 }
 
-/// Tests of one process change the accounts one after the other.
-fn lock() -> std::sync::MutexGuard<'static, ()> {
-    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// Tests change the accounts of the system one after the other, whatever process they are in.
+fn lock_accounts() -> File {
+    let lock = File::create(std::env::temp_dir().join("kiln-test-accounts.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 const DOCKERFILE: &str = "FROM base\n\
