@@ -351,10 +351,12 @@ pub(crate) fn forget_blobs(store: &Store, digests: &[BlobDigest]) -> Result<(), 
     store.database().write("forget blobs", |transaction| {
         let mut blobs = transaction.prepare("DELETE FROM blobs WHERE digest = ?")?;
         let mut packed = transaction.prepare("DELETE FROM packed WHERE blob = ?")?;
+        let mut stargz = transaction.prepare("DELETE FROM stargz WHERE blob = ?")?;
         let mut frames = transaction.prepare("DELETE FROM frames WHERE blob = ?")?;
         for digest in digests {
             blobs.execute([digest.as_bytes()])?;
             packed.execute([digest.as_bytes()])?;
+            stargz.execute([digest.as_bytes()])?;
             frames.execute([digest.as_bytes()])?;
         }
         Ok(())
@@ -367,7 +369,7 @@ pub(crate) fn packed(store: &Store) -> Result<BTreeMap<BlobDigest, Vec<DiffId>>,
     let rows: Vec<(BlobDigest, DiffId)> =
         store.database().query("list packed layers", |connection| {
             connection
-                .prepare("SELECT blob, diff_id FROM packed")?
+                .prepare("SELECT blob, diff_id FROM packed UNION SELECT blob, archive FROM stargz")?
                 .query_map([], |row| {
                     let blob = BlobDigest::from_bytes(row.get(0)?);
                     Ok((blob, DiffId::from_bytes(row.get(1)?)))

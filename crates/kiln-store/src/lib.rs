@@ -24,6 +24,7 @@ mod process_dir;
 pub mod remote_blobs;
 pub mod selections;
 mod settle;
+mod stargz;
 pub mod store;
 pub mod trash;
 pub mod walk;
