@@ -3,6 +3,7 @@
 mod annotation;
 mod bake;
 pub(crate) mod build;
+mod cache;
 pub(crate) mod check;
 mod copy;
 mod doctor;
@@ -72,6 +73,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Rmi(rmi::Rmi),
+    Cache(cache::Cache),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
     Version(version::Version),
@@ -123,6 +125,7 @@ fn run(
         Command::Login(login) => login.run(config)?,
         Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
+        Command::Cache(cache) => cache.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,
         Command::Version(version) => version.run(),
@@ -139,7 +142,12 @@ impl Command {
             command => {
                 matches!(
                     command,
-                    Self::Run(_) | Self::Lock(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_)
+                    Self::Run(_)
+                        | Self::Lock(_)
+                        | Self::Push(_)
+                        | Self::Rmi(_)
+                        | Self::Cache(_)
+                        | Self::Fsck(_)
                 )
             }
         }
