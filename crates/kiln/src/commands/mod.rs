@@ -58,6 +58,7 @@ pub(crate) struct Cli {
 enum Command {
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
+    #[command(args_override_self = true)]
     Bake(Box<bake::Bake>),
     Run(run::Run),
     Lock(lock::Lock),

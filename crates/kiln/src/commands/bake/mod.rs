@@ -1,6 +1,9 @@
 //! `kiln bake`
 
+mod arguments;
+mod entitlements;
 mod files;
+mod run;
 
 use std::path::PathBuf;
 
@@ -8,6 +11,7 @@ use kiln_core::bake::{self, Definition, File, Listed, Problem, Variable, World};
 use kiln_core::diagnostic::Diagnostic;
 use kiln_core::source::SourceFile;
 
+use super::build::ProgressOption;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
@@ -56,6 +60,26 @@ pub(crate) struct Bake {
     /// Load images into Docker's engine; short for --set=*.load=true
     #[arg(long)]
     load: bool,
+    /// Let targets reach what they must not by default: network.host, security.insecure, ssh, and files
+    /// outside of this directory: fs=PATH, fs.read=PATH, fs.write=PATH (`*` is all); repeatable
+    #[arg(long, value_name = "ENTITLEMENT")]
+    allow: Vec<String>,
+    /// Refuse images, files and git references that are not in the lock files of the contexts
+    #[arg(long)]
+    locked: bool,
+    /// Show RUN the host's CA certificates (or FILE) from outside the image [env: KILN_HOST_CA]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "a flag whose value is optional")]
+    host_ca: Option<Option<PathBuf>>,
+    /// Judge the Dockerfiles, build nothing; the same as --call=check
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
+    /// What to do: build, check, outline or targets
+    #[arg(long, value_name = "METHOD")]
+    call: Option<String>,
+    /// How progress is shown [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_enum, value_name = "MODE")]
+    progress: Option<ProgressOption>,
     /// Write what was built to a JSON file, by target
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -123,13 +147,13 @@ impl Bake {
             render::print_lines(&[definition.to_json()]);
             return Ok(());
         }
-        Err(Failure::usage("`kiln bake` builds nothing yet")
-            .with_help("`--print` shows what it would build"))
+        self.perform(&definition, config)
     }
 
     /// Whether it builds, and not only says what it would.
     pub(super) fn builds(&self) -> bool {
-        !self.print && self.listing().is_none()
+        let calls = self.call.as_deref().is_some_and(|call| call != "build");
+        !self.print && !self.check && !calls && self.listing().is_none()
     }
 
     fn listing(&self) -> Option<ListOption> {
@@ -165,6 +189,8 @@ impl Bake {
             ("no-cache", self.no_cache),
             ("pull", self.pull),
         ];
+        let call = if self.check { Some("check") } else { self.call.as_deref() };
+        sets.extend(call.map(|call| format!("*.call={call}")));
         sets.extend(flags.iter().filter_map(|(key, value)| Some(format!("*.{key}={}", (*value)?))));
         let default = ["default".to_owned()];
         let names = if self.targets.is_empty() { &default[..] } else { &self.targets };

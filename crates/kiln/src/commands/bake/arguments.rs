@@ -1,0 +1,202 @@
+//! From a target of a bake file to the options of `kiln build`, and so to a request.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Parser;
+use kiln_core::bake::Target;
+use kiln_core::plan::normalize_context_name;
+use kiln_core::source::SourceFile;
+use kiln_engine::BakeTarget;
+
+use super::Bake;
+use crate::commands::build::Build;
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// `kiln build` as a command line of its own.
+#[derive(Debug, Parser)]
+#[command(name = "kiln build", no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    build: Build,
+}
+
+/// What the directory and the Dockerfile of a target are, as paths of this machine or places of the
+/// web.
+pub(super) struct Places {
+    pub(super) context: String,
+    /// `None` when the text is in the bake file.
+    pub(super) dockerfile: Option<String>,
+}
+
+/// Whether a place is fetched.
+pub(super) fn is_remote(place: &str) -> bool {
+    let starts = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    starts.iter().any(|start| place.starts_with(start))
+}
+
+/// Where a target's context and Dockerfile are. A Dockerfile's path is one of the context, unless it
+/// is absolute or says `cwd://`.
+pub(super) fn places(target: &Target) -> Places {
+    let context = target.context.clone().unwrap_or_else(|| ".".to_owned());
+    let named = target.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned());
+    let dockerfile = if target.dockerfile_inline.is_some() {
+        None
+    } else if let Some(path) = named.strip_prefix("cwd://") {
+        let absolute = std::path::absolute(path);
+        Some(absolute.map_or_else(|_| path.to_owned(), |path| path.display().to_string()))
+    } else if is_remote(&context) || is_remote(&named) || named.starts_with('/') {
+        Some(named)
+    } else {
+        let joined = Path::new(&context).join(&named);
+        Some(joined.strip_prefix(".").unwrap_or(&joined).display().to_string())
+    };
+    Places { context, dockerfile }
+}
+
+/// Named contexts, those that are results of other targets apart.
+pub(super) fn contexts(target: &Target) -> (Vec<(&str, &str)>, BTreeMap<String, String>) {
+    let (mut places, mut links) = (Vec::new(), BTreeMap::new());
+    for (name, place) in &target.contexts {
+        if let Some(other) = place.strip_prefix("target:") {
+            links.insert(normalize_context_name(name), other.to_owned());
+        } else {
+            places.push((name.as_str(), place.strip_prefix("cwd://").unwrap_or(place)));
+        }
+    }
+    (places, links)
+}
+
+/// Refuses what kiln does not have.
+fn refuse(name: &str, target: &Target) -> Result<(), Failure> {
+    let refused = |what: &str, help: &str| {
+        Err(Failure::usage(format!("target `{name}`: {what}")).with_help(help.to_owned()))
+    };
+    let wanted = target.attest.iter().flatten().find(|attestation| !attestation.disabled);
+    if let Some(attestation) = wanted {
+        let kind = &attestation.kind;
+        let help = format!("`--set '*.attest=type={kind},disabled=true'` builds without it");
+        return refused(&format!("kiln makes no attestations yet (`{kind}`)"), &help);
+    }
+    if target.policy.as_ref().is_some_and(|policies| !policies.is_empty()) {
+        return refused("kiln has no source policies", "take `policy` out of the target");
+    }
+    if target.resources.is_some() {
+        let help = "run kiln itself in a control group, and take `resources` out of the target";
+        return refused("kiln does not limit memory and CPU yet", help);
+    }
+    Ok(())
+}
+
+impl Bake {
+    /// The options of `kiln build` for a target.
+    fn options(&self, name: &str, target: &Target) -> Result<Build, Failure> {
+        let mut words: Vec<String> = Vec::new();
+        let mut add = |flag: &str, value: &str| words.push(format!("--{flag}={value}"));
+        let Places { context, dockerfile } = places(target);
+        if let Some(dockerfile) = &dockerfile {
+            add("file", dockerfile);
+        }
+        let pairs = |map: &BTreeMap<String, Option<String>>| -> Vec<String> {
+            let said = map.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+            said.map(|(key, value)| format!("{key}={value}")).collect()
+        };
+        pairs(&target.args).iter().for_each(|pair| add("build-arg", pair));
+        pairs(&target.labels).iter().for_each(|pair| add("label", pair));
+        pairs(&target.extra_hosts).iter().for_each(|pair| add("add-host", pair));
+        for (name, place) in contexts(target).0 {
+            add("build-context", &format!("{name}={place}"));
+        }
+        let is_file_only = |kind: &str| kind == "cacheonly";
+        let outputs: Vec<String> = target
+            .outputs
+            .iter()
+            .flatten()
+            .filter(|output| !is_file_only(&output.kind))
+            .map(ToString::to_string)
+            .collect();
+        let is_exported = target.outputs.is_none() || !outputs.is_empty();
+        outputs.iter().for_each(|output| add("output", output));
+        if let Some(call) = target.call.as_deref().filter(|call| !["", "build"].contains(call)) {
+            add("call", call);
+        }
+        for tag in target.tags.iter().flatten().filter(|_| is_exported) {
+            add("tag", tag);
+        }
+        let texts = [
+            ("annotation", target.annotations.as_ref().filter(|_| is_exported)),
+            ("platform", target.platforms.as_ref()),
+            ("no-cache-filter", target.no_cache_filter.as_ref()),
+            ("ulimit", target.ulimits.as_ref()),
+            ("allow", target.entitlements.as_ref()),
+        ];
+        for (flag, values) in texts {
+            values.into_iter().flatten().for_each(|value| add(flag, value));
+        }
+        target.cache_from.iter().flatten().for_each(|it| add("cache-from", &it.to_string()));
+        target.cache_to.iter().flatten().for_each(|it| add("cache-to", &it.to_string()));
+        target.secrets.iter().flatten().for_each(|it| add("secret", &it.to_string()));
+        target.ssh.iter().flatten().for_each(|it| add("ssh", &it.to_string()));
+        let single = [
+            ("target", target.target.as_ref()),
+            ("network", target.network.as_ref()),
+            ("shm-size", target.shm_size.as_ref()),
+        ];
+        for (flag, value) in single {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                add(flag, value);
+            }
+        }
+        let flags =
+            [("no-cache", target.no_cache), ("pull", target.pull), ("locked", Some(self.locked))];
+        let set = flags.iter().filter(|(_, value)| *value == Some(true));
+        words.extend(set.map(|(flag, _)| format!("--{flag}")));
+        if let Some(bundle) = &self.host_ca {
+            words.push(match bundle {
+                Some(path) => format!("--host-ca={}", path.display()),
+                None => "--host-ca".to_owned(),
+            });
+        }
+        words.extend(["--".to_owned(), context]);
+        let mut line = Line::try_parse_from(words).map_err(|error| {
+            // The first line says it; the rest is about another command line.
+            let text = error.render().to_string();
+            let text = text.lines().next().unwrap_or_default();
+            let text = text.strip_prefix("error: ").unwrap_or(text);
+            // `for '--cache-to <CACHE>'` of an option that nobody wrote.
+            let text = match text
+                .split_once(" for '--")
+                .map(|(before, rest)| (before, rest.split_once('\'')))
+            {
+                Some((before, Some((flag, rest)))) => {
+                    format!("{before} for {}{rest}", flag.split(' ').next().unwrap_or(flag))
+                }
+                _ => text.to_owned(),
+            };
+            Failure::usage(format!("target `{name}`: {text}"))
+        })?;
+        if let Some(text) = &target.dockerfile_inline {
+            let name = format!("dockerfile-inline of {name}");
+            line.build.inline = Some(SourceFile::new(name, text.as_str()));
+        }
+        Ok(line.build)
+    }
+
+    /// What is built for a target, with warnings.
+    pub(super) fn bake_target(
+        &self,
+        (name, target): (&str, &Target),
+        config: &Config,
+    ) -> Result<(BakeTarget, Vec<String>), Failure> {
+        refuse(name, target)?;
+        let (request, warnings) = self.options(name, target)?.request(config)?;
+        let links = contexts(target).1;
+        Ok((BakeTarget { name: name.to_owned(), request, links }, warnings))
+    }
+
+    /// `kiln build` of a target, for what is no build.
+    pub(super) fn build_of(&self, name: &str, target: &Target) -> Result<Build, Failure> {
+        self.options(name, target)
+    }
+}
