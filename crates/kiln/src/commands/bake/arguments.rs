@@ -89,64 +89,56 @@ fn refuse(name: &str, target: &Target) -> Result<(), Failure> {
     Ok(())
 }
 
+fn pairs(map: &BTreeMap<String, Option<String>>) -> Vec<String> {
+    let said = map.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    said.map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+fn texts<T: ToString>(list: Option<&Vec<T>>) -> Vec<String> {
+    list.into_iter().flatten().map(ToString::to_string).collect()
+}
+
+/// What is empty says nothing.
+fn text(value: Option<&String>) -> Vec<String> {
+    value.into_iter().filter(|value| !value.is_empty()).cloned().collect()
+}
+
 impl Bake {
     /// The options of `kiln build` for a target.
     fn options(&self, name: &str, target: &Target) -> Result<Build, Failure> {
-        let mut words: Vec<String> = Vec::new();
-        let mut add = |flag: &str, value: &str| words.push(format!("--{flag}={value}"));
         let Places { context, dockerfile } = places(target);
-        if let Some(dockerfile) = &dockerfile {
-            add("file", dockerfile);
-        }
-        let pairs = |map: &BTreeMap<String, Option<String>>| -> Vec<String> {
-            let said = map.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-            said.map(|(key, value)| format!("{key}={value}")).collect()
-        };
-        pairs(&target.args).iter().for_each(|pair| add("build-arg", pair));
-        pairs(&target.labels).iter().for_each(|pair| add("label", pair));
-        pairs(&target.extra_hosts).iter().for_each(|pair| add("add-host", pair));
-        for (name, place) in contexts(target).0 {
-            add("build-context", &format!("{name}={place}"));
-        }
-        let is_file_only = |kind: &str| kind == "cacheonly";
-        let outputs: Vec<String> = target
-            .outputs
-            .iter()
-            .flatten()
-            .filter(|output| !is_file_only(&output.kind))
-            .map(ToString::to_string)
-            .collect();
+        let outputs = target.outputs.iter().flatten().filter(|output| output.kind != "cacheonly");
+        let outputs: Vec<String> = outputs.map(ToString::to_string).collect();
+        // What is only built for others has no names.
         let is_exported = target.outputs.is_none() || !outputs.is_empty();
-        outputs.iter().for_each(|output| add("output", output));
-        if let Some(call) = target.call.as_deref().filter(|call| !["", "build"].contains(call)) {
-            add("call", call);
-        }
-        for tag in target.tags.iter().flatten().filter(|_| is_exported) {
-            add("tag", tag);
-        }
-        let texts = [
-            ("annotation", target.annotations.as_ref().filter(|_| is_exported)),
-            ("platform", target.platforms.as_ref()),
-            ("no-cache-filter", target.no_cache_filter.as_ref()),
-            ("ulimit", target.ulimits.as_ref()),
-            ("allow", target.entitlements.as_ref()),
+        let exported = |list: Vec<String>| if is_exported { list } else { Vec::new() };
+        let named = contexts(target).0.into_iter();
+        let calls = target.call.iter().filter(|call| !["", "build"].contains(&call.as_str()));
+        let options: [(&str, Vec<String>); 20] = [
+            ("file", dockerfile.into_iter().collect()),
+            ("build-arg", pairs(&target.args)),
+            ("label", pairs(&target.labels)),
+            ("add-host", pairs(&target.extra_hosts)),
+            ("build-context", named.map(|(name, place)| format!("{name}={place}")).collect()),
+            ("output", outputs),
+            ("call", calls.cloned().collect()),
+            ("tag", exported(texts(target.tags.as_ref()))),
+            ("annotation", exported(texts(target.annotations.as_ref()))),
+            ("platform", texts(target.platforms.as_ref())),
+            ("no-cache-filter", texts(target.no_cache_filter.as_ref())),
+            ("ulimit", texts(target.ulimits.as_ref())),
+            ("allow", texts(target.entitlements.as_ref())),
+            ("cache-from", texts(target.cache_from.as_ref())),
+            ("cache-to", texts(target.cache_to.as_ref())),
+            ("secret", texts(target.secrets.as_ref())),
+            ("ssh", texts(target.ssh.as_ref())),
+            ("target", text(target.target.as_ref())),
+            ("network", text(target.network.as_ref())),
+            ("shm-size", text(target.shm_size.as_ref())),
         ];
-        for (flag, values) in texts {
-            values.into_iter().flatten().for_each(|value| add(flag, value));
-        }
-        target.cache_from.iter().flatten().for_each(|it| add("cache-from", &it.to_string()));
-        target.cache_to.iter().flatten().for_each(|it| add("cache-to", &it.to_string()));
-        target.secrets.iter().flatten().for_each(|it| add("secret", &it.to_string()));
-        target.ssh.iter().flatten().for_each(|it| add("ssh", &it.to_string()));
-        let single = [
-            ("target", target.target.as_ref()),
-            ("network", target.network.as_ref()),
-            ("shm-size", target.shm_size.as_ref()),
-        ];
-        for (flag, value) in single {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                add(flag, value);
-            }
+        let mut words: Vec<String> = Vec::new();
+        for (flag, values) in options {
+            words.extend(values.into_iter().map(|value| format!("--{flag}={value}")));
         }
         let flags =
             [("no-cache", target.no_cache), ("pull", target.pull), ("locked", Some(self.locked))];

@@ -60,7 +60,7 @@ impl Bake {
             match build.run_call(call, config) {
                 Ok(()) => {}
                 Err(Failure::Problems { problems }) => {
-                    outcome = Err(Failure::Problems { problems })
+                    outcome = Err(Failure::Problems { problems });
                 }
                 Err(failure) => return Err(failure),
             }
