@@ -77,7 +77,8 @@ fn take_services(root: Node) -> Result<Node, Problem> {
         return Err(problem.at(place).near(near.map(|_| "services")));
     }
     for (name, node) in &kept {
-        if !matches!(node.kind, Kind::Map(_) | Kind::Null) {
+        let is_nothing = node.kind == Kind::Null && name == "secrets";
+        if !is_nothing && !matches!(node.kind, Kind::Map(_)) {
             let message = format!("{name} must be a mapping");
             return Err(Problem::new("bake-compose", message).at(node.place));
         }

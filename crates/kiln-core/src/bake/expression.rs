@@ -22,6 +22,8 @@ use crate::diagnostic::did_you_mean;
 
 /// How deep expressions may be nested.
 const DEPTH: usize = 200;
+/// Bytes that a template may make.
+const TEXT_LIMIT: usize = 4 << 20;
 
 /// Names that are known in a part of an expression alone: parameters, elements of `for`, a matrix.
 #[derive(Debug, Default)]
@@ -227,6 +229,10 @@ impl Scope<'_> {
                     text.push_str(&self.directive(directive, frame)?);
                 }
             }
+            if text.len() > TEXT_LIMIT {
+                let message = format!("this makes a text of more than {TEXT_LIMIT} bytes");
+                return Err(eval(message).at(frame.place));
+            }
         }
         Ok(text)
     }
@@ -278,11 +284,14 @@ impl Scope<'_> {
             (&conditional.false_expr, &conditional.true_expr)
         };
         let value = self.hcl(chosen, frame)?;
-        if !value.is_primitive() {
-            return Ok(value);
-        }
         match self.hcl(other, frame) {
-            Ok(other) if other.is_primitive() => Ok(unified(vec![value, other]).swap_remove(0)),
+            // A list and a set are sets.
+            Ok(Value::Set(_)) if matches!(value, Value::List(_)) => {
+                Ok(Value::set(value.to_elements().map_err(eval)?.to_vec()))
+            }
+            Ok(other) if other.is_primitive() && value.is_primitive() => {
+                Ok(unified(vec![value, other]).swap_remove(0))
+            }
             _ => Ok(value),
         }
     }

@@ -106,6 +106,9 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+/// Targets that a matrix may make.
+const MATRIX_LIMIT: usize = 4096;
+
 /// What a file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Language {
@@ -245,6 +248,9 @@ fn block_names(scope: &Scope<'_>, kind: &str, block: &Block) -> Result<Named, Pr
             Value::Map(map) => map.into_values().collect(),
             _ => return Err(wrong(&format!("`{axis}` of the matrix is no list"))),
         };
+        if points.len().saturating_mul(values.len()) > MATRIX_LIMIT {
+            return Err(wrong(&format!("a matrix makes at most {MATRIX_LIMIT} targets")));
+        }
         points = values
             .iter()
             .flat_map(|value| {

@@ -36,7 +36,7 @@ impl Network {
     }
 
     fn subnet(&self, new_bits: i64, number: u128) -> Result<String, String> {
-        let prefix = u32::try_from(i64::from(self.prefix) + new_bits)
+        let prefix = u32::try_from(i64::from(self.prefix).saturating_add(new_bits))
             .ok()
             .filter(|prefix| *prefix <= self.bits && new_bits >= 0)
             .ok_or_else(|| format!("a prefix of {} bits has no room for that", self.prefix))?;
@@ -81,18 +81,19 @@ pub(super) fn subnets(network: &str, new_bits: &[i64]) -> Called {
     let mut next = network.base;
     let mut all = Vec::new();
     for bits in new_bits {
-        let prefix = u32::try_from(i64::from(network.prefix) + bits)
+        let prefix = u32::try_from(i64::from(network.prefix).saturating_add(*bits))
             .ok()
             .filter(|prefix| *prefix <= network.bits)
             .ok_or_else(|| format!("a prefix of {} bits has no room for that", network.prefix))?;
         let size = 1_u128.checked_shl(network.bits - prefix).unwrap_or(u128::MAX);
-        let base = next.div_ceil(size) * size;
+        let base = next.div_ceil(size).saturating_mul(size);
         let host_bits = network.bits - network.prefix;
-        if host_bits < 128 && (base - network.base) >> host_bits != 0 {
+        let end = base.saturating_add(size - 1);
+        if host_bits < 128 && (end - network.base) >> host_bits != 0 {
             return Err("the subnets do not fit".to_owned());
         }
         all.push(Value::string(format!("{}/{prefix}", network.shown(base))));
-        next = base + size;
+        next = base.saturating_add(size);
     }
     Ok(Value::List(all))
 }

@@ -12,6 +12,9 @@ use super::value::{Number, Value};
 
 type Called = Result<Value, String>;
 
+/// Columns that blanks may fill.
+const WIDEST: usize = 1000;
+
 pub(super) fn title(text: &str) -> String {
     let mut titled = String::new();
     let mut before = ' ';
@@ -29,7 +32,9 @@ pub(super) fn title(text: &str) -> String {
 /// Lines after the first get blanks in front.
 pub(super) fn indent(spaces: &Value, text: &Value) -> Called {
     let spaces = usize::try_from(spaces.to_number()?.to_int("the indent")?)
-        .map_err(|_| "the indent is negative".to_owned())?;
+        .ok()
+        .filter(|spaces| *spaces <= WIDEST)
+        .ok_or_else(|| format!("the indent is between 0 and {WIDEST}"))?;
     let between = format!("\n{}", " ".repeat(spaces));
     Ok(Value::string(text.to_text()?.replace('\n', &between)))
 }
@@ -40,7 +45,7 @@ pub(super) fn substr(text: &Value, offset: &Value, length: &Value) -> Called {
     let length = length.to_number()?.to_int("the length")?;
     let count = chars.len() as i64;
     let start = if offset < 0 { (count + offset).max(0) } else { offset.min(count) };
-    let end = if length < 0 { count } else { (start + length).min(count) };
+    let end = if length < 0 { count } else { start.saturating_add(length).min(count) };
     Ok(Value::string(chars[start as usize..end as usize].iter().collect::<String>()))
 }
 
@@ -238,11 +243,15 @@ pub(super) fn format(template: &str, values: &[Value]) -> Result<String, String>
             let position = position.parse::<usize>().ok().filter(|position| *position > 0);
             next = position.ok_or("`%[…]` needs a position from 1")? - 1;
         }
+        let width = digits.parse().unwrap_or(0);
+        if width > WIDEST || precision.is_some_and(|digits| digits > WIDEST) {
+            return Err(format!("a width is at most {WIDEST}"));
+        }
         let verb = chars.next().ok_or("the format ends within a verb")?;
         let value = values.get(next).ok_or_else(|| format!("`%{verb}` has no argument"))?;
         next += 1;
         let shown = verb_text(verb, value, (&flags, precision))?;
-        text.push_str(&padded(&shown, &flags, digits.parse().unwrap_or(0)));
+        text.push_str(&padded(&shown, &flags, width));
     }
     if next < values.len() && !template.contains("%[") {
         return Err("too many arguments".to_owned());

@@ -60,7 +60,7 @@ impl Version {
     fn next(&self, position: usize) -> Self {
         let mut numbers = [0; 3];
         numbers[..=position].copy_from_slice(&self.numbers[..=position]);
-        numbers[position] += 1;
+        numbers[position] = numbers[position].saturating_add(1);
         Self { numbers, pre: Vec::new() }
     }
 }

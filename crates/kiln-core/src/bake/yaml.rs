@@ -114,8 +114,10 @@ pub(super) fn parse(file: usize, text: &str) -> Result<Node, Problem> {
 impl Loader<'_> {
     fn place(&self, start: Marker, end: Marker) -> Place {
         let byte = |index: usize| {
-            let offset = self.offsets.get(index).map_or(index, |offset| *offset as usize);
-            offset.min(self.text.len())
+            if self.offsets.is_empty() {
+                return index.min(self.text.len());
+            }
+            self.offsets.get(index).map_or(self.text.len(), |offset| *offset as usize)
         };
         let (start, end) = (byte(start.index()), byte(end.index()));
         // One line is enough to show.

@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "cases are files")]
 
 mod errors;
+mod laws;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
