@@ -19,3 +19,4 @@ pub mod pattern;
 pub mod plan;
 pub mod report;
 pub mod source;
+pub mod trace;
