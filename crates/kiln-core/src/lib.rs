@@ -16,6 +16,7 @@ pub mod lock_file;
 pub mod mode;
 pub mod oci;
 pub mod pattern;
+pub mod performance;
 pub mod plan;
 pub mod report;
 pub mod source;

@@ -5,6 +5,13 @@
 //! keep-storage = "20GB"    # the store holds no more after a build, images with names aside
 //! keep-duration = "30d"    # what was not used for so long goes
 //! min-free = "5%"          # of the disk, or a size; "0" for nothing
+//!
+//! [budget]               # what builds may take; `[budget.TARGET]` is about one target
+//! clean = "3m"
+//! cached = "1s"
+//! hit-rate = 95
+//! image-size = "300MB"
+//! layers = 20
 //! ```
 //!
 //! The user's own file comes before the project's, key by key: the store is the user's.
@@ -12,6 +19,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kiln_core::performance::Budget;
 use kiln_store::gc::{CachePolicy, FreeSpace};
 use toml::{Table, Value};
 
@@ -21,9 +29,15 @@ use crate::failure::Failure;
 /// Free where nothing else is said.
 const MIN_FREE: FreeSpace = FreeSpace::Percent(5);
 /// Where nothing is said, as a file would say it.
-const DEFAULTS: [(&str, &str); 1] = [("cache.min-free", "\"5%\"")];
+const DEFAULTS: [(&str, &str); 4] = [
+    ("budget.cached", "\"1s\""),
+    ("budget.clean", "\"3m\""),
+    ("budget.hit-rate", "95"),
+    ("cache.min-free", "\"5%\""),
+];
 /// What a file has.
 const TABLES: [&str; 3] = ["budget", "cache", "registry"];
+const BUDGET_KEYS: [&str; 5] = ["clean", "cached", "hit-rate", "image-size", "layers"];
 const CACHE_KEYS: [&str; 3] = ["keep-storage", "keep-duration", "min-free"];
 
 /// When the store makes room by itself.
@@ -61,6 +75,70 @@ pub(crate) fn cache_policy(config: &Config) -> Result<CachePolicy, Failure> {
     Ok(policy)
 }
 
+/// The budget of builds of these targets: what the project's file says of all, and of each of them; the
+/// target's own counts first. Without a file it is the usual one.
+///
+/// # Errors
+/// As of [`cache_policy`].
+pub(crate) fn budget(config: &Config, targets: &[String]) -> Result<Budget, Failure> {
+    let mut budget = Budget::USUAL;
+    let files = [config.user_settings(), Some(config.project_settings())];
+    // The project's file decides: its builds are what the budget is about.
+    for path in files.into_iter().flatten() {
+        let Some(table) = table(&path, "budget")? else { continue };
+        let (of_targets, of_all): (Vec<_>, Vec<_>) =
+            table.iter().partition(|(_, value)| value.is_table());
+        apply_budget(&mut budget, of_all).map_err(|reason| wrong(&path, &reason))?;
+        for (target, of_target) in of_targets {
+            let mut own = Budget::default();
+            let keys = of_target.as_table().into_iter().flatten();
+            apply_budget(&mut own, keys)
+                .map_err(|reason| wrong(&path, &format!("[budget.{target}]: {reason}")))?;
+            if targets.contains(target) {
+                budget = Budget {
+                    clean: own.clean.or(budget.clean),
+                    cached: own.cached.or(budget.cached),
+                    hit_rate: own.hit_rate.or(budget.hit_rate),
+                    image_bytes: own.image_bytes.or(budget.image_bytes),
+                    layers: own.layers.or(budget.layers),
+                };
+            }
+        }
+    }
+    Ok(budget)
+}
+
+fn apply_budget<'a>(
+    budget: &mut Budget,
+    keys: impl IntoIterator<Item = (&'a String, &'a Value)>,
+) -> Result<(), String> {
+    for (key, value) in keys {
+        match key.as_str() {
+            "clean" => budget.clean = Some(duration(value)?),
+            "cached" => budget.cached = Some(duration(value)?),
+            "hit-rate" => budget.hit_rate = Some(percent(value)?),
+            "image-size" => budget.image_bytes = Some(size(value)?),
+            "layers" => {
+                let layers = value.as_integer().and_then(|number| usize::try_from(number).ok());
+                budget.layers =
+                    Some(layers.ok_or_else(|| format!("{value} is no number of layers"))?);
+            }
+            _ => {
+                let known = BUDGET_KEYS.join(", ");
+                return Err(format!("[budget] has no `{key}`; its keys are {known}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number up to 100")]
+fn percent(value: &Value) -> Result<f64, String> {
+    let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
+    let number = number.filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| format!("{value} is no number from 0 to 100"))
+}
+
 /// A setting as it stands in a file, an environment variable, or nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
@@ -78,6 +156,7 @@ pub(crate) struct Setting {
 /// A file that cannot be read, is not TOML, or says what kiln does not know.
 pub(crate) fn effective(config: &Config) -> Result<Vec<Setting>, Failure> {
     cache_policy(config)?;
+    budget(config, &[])?;
     let mut settings: Vec<Setting> = Vec::new();
     let files = [config.user_settings(), Some(config.project_settings())];
     for path in files.into_iter().flatten() {
@@ -257,7 +336,9 @@ mod tests {
         let registry = &schema["properties"]["registry"]["additionalProperties"];
         assert_eq!(keys(registry), sorted(&["mirrors", "http", "insecure", "ca", "keypair"]));
         let min_free = &schema["properties"]["cache"]["properties"]["min-free"]["default"];
-        assert_eq!(min_free.to_string(), DEFAULTS[0].1);
+        assert_eq!(min_free.to_string(), DEFAULTS[3].1);
+        assert_eq!(keys(&schema["$defs"]["budget"]), sorted(&BUDGET_KEYS));
+        assert_eq!(keys(&schema["properties"]["budget"]), sorted(&BUDGET_KEYS));
     }
 
     #[test]
@@ -290,6 +371,37 @@ mod tests {
         }
         for text in ["", "5", "h", "1y", "1h 5", "-3h"] {
             parse_duration(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn budgets_of_a_target_come_before_those_of_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { working_directory: directory.path().to_owned(), ..Config::default() };
+        let read = |target: &str| budget(&config, &[target.to_owned()]);
+        assert_eq!(read("app").unwrap(), Budget::USUAL);
+        let write = |text: &str| std::fs::write(directory.path().join("kiln.toml"), text).unwrap();
+        write(
+            "[budget]\nclean = \"2m\"\nhit-rate = 90.5\n[budget.app]\nclean = \"30s\"\nimage-size = \"300MB\"\nlayers = 20\n",
+        );
+        let all =
+            Budget { clean: Some(Duration::from_secs(120)), hit_rate: Some(90.5), ..Budget::USUAL };
+        assert_eq!(read("docs").unwrap(), all);
+        let app = Budget {
+            clean: Some(Duration::from_secs(30)),
+            image_bytes: Some(300_000_000),
+            layers: Some(20),
+            ..all
+        };
+        assert_eq!(read("app").unwrap(), app);
+        for (text, reason) in [
+            ("[budget]\nsize = 5", "[budget] has no `size`; its keys are clean, cached"),
+            ("[budget.app]\nlayers = -1", "[budget.app]: -1 is no number of layers"),
+            ("[budget]\nhit-rate = 101", "101 is no number from 0 to 100"),
+        ] {
+            write(text);
+            let error = read("docs").unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 

@@ -19,6 +19,7 @@ mod lock;
 mod login;
 mod pull;
 mod push;
+mod report;
 mod rmi;
 pub(crate) mod run;
 mod tag;
@@ -68,6 +69,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     History(history::History),
+    Report(report::Report),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Push(push::Push),
@@ -124,6 +126,7 @@ fn run(
         Command::Check(check) => check.run(config)?,
         Command::Explain(explain) => explain.run(config)?,
         Command::History(history) => history.run(config)?,
+        Command::Report(report) => report.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
         Command::Push(push) => push.run(config)?,

@@ -9,6 +9,7 @@ pub(crate) mod index;
 pub(crate) mod lint;
 pub(crate) mod lock;
 pub(crate) mod progress;
+pub(crate) mod report;
 mod sarif;
 pub(crate) mod style;
 pub(crate) mod summary;

@@ -33,6 +33,7 @@ mod parallel;
 mod platforms;
 mod registry;
 mod remote_context;
+mod report;
 mod rootless;
 mod run_options;
 mod secrets;

@@ -27,6 +27,7 @@ use kiln_core::source::SourceFile;
 use kiln_engine::{BuildRequest, BuildResult, Destination, Output};
 
 use super::annotation::AnnotationOption;
+use super::report;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -176,6 +177,9 @@ pub(crate) struct Build {
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Fail when builds take more than [budget] of kiln.toml says: medians of the last ones
+    #[arg(long)]
+    budget: bool,
     /// Write what was built to a JSON file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -228,7 +232,8 @@ impl Build {
         let result = build((&session, &request), (&warnings, mode), config, &cancelled);
         let outcome = result.and_then(|result| self.tell(&result, (&session, &request), mode));
         make_room(&session, mode, config);
-        outcome
+        outcome?;
+        if self.budget { report::check_budget(&session, config) } else { Ok(()) }
     }
 
     /// Writes and says what came of the build.

@@ -1,0 +1,74 @@
+//! `kiln report`, and budgets.
+
+use serde_json::Value;
+
+use crate::fixture::Project;
+
+const DOCKERFILE: &str = "FROM base AS deps\nRUN echo deps > /deps\n\
+     FROM deps AS app\nCOPY file /file\nRUN cat /file > /made\n";
+
+fn report(project: &Project) -> Value {
+    let run = project.kiln(&["report", "--format=json"]).expect_code(0);
+    serde_json::from_str(&run.stdout()).unwrap()
+}
+
+#[test]
+fn builds_become_a_report() {
+    let project = Project::new(DOCKERFILE);
+    let nothing = project.kiln(&["report"]);
+    assert!(nothing.stderr.contains("no such build"), "{}", nothing.stderr);
+    project.write("app/file", "one\n");
+    project.build(&["-t", "app"]);
+    project.build(&["-t", "app"]);
+    project.write("app/file", "two\n");
+    project.build(&["-t", "app"]);
+    let found = report(&project);
+    let kinds: Vec<&str> =
+        found["builds"].as_array().unwrap().iter().map(|b| b["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["clean", "cached", "edit"]);
+    assert_eq!(
+        (&found["rate"]["steps"], &found["rate"]["cached"]),
+        (&Value::from(9), &Value::from(4))
+    );
+    let cause = found["causes"].as_array().unwrap().iter().map(|cause| cause["cause"].to_string());
+    assert!(cause.clone().any(|cause| cause.contains("file")), "{:?}", cause.collect::<Vec<_>>());
+    assert_eq!(found["images"][0]["layers"], 4);
+
+    let text = project.kiln(&["report"]).expect_code(0).stdout();
+    for part in [
+        "3 builds",
+        "4 of 9 steps cached (44%)",
+        "SLOWEST STEPS",
+        "✓ budget clean",
+        "✗ budget hit-rate",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let markdown = project.kiln(&["report", "--format=markdown"]).expect_code(0).stdout();
+    assert!(markdown.contains("| Budget | Found | Allowed |"), "{markdown}");
+    let compared = project.kiln(&["report", "--compare", "@1", "@"]).expect_code(0).stdout();
+    assert!(compared.contains("[app] RUN cat /file > /made"), "{compared}");
+    assert!(!compared.contains("echo deps"), "{compared}");
+    let strange = project.kiln(&["report", "--compare", "@1", "abcdef"]);
+    assert!(strange.stderr.contains("`abcdef` names no build"), "{}", strange.stderr);
+}
+
+#[test]
+fn a_budget_that_is_not_kept_fails() {
+    let project = Project::new(DOCKERFILE);
+    project.write("app/file", "one\n");
+    project.write(
+        "kiln.toml",
+        "[budget]\nhit-rate = 0\n[budget.app]\nlayers = 3\nimage-size = \"1GB\"\n",
+    );
+    let over = project.try_build(&["-t", "app", "--budget"]);
+    assert_eq!(over.code(), 1);
+    assert!(over.stderr.contains("✗ budget layers: 4 (≤ 3)"), "{}", over.stderr);
+    assert!(over.stderr.contains("error[over-budget]: 1 budget is not kept"), "{}", over.stderr);
+    let checked = project.kiln(&["report", "--check"]);
+    assert_eq!(checked.code(), 1);
+    project.write("kiln.toml", "[budget]\nhit-rate = 0\n[budget.app]\nlayers = 4\n");
+    project.build(&["-t", "app", "--budget"]);
+    project.kiln(&["report", "--check"]).expect_code(0);
+    project.kiln(&["report"]).expect_code(0);
+}
