@@ -9,6 +9,7 @@ pub(crate) mod explain;
 mod fsck;
 mod images;
 mod index;
+mod init;
 mod inspect;
 mod lock;
 mod login;
@@ -54,6 +55,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Init),
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
     Run(run::Run),
@@ -106,6 +108,7 @@ fn run(
     }
     match cli.command {
         Command::Build(build) => build.run(config)?,
+        Command::Init(init) => init.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
