@@ -76,7 +76,7 @@ class Kiln:
     """kiln with a store of its own below a directory."""
 
     def __init__(self, root: Path):
-        self.program = kiln_program()
+        self.program, self.root = kiln_program(), root
         self.environment = {**os.environ, "KILN_ROOT": str(root)}
         self.environment.pop("SOURCE_DATE_EPOCH", None)
 

@@ -316,7 +316,7 @@ impl Output {
     }
 
     /// What its images look like; `None` if it has files alone.
-    pub(crate) fn image_options(&self) -> Option<&ImageOptions> {
+    pub fn image_options(&self) -> Option<&ImageOptions> {
         match self {
             Self::Oci { options, .. }
             | Self::Docker { options, .. }
@@ -471,6 +471,8 @@ pub enum LayerCompression {
     Gzip,
     /// `zstd`
     Zstd,
+    /// `estargz`: gzip, from which a runtime can take files one by one
+    Estargz,
     /// `uncompressed`
     Uncompressed,
 }

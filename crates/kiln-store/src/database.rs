@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
 /// opened. What is there already never changes: older programs use the same store.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -58,6 +58,16 @@ CREATE TABLE IF NOT EXISTS packed (
     blob BLOB NOT NULL,
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (diff_id, codec)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stargz (
+    archive BLOB NOT NULL,
+    level INTEGER NOT NULL,
+    blob BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    diff_id BLOB NOT NULL,
+    uncompressed_bytes INTEGER NOT NULL,
+    toc BLOB NOT NULL,
+    PRIMARY KEY (archive, level)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS frames (blob BLOB PRIMARY KEY, frames BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clamped (

@@ -11,6 +11,7 @@ mod generate;
 mod interrupt;
 mod render;
 mod session;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,7 @@ use kiln_store::layer::{
 use kiln_store::{Layer, Store};
 
 use super::recompress::recompress;
+use super::stargz::to_stargz;
 use crate::base_image::{Want, bring_blob, unpack};
 use crate::cache;
 use crate::error::{BuildError, FileContext};
@@ -83,12 +84,14 @@ pub(crate) fn pack_image(
     let mut descriptions = descriptions(solver.plan, target.root).into_iter();
     let below = descriptions.next().unwrap_or_default();
     for layer in snapshot.layers() {
-        let (diff_id, descriptor) = match layer {
+        let (mut diff_id, mut descriptor) = match layer {
             SnapshotLayer::Base { image, position } => {
                 let mut descriptor = image.layers[*position].clone();
                 descriptor.media_type =
                     layer_media_type(&descriptor.media_type, options.media_types).to_owned();
-                if options.force == BaseCompression::Forced {
+                if options.force == BaseCompression::Forced
+                    && options.compression != LayerCompression::Estargz
+                {
                     let layer = (&image.diff_ids[*position], &descriptor);
                     descriptor = recompress(solver, layer, options)?;
                 }
@@ -108,6 +111,11 @@ pub(crate) fn pack_image(
                 (diff_id, descriptor)
             }
         };
+        if options.compression == LayerCompression::Estargz
+            && (is_own(layer) || options.force == BaseCompression::Forced)
+        {
+            (diff_id, descriptor) = to_stargz(solver, (diff_id, descriptor), options)?;
+        }
         descriptors.push(descriptor);
         let (created, description) = match layer {
             SnapshotLayer::Base { .. } => (None, below.clone()),
@@ -142,6 +150,11 @@ pub(crate) fn pack_image(
     descriptor.annotations = annotations(options, AnnotationPlace::ManifestDescriptor, platform);
     descriptor.platform = Some(target.platform.clone());
     Ok(PackedImage { descriptor, config, layers: descriptors, diff_ids, created })
+}
+
+/// Whether a layer was made by a build.
+fn is_own(layer: &SnapshotLayer) -> bool {
+    matches!(layer, SnapshotLayer::Built { .. })
 }
 
 /// The annotations of one kind of document, of this platform or of all; what is said of the platform
@@ -334,7 +347,10 @@ pub(crate) fn write_blob(
 /// How layers are compressed, what the store calls it, and the media type of the result.
 pub(crate) fn codec(options: &ImageOptions) -> (Compression, String, &'static str) {
     let compression = match (options.compression, options.level) {
-        (LayerCompression::Uncompressed, _) => Compression::Uncompressed,
+        // eStargz is made of the archive, see `stargz`.
+        (LayerCompression::Uncompressed | LayerCompression::Estargz, _) => {
+            Compression::Uncompressed
+        }
         (LayerCompression::Gzip, None) => Compression::GZIP,
         (LayerCompression::Gzip, Some(level)) => Compression::Gzip { level: level.into() },
         (LayerCompression::Zstd, None) => Compression::ZSTD,

@@ -8,3 +8,4 @@ pub(crate) mod load;
 pub(crate) mod oci;
 mod program;
 mod recompress;
+mod stargz;

@@ -91,7 +91,12 @@ impl<R: Read> TarReader<R> {
         Self { input, offset: 0, remaining: 0, padding: 0, sparse: None }
     }
 
-    fn malformed(&self, reason: &'static str) -> LayerError {
+    /// What it reads from.
+    pub(super) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    pub(super) fn malformed(&self, reason: &'static str) -> LayerError {
         LayerError::MalformedTar { offset: self.offset, reason }
     }
 

@@ -2,7 +2,10 @@
 
 mod annotation;
 pub(crate) mod build;
+mod cache;
 pub(crate) mod check;
+mod completions;
+mod config;
 mod copy;
 mod doctor;
 pub(crate) mod explain;
@@ -72,8 +75,12 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Rmi(rmi::Rmi),
+    Cache(cache::Cache),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
+    Config(config::ShowConfig),
+    Completions(completions::Completions),
+    Man(completions::Man),
     Version(version::Version),
 }
 
@@ -123,8 +130,12 @@ fn run(
         Command::Login(login) => login.run(config)?,
         Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
+        Command::Cache(cache) => cache.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,
+        Command::Config(show) => show.run(config)?,
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run()?,
         Command::Version(version) => version.run(),
     }
     Ok(ExitCode::SUCCESS)
@@ -138,7 +149,12 @@ impl Command {
             command => {
                 matches!(
                     command,
-                    Self::Run(_) | Self::Lock(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_)
+                    Self::Run(_)
+                        | Self::Lock(_)
+                        | Self::Push(_)
+                        | Self::Rmi(_)
+                        | Self::Cache(_)
+                        | Self::Fsck(_)
                 )
             }
         }

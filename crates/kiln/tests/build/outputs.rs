@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
+use kiln_core::digest::BlobDigest;
+use kiln_store::layer::decompressor;
 use serde_json::{Value, json};
 
 use crate::fixture::{EPOCH, Project, has_tool, is_root, run};
@@ -47,7 +50,7 @@ fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
     let bytes = fs::read(layout.join("blobs/sha256").join(digest)).unwrap();
     assert_eq!(bytes.len() as u64, descriptor["size"].as_u64().unwrap());
-    assert_eq!(kiln_core::digest::BlobDigest::of(&bytes).hex(), digest);
+    assert_eq!(BlobDigest::of(&bytes).hex(), digest);
     bytes
 }
 
@@ -147,7 +150,7 @@ fn a_file_that_is_up_to_date_is_not_written_again() {
     use std::os::unix::fs::MetadataExt as _;
     let project = Project::new("FROM scratch\nCOPY noise /\n");
     // Digests, or it would compress to less than is worth remembering.
-    let digest = |n: u32| kiln_core::digest::BlobDigest::of(&n.to_le_bytes()).hex();
+    let digest = |n: u32| BlobDigest::of(&n.to_le_bytes()).hex();
     project.write("app/noise", &(0..70_000).map(digest).collect::<String>());
     let build = |output: &str, tag: &str| {
         project.build(&["-o", output, "-t", tag]);
@@ -347,6 +350,66 @@ fn layers_of_the_base_are_compressed_again_when_that_is_asked_for() {
         fs::remove_dir_all(project.at("layout")).unwrap();
     }
     project.assert_whole();
+}
+
+#[test]
+fn a_layer_of_estargz_is_read_file_by_file_and_whole() {
+    let project = Project::new("FROM base\nRUN echo made > /made\nCOPY file /\n");
+    project.write("app/file", "copied\n");
+    let layers = |options: &str| {
+        let _ = fs::remove_dir_all(project.at("layout"));
+        let out = format!("type=oci,tar=false,dest=layout,compression=estargz{options}");
+        project.build(&["-o", &out]);
+        let layout = project.at("layout");
+        let index = json(&fs::read(layout.join("index.json")).unwrap());
+        let manifest = json(&blob(&layout, &index["manifests"][0]));
+        let config = json(&blob(&layout, &manifest["config"]));
+        let ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+        for (layer, id) in manifest["layers"].as_array().unwrap().iter().zip(ids) {
+            let mut plain = Vec::new();
+            decompressor(&blob(&layout, layer)[..]).read_to_end(&mut plain).unwrap();
+            assert_eq!(BlobDigest::of(&plain).to_string(), *id);
+            let Some(bytes) = layer["annotations"].get("io.containers.estargz.uncompressed-size")
+            else {
+                continue;
+            };
+            assert_eq!(plain.len().to_string(), *bytes);
+            assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+        }
+        manifest
+    };
+    let is_stargz = |layer: &Value| {
+        layer["annotations"].get("containerd.io/snapshot/stargz/toc.digest").is_some()
+    };
+    let count = |manifest: &Value| {
+        manifest["layers"].as_array().unwrap().iter().filter(|layer| is_stargz(layer)).count()
+    };
+    let kept = layers(",oci-mediatypes=false");
+    assert_eq!(count(&kept), 2);
+    assert_eq!(layers(""), kept);
+    assert_ne!(layers(",compression-level=9"), kept);
+    let forced = layers(",force-compression=true");
+    assert_eq!(count(&forced), 3);
+    // Another store unpacks it, and goes on with layers that are what they should be already.
+    let other = Project::new("FROM packed\nRUN cat /made /file > /both\n");
+    let context = format!("packed=oci-layout://{}", project.at("layout").display());
+    let files = other.build_files(&["--build-context", &context]);
+    assert_eq!(fs::read_to_string(files.join("both")).unwrap(), "made\ncopied\n");
+    other.build(&[
+        "--build-context",
+        &context,
+        "-o",
+        "type=oci,tar=false,dest=layout,compression=estargz,force-compression=true",
+    ]);
+    let layout = other.at("layout");
+    let index = json(&fs::read(layout.join("index.json")).unwrap());
+    let manifest = json(&blob(&layout, &index["manifests"][0]));
+    let below = forced["layers"].as_array().unwrap();
+    assert_eq!(manifest["layers"].as_array().unwrap()[..3], below[..]);
+    project.assert_whole();
+    let failed =
+        project.failure(&["-o", "type=oci,dest=x,compression=estargz", "--cache-to=type=inline"]);
+    assert!(failed.contains("layers of `compression=estargz` are no cache"), "{failed}");
 }
 
 #[test]

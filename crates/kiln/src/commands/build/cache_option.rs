@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use kiln_core::oci::{Reference, ReferenceError};
 use kiln_engine::{
-    CacheExport, CacheMode, CachePlace, ExportFailure, ImageOptions, ImagePlace, MediaTypes,
+    CacheExport, CacheMode, CachePlace, ExportFailure, ImageOptions, ImagePlace, LayerCompression,
+    MediaTypes,
 };
 use kiln_registry::{ObjectCache, ObjectKind, ObjectSettings};
 
@@ -188,6 +189,9 @@ impl CacheToOption {
             }
         }
         let options = &mut export.options;
+        if options.compression == LayerCompression::Estargz {
+            return Err(wrong("a cache's layers are gzip, zstd or uncompressed"));
+        }
         options.level =
             level.map(|text| compression_level(text, options.compression)).transpose()?;
         Ok(Self::Export(Box::new(export)))

@@ -155,6 +155,10 @@ fn image_options(
         }
     }
     image.level = level.map(|text| compression_level(text, image.compression)).transpose()?;
+    if image.compression == LayerCompression::Estargz {
+        // As with BuildKit: Docker's media types have no room for it.
+        image.media_types = MediaTypes::Oci;
+    }
     Ok(image)
 }
 
@@ -175,6 +179,9 @@ fn layout_output(file: ImageFile, options: Vec<(String, String)>) -> Result<Outp
         }
         Ok(())
     })?;
+    if file == ImageFile::Docker {
+        no_stargz(&image)?;
+    }
     let dest = match (as_tar, file_or_stdout(dest.as_deref())) {
         (true, dest) => dest,
         (false, Destination::File(path)) => Destination::Directory(path),
@@ -210,7 +217,10 @@ fn load_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, Opt
     let into = match kind {
         "podman" => ImageProgram::Podman,
         "containerd" => ImageProgram::Containerd { namespace, address },
-        _ => ImageProgram::Docker(EngineAddress::default()),
+        _ => {
+            no_stargz(&options)?;
+            ImageProgram::Docker(EngineAddress::default())
+        }
     };
     Ok(Output::Load { into, options })
 }
@@ -246,15 +256,26 @@ fn image_output(kind: &str, options: Vec<(String, String)>) -> Result<Output, Op
     Ok(Output::Image { options, to })
 }
 
+/// Docker's own archives name layers by their diff IDs alone.
+fn no_stargz(image: &ImageOptions) -> Result<(), OptionError> {
+    match image.compression {
+        LayerCompression::Estargz => Err(wrong(
+            "`compression=estargz` is for `type=oci`, `registry`, `image` and `containerd`",
+        )),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn compression(value: String) -> Result<LayerCompression, OptionError> {
     match value.as_str() {
         "gzip" => Ok(LayerCompression::Gzip),
         "zstd" => Ok(LayerCompression::Zstd),
+        "estargz" => Ok(LayerCompression::Estargz),
         "uncompressed" => Ok(LayerCompression::Uncompressed),
         _ => Err(OptionError::Value {
             key: "compression",
             value,
-            known: "gzip, zstd or uncompressed",
+            known: "gzip, zstd, estargz or uncompressed",
         }),
     }
 }
@@ -262,7 +283,9 @@ pub(super) fn compression(value: String) -> Result<LayerCompression, OptionError
 pub(super) fn compression_level(value: String, of: LayerCompression) -> Result<u8, OptionError> {
     let (levels, known) = match of {
         LayerCompression::Zstd => (1..=22, "a number from 1 to 22 for zstd"),
-        LayerCompression::Gzip | LayerCompression::Uncompressed => (0..=9, "a number from 0 to 9"),
+        LayerCompression::Gzip | LayerCompression::Estargz | LayerCompression::Uncompressed => {
+            (0..=9, "a number from 0 to 9")
+        }
     };
     let level = value.parse().ok().filter(|level| levels.contains(level));
     level.ok_or(OptionError::Value { key: "compression-level", value, known })

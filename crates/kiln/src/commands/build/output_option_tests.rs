@@ -95,7 +95,9 @@ fn mistakes() {
         "type=oci,dets=x",
         "type=oci,tar=false",
         "type=oci,tar=maybe",
-        "type=oci,compression=estargz",
+        "type=oci,compression=brotli",
+        "type=docker,dest=x,compression=estargz",
+        "type=docker-daemon,compression=estargz",
         "type=tar,compression=zstd",
         "",
         "type=oci,compression-level=10",
@@ -114,7 +116,9 @@ fn mistakes() {
     type=oci,dets=x: unknown key `dets`, did you mean `dest`?; known are type, name, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, annotation.KEY, annotation-manifest.KEY, annotation-manifest-descriptor.KEY, annotation-index.KEY, annotation-index-descriptor.KEY, dest, tar
     type=oci,tar=false: `tar=false` needs `dest=DIR`
     type=oci,tar=maybe: `tar=maybe` is not possible; tar is true or false
-    type=oci,compression=estargz: `compression=estargz` is not possible; compression is gzip, zstd or uncompressed
+    type=oci,compression=brotli: `compression=brotli` is not possible; compression is gzip, zstd, estargz or uncompressed
+    type=docker,dest=x,compression=estargz: `compression=estargz` is for `type=oci`, `registry`, `image` and `containerd`
+    type=docker-daemon,compression=estargz: `compression=estargz` is for `type=oci`, `registry`, `image` and `containerd`
     type=tar,compression=zstd: unknown key `compression`; known are type, dest, platform-split
     : it is empty
     type=oci,compression-level=10: `compression-level=10` is not possible; compression-level is a number from 0 to 9

@@ -13,14 +13,15 @@ use kiln_core::plan::{
 use kiln_core::source::SourceFile;
 use kiln_engine::{
     Annotation, BuildRequest, CacheExport, CachePlace, CacheUse, Destination, EngineAddress,
-    ImageOptions, ImageProgram, ImageTarget, NamedContext, Output, Pull, PushedAs, SecretSource,
-    SshSource,
+    ImageOptions, ImageProgram, ImageTarget, LayerCompression, NamedContext, Output, Pull,
+    PushedAs, SecretSource, SshSource,
 };
 
 use super::cache_option::{CacheFromOption, CacheToOption};
 use super::context::ContextPlace;
 use super::docker_host::docker_host;
 use super::options::{Assignment, ContextOption, SecretOption, SecretPlace};
+use super::output_option::OutputOption;
 use super::run_options::SshOption;
 use super::{Build, is_stdout};
 use crate::config::Config;
@@ -225,6 +226,14 @@ impl Build {
                 )
                 .with_help("`--metadata-file` holds them all"));
             }
+        }
+        let is_stargz = |output: &OutputOption| {
+            let image = output.0.image_options();
+            image.is_some_and(|image| image.compression == LayerCompression::Estargz)
+        };
+        if self.cache_to.contains(&CacheToOption::Inline) && self.outputs.iter().any(is_stargz) {
+            return Err(Failure::usage("layers of `compression=estargz` are no cache")
+                .with_help("`--cache-to type=registry` writes the cache beside the image"));
         }
         Ok(())
     }
