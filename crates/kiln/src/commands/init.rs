@@ -19,7 +19,6 @@ use crate::render::init::{Fate, Outcome};
 /// kiln looks at the project (uv, Poetry, requirements or pyproject.toml; FastAPI, Flask, Django,
 /// Celery, commands, packages), says what it found and why, and writes what is missing. Nothing of the
 /// project is run. Files that are there and differ stay as they are.
-#[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kiln init                       what is missing is written, what is there stays

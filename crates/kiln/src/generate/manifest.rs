@@ -1,7 +1,7 @@
 //! What a project says of itself: `pyproject.toml`, lock files, `requirements.txt`, `setup.cfg`.
 //!
-//! Names of distributions are compared in their normal form (PyPA specification "Names and
-//! normalization").
+//! Names of distributions are compared in their normal form (the packaging
+//! specification "Names and normalization").
 
 use std::collections::BTreeSet;
 
@@ -467,6 +467,7 @@ impl Manifest {
     }
 }
 
+#[derive(Clone, Copy)]
 enum GroupKind {
     Extra,
     Group,

@@ -103,6 +103,9 @@ impl Project {
             _ => directory.to_owned(),
         };
         let has_network_database = self.services.database.is_some_and(|kind| kind != "sqlite");
+        let has_beat = self.celery.as_ref().is_some_and(|celery| celery.has_beat);
+        let has_data =
+            self.services.state.is_some() && (self.services.database == Some("sqlite") || has_beat);
         let images: Vec<&str> = self
             .stages
             .iter()
@@ -146,7 +149,8 @@ impl Project {
             ci_targets,
             compose_services => compose,
             has_network_database,
-            has_volumes => has_network_database || self.services.state.is_some(),
+            has_data,
+            has_volumes => has_network_database || has_data,
             user => self.name.replace('-', "_"),
             watched => self.layout.sources,
             manifests,
@@ -178,6 +182,10 @@ impl Project {
             .collect();
         let layout = layout::find(sources, &manifest, &objects);
         find("sources", layout.said(), layout.why.clone());
+        if layout.paths.is_empty() {
+            let why = "there is nothing to run: no package, no Python file beside the manifests";
+            return Err((why.to_owned(), "`kiln init DIR` looks elsewhere".to_owned()));
+        }
         let framework = web.as_ref().map(|(framework, _)| *framework);
         if let Some((framework, object)) = &web {
             let (value, why) = said_of_web(*framework, object.as_ref());
@@ -230,7 +238,7 @@ impl Project {
             let packages: Vec<String> =
                 libraries.build.iter().chain(&libraries.run).cloned().collect();
             find(
-                "of Debian",
+                "Debian",
                 packages.join(" "),
                 format!("{} needs them", libraries.wanted_by.join(", ")),
             );

@@ -50,12 +50,11 @@ fn allows_one(specifier: &str, wanted: u32) -> bool {
     }
     match operator.trim() {
         "" | "*" if version.is_empty() => true,
-        ">=" | "^" => wanted >= minor,
+        "~=" if parts.len() > 2 => wanted == minor,
+        ">=" | "^" | "~=" => wanted >= minor,
         ">" => wanted > minor || (wanted == minor && has_patch),
         "<" => wanted < minor || (wanted == minor && has_patch),
         "<=" => wanted < minor || (wanted == minor && !is_major_only),
-        "~=" if parts.len() > 2 => wanted == minor,
-        "~=" => wanted >= minor,
         "!=" => wanted != minor || has_patch,
         "~" | "==" | "===" | "=" | "" => is_major_only || wanted == minor,
         _ => false,

@@ -119,12 +119,12 @@ fn service(seen: &Seen<'_>, framework: Framework, object: Option<&Object>) -> Co
     };
     match framework {
         Framework::Fastapi | Framework::Asgi => {
-            let reload =
-                seen.layout
-                    .sources
-                    .iter()
-                    .find(|path| !path.contains('.'))
-                    .map_or(".", |_| if seen.layout.is_package { "/app/src" } else { "." });
+            let reload = seen
+                .layout
+                .sources
+                .iter()
+                .find(|path| !path.contains('.'))
+                .map_or(".", |_| if seen.layout.is_package { "/app/src" } else { "." });
             commands.development = uvicorn(&["--reload", "--reload-dir", reload]);
             if let Some(script) = script {
                 commands.why = Some(format!("the script {script} of pyproject.toml runs a server"));
@@ -183,7 +183,7 @@ fn service(seen: &Seen<'_>, framework: Framework, object: Option<&Object>) -> Co
                     commands.why = Some("uvicorn is among the dependencies".to_owned());
                 }
                 (Some(wsgi_file), _) => {
-                    wsgi(&mut commands, &format!("{}:application", module(wsgi_file)), &has)
+                    wsgi(&mut commands, &format!("{}:application", module(wsgi_file)), &has);
                 }
                 _ => {
                     commands.production =

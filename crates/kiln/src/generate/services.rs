@@ -24,10 +24,8 @@ pub(crate) struct Services {
     pub(crate) broker: Option<&'static str>,
     /// A directory that the program may write to, where it needs one.
     pub(crate) state: Option<String>,
-    /// Variables of the production image.
+    /// Variables of the images: what lets them run alone.
     pub(crate) production: Vec<Variable>,
-    /// Variables of the development image.
-    pub(crate) development: Vec<Variable>,
     /// Variables of compose.
     pub(crate) compose: Vec<Variable>,
     #[serde(skip)]
@@ -95,21 +93,75 @@ pub(crate) fn find(
     let amqp = settings.iter().find(|setting| default_of(setting).starts_with("amqp"));
     if manifest.needs("celery[redis]") || manifest.needs("redis") {
         found.broker = Some("redis");
-        found.why[1] = "redis is among the dependencies".to_owned();
+        "redis is among the dependencies".clone_into(&mut found.why[1]);
     } else if let Some(setting) = amqp {
         found.broker = Some("rabbitmq");
         found.why[1] = format!("{} is {} by default", setting.name, default_of(setting));
     } else if celery.is_some() {
         found.broker = Some("rabbitmq");
-        found.why[1] = "Celery's own default".to_owned();
+        "Celery's own default".clone_into(&mut found.why[1]);
     }
-    let needs_state =
-        found.database == Some("sqlite") || celery.is_some_and(|celery| celery.has_beat);
+    let needs_state = sqlite.is_some() || celery.is_some_and(|celery| celery.has_beat);
     found.state = needs_state.then(|| format!("/var/lib/{name}"));
     variables(&mut found, name, manifest, settings, celery.is_some());
     found
 }
 
+/// What a variable tells, by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    DatabaseUrl,
+    DatabaseHost,
+    DatabaseUser,
+    BrokerUrl,
+    BrokerHost,
+    ResultBackend,
+}
+
+const ENDS: [(Tells, &[&str]); 6] = [
+    (Tells::DatabaseUrl, &DATABASE_URL),
+    (
+        Tells::DatabaseHost,
+        &[
+            "DB_HOST",
+            "DATABASE_HOST",
+            "POSTGRES_HOST",
+            "POSTGRES_SERVER",
+            "PGHOST",
+            "MYSQL_HOST",
+            "MONGO_HOST",
+        ],
+    ),
+    (
+        Tells::DatabaseUser,
+        &[
+            "DB_NAME",
+            "DB_USER",
+            "DB_PASSWORD",
+            "DB_PASS",
+            "DATABASE_NAME",
+            "DATABASE_USER",
+            "DATABASE_PASSWORD",
+            "POSTGRES_DB",
+            "POSTGRES_USER",
+            "POSTGRES_PASSWORD",
+            "PGUSER",
+            "PGPASSWORD",
+            "PGDATABASE",
+            "MYSQL_USER",
+            "MYSQL_PASSWORD",
+            "MYSQL_DATABASE",
+        ],
+    ),
+    (
+        Tells::BrokerUrl,
+        &["BROKER_URL", "BROKER", "REDIS_URL", "REDIS_DSN", "AMQP_URL", "RABBITMQ_URL"],
+    ),
+    (Tells::BrokerHost, &["REDIS_HOST", "RABBITMQ_HOST", "BROKER_HOST"]),
+    (Tells::ResultBackend, &["RESULT_BACKEND", "RESULT_BACKEND_URL", "RESULTS_URL"]),
+];
+
+/// Fills in the variables: what tells the project where its services are, and what the user has to say.
 fn variables(
     found: &mut Services,
     name: &str,
@@ -117,135 +169,76 @@ fn variables(
     settings: &[Setting],
     has_celery: bool,
 ) {
-    let of =
-        |name: &str, value: &str| Variable { name: name.to_owned(), value: Some(value.to_owned()) };
     let user = name.replace('-', "_");
-    let database = database_url(found.database, &user, manifest);
-    let broker = match found.broker {
-        Some("redis") => Some("redis://broker:6379"),
-        Some(_) => Some("amqp://guest:guest@broker:5672"),
-        None => None,
+    let url = database_url(found.database, &user, manifest);
+    let is_redis = found.broker == Some("redis");
+    let place = |number: u32| {
+        if is_redis {
+            format!("redis://broker:6379/{number}")
+        } else {
+            "amqp://guest:guest@broker:5672//".to_owned()
+        }
     };
-    let place = |number: u32| match found.broker {
-        Some("redis") => format!("redis://broker:6379/{number}"),
-        _ => "amqp://guest:guest@broker:5672//".to_owned(),
-    };
-    let mut has = [false, false];
+    let (mut has_database, mut has_broker) = (false, false);
     for setting in settings {
-        let named = setting.name.as_str();
-        let default = setting.default.clone().unwrap_or_default();
-        let host = |service: &str| of(named, service);
-        let variable = if ends_with(setting, &DATABASE_URL) && found.database.is_some() {
-            has[0] = true;
-            if let Some((scheme, _)) =
-                default.split_once(":///").filter(|_| found.database == Some("sqlite"))
-            {
-                let file = format!("{scheme}:////var/lib/{name}/{name}.db");
-                found.production.push(of(named, &file));
-                found.development.push(of(named, &format!("{scheme}:////tmp/{name}.db")));
-                Some(of(named, &file))
-            } else {
-                // The source knows best which driver its URL names.
-                let scheme = default.split_once("://").map(|(scheme, _)| scheme);
-                let url = database.clone().unwrap_or_default();
-                let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-                let is_same = scheme.is_some_and(|s| !s.is_empty() && !s.starts_with("sqlite"));
-                Some(of(
-                    named,
-                    &if is_same {
-                        format!("{}://{rest}", scheme.unwrap_or_default())
-                    } else {
-                        url.clone()
-                    },
-                ))
+        let default = setting.default.as_deref().unwrap_or_default();
+        let tells = ENDS.iter().find(|(_, ends)| ends_with(setting, ends)).map(|(tells, _)| *tells);
+        let value = match tells {
+            Some(Tells::DatabaseUrl) if found.database.is_some() => {
+                has_database = true;
+                let file =
+                    default.split_once(":///").filter(|(scheme, _)| scheme.starts_with("sqlite"));
+                let file = file.map(|(scheme, _)| format!("{scheme}:////var/lib/{name}/{name}.db"));
+                if let Some(file) = &file {
+                    found
+                        .production
+                        .push(Variable { name: setting.name.clone(), value: Some(file.clone()) });
+                }
+                url.as_deref().map(|url| with_scheme(url, default)).or(file)
             }
-        } else if broker.is_some()
-            && ends_with(
-                setting,
-                &["BROKER_URL", "BROKER", "REDIS_URL", "REDIS_DSN", "AMQP_URL", "RABBITMQ_URL"],
-            )
-        {
-            has[1] = true;
-            Some(of(named, &place(0)))
-        } else if broker.is_some()
-            && ends_with(setting, &["RESULT_BACKEND", "RESULT_BACKEND_URL", "RESULTS_URL"])
-        {
-            let backend =
-                if found.broker == Some("redis") { place(1) } else { "rpc://".to_owned() };
-            Some(of(named, &backend))
-        } else if broker.is_some()
-            && ends_with(setting, &["REDIS_HOST", "RABBITMQ_HOST", "BROKER_HOST"])
-        {
-            has[1] = true;
-            Some(host("broker"))
-        } else if found.database.is_some_and(|kind| kind != "sqlite") {
-            let value = match named {
-                _ if ends_with(
-                    setting,
-                    &[
-                        "DB_HOST",
-                        "DATABASE_HOST",
-                        "POSTGRES_HOST",
-                        "POSTGRES_SERVER",
-                        "PGHOST",
-                        "MYSQL_HOST",
-                        "MONGO_HOST",
-                    ],
-                ) =>
-                {
-                    Some("database")
-                }
-                _ if ends_with(
-                    setting,
-                    &[
-                        "DB_NAME",
-                        "DB_USER",
-                        "DB_PASSWORD",
-                        "DB_PASS",
-                        "DATABASE_NAME",
-                        "DATABASE_USER",
-                        "DATABASE_PASSWORD",
-                        "POSTGRES_DB",
-                        "POSTGRES_USER",
-                        "POSTGRES_PASSWORD",
-                        "PGUSER",
-                        "PGPASSWORD",
-                        "PGDATABASE",
-                        "MYSQL_USER",
-                        "MYSQL_PASSWORD",
-                        "MYSQL_DATABASE",
-                    ],
-                ) =>
-                {
-                    Some(user.as_str())
-                }
-                _ => None,
-            };
-            has[0] |= value.is_some();
-            value.map(host)
-        } else {
-            None
+            Some(Tells::DatabaseHost) if url.is_some() => {
+                has_database = true;
+                Some("database".to_owned())
+            }
+            Some(Tells::DatabaseUser) if url.is_some() => Some(user.clone()),
+            Some(Tells::BrokerUrl) if found.broker.is_some() => {
+                has_broker = true;
+                Some(place(0))
+            }
+            Some(Tells::BrokerHost) if found.broker.is_some() => {
+                has_broker = true;
+                Some("broker".to_owned())
+            }
+            Some(Tells::ResultBackend) if found.broker.is_some() => {
+                Some(if is_redis { place(1) } else { "rpc://".to_owned() })
+            }
+            _ => None,
         };
-        match variable {
-            Some(variable) => found.compose.push(variable),
-            // What has no default is the user's to say: compose hands it on.
-            None if setting.default.is_none() => {
-                found.compose.push(Variable { name: named.to_owned(), value: None })
-            }
-            None => {}
+        // What has no default is the user's to say: compose hands it on.
+        if value.is_some() || setting.default.is_none() {
+            found.compose.push(Variable { name: setting.name.clone(), value });
         }
     }
-    if let Some(url) = database.filter(|_| !has[0]) {
-        found.compose.push(of("DATABASE_URL", &url));
+    let mut add = |name: &str, value: String| {
+        found.compose.push(Variable { name: name.to_owned(), value: Some(value) });
+    };
+    if let Some(url) = url.filter(|_| !has_database) {
+        add("DATABASE_URL", url);
     }
-    if broker.is_some() && !has[1] {
-        if has_celery {
-            found.compose.push(of("CELERY_BROKER_URL", &place(0)));
-        } else {
-            found.compose.push(of("REDIS_URL", &place(0)));
-        }
+    if found.broker.is_some() && !has_broker {
+        add(if has_celery { "CELERY_BROKER_URL" } else { "REDIS_URL" }, place(0));
     }
     found.compose.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// A URL with the scheme of a default: the source knows best which driver it uses.
+fn with_scheme(url: &str, default: &str) -> String {
+    match (url.split_once("://"), default.split_once("://")) {
+        (Some((_, rest)), Some((scheme, _))) if !scheme.starts_with("sqlite") => {
+            format!("{scheme}://{rest}")
+        }
+        _ => url.to_owned(),
+    }
 }
 
 fn database_url(kind: Option<&str>, user: &str, manifest: &Manifest) -> Option<String> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::application::Framework;
 use super::layout::Layout;
 use super::manifest::Manifest;
-use super::sources::Sources;
+use super::sources::{Sources, is_python};
 
 /// How a project is tested.
 #[derive(Clone, Debug, Serialize)]
@@ -72,7 +72,7 @@ fn linters(sources: &Sources, manifest: &Manifest, layout: &Layout) -> Vec<Strin
         .sources
         .iter()
         .map(String::as_str)
-        .filter(|p| sources.has_directory(p) || p.ends_with(".py"))
+        .filter(|p| sources.has_directory(p) || is_python(p))
         .collect();
     paths.extend(["tests", "test"].into_iter().filter(|path| sources.has_directory(path)));
     let paths = paths.join(" ");

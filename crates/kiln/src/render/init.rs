@@ -41,8 +41,7 @@ pub(crate) fn lines(
         .map(|found| vec![found.what.to_owned(), found.value.clone(), found.why.clone()])
         .collect();
     let header = [("", Align::Left), ("", Align::Left), ("", Align::Left)];
-    let mut lines =
-        vec![style.paint(Role::Strong, &format!("{}: a project of Python", project.name))];
+    let mut lines = vec![style.paint(Role::Strong, &format!("{}: a Python project", project.name))];
     lines.extend(table(&header, &rows).into_iter().skip(1).map(|line| format!("  {line}")));
     lines.push(String::new());
     for outcome in outcomes {

@@ -1,7 +1,7 @@
 # Made by `kiln init`: each target is one thin call of kiln. `make help` lists them.
 
 KILN ?= kiln
-COMPOSE ?= docker compose
+COMPOSE ?= docker compose -f docker-compose.yml
 IMAGE ?= [[ name ]]
 # Options of every build, e.g. --host-ca or --build-context NAME=PLACE
 BUILD_OPTIONS ?=
