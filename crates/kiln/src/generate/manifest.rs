@@ -46,7 +46,9 @@ pub(crate) struct Manifest {
     pub(crate) dependencies: BTreeSet<String>,
     /// All names: of development and of the lock file, too.
     pub(crate) all: BTreeSet<String>,
-    /// Groups and extras of development: `--group test`.
+    /// Groups that production needs, too: Poetry's.
+    pub(crate) production_groups: Vec<String>,
+    /// Groups of development: `--group test`.
     pub(crate) groups: Vec<String>,
     /// Extras of development.
     pub(crate) extras: Vec<String>,
@@ -152,6 +154,7 @@ impl Manifest {
             requires_python: None,
             dependencies: BTreeSet::new(),
             all: BTreeSet::new(),
+            production_groups: Vec::new(),
             groups: Vec::new(),
             extras: Vec::new(),
             requirements: Vec::new(),
@@ -263,6 +266,12 @@ impl Manifest {
                 .into_iter()
                 .flat_map(|list| list.keys().cloned())
                 .collect();
+            if ["prod", "production"].contains(&group.as_str()) {
+                self.production_groups.push(group.clone());
+                for name in &names {
+                    self.add(name);
+                }
+            }
             self.add_development(group, &names, GroupKind::Group);
         }
         for package in poetry.get("packages").and_then(Value::as_array).into_iter().flatten() {

@@ -4,7 +4,7 @@ use similar::TextDiff;
 
 use super::style::{Role, Style};
 use super::table::{Align, table};
-use crate::generate::{File, Project};
+use crate::generate::{File, INCLUDED, Project};
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +74,14 @@ pub(crate) fn lines(
     }
     if outcomes.iter().any(|outcome| outcome.fate == Fate::Written) {
         lines.push(String::new());
+        let is_included = outcomes.iter().any(|outcome| outcome.path == INCLUDED);
+        let (make, help) = if is_included {
+            (format!("make -f {INCLUDED}"), "docker-help")
+        } else {
+            ("make".to_owned(), "help")
+        };
         lines.push(format!(
-            "{} `make docker-build-all` builds every stage, `make help` says what else there is",
+            "{} `{make} docker-build-all` builds every stage, `{make} {help}` says what else there is",
             style.paint(Role::Help, "next:")
         ));
     }

@@ -5,6 +5,8 @@ COMPOSE ?= docker compose -f docker-compose.yml
 IMAGE ?= [[ name ]]
 # Options of every build, e.g. --host-ca or --build-context NAME=PLACE
 BUILD_OPTIONS ?=
+# Options of docker-build-all, e.g. --set *.platform=linux/arm64
+BAKE_OPTIONS ?=
 
 BUILD = $(KILN) build $(BUILD_OPTIONS)
 # IMAGE with a registry before it: what can be pushed.
@@ -30,7 +32,7 @@ docker-build-dev: ## Build the image for development
 
 .PHONY: docker-build-all
 docker-build-all: ## Build all stages in one plan (docker-bake.hcl)
-	IMAGE=$(IMAGE) $(KILN) bake $(BAKE_OPTIONS) all
+	IMAGE=$(IMAGE) $(KILN) bake -f docker-bake.hcl $(BAKE_OPTIONS) all
 {% if testing %}
 
 .PHONY: docker-build-test
