@@ -1,10 +1,11 @@
 """`kiln init` on small projects of each kind: its files work with the tools that they are for."""
 
-import importlib.machinery
 import re
 import shutil
 import subprocess
 import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from support import REPOSITORY, CommandFailed, Kiln, Workspace, ares_options, prepare, require_tools, run, skip
@@ -72,9 +73,10 @@ class InitWritesWhatWorks(Workspace):
         super().setUpClass()
         cls.kiln = Kiln(cls.work / "store")
         cls.inputs = prepare()
-        script = REPOSITORY / "scripts" / "prepare-ares"
-        loader = importlib.machinery.SourceFileLoader("prepare_ares", str(script))
-        cls.uv_environment = loader.load_module().uv_environment()
+        loader = SourceFileLoader("prepare_ares", str(REPOSITORY / "scripts" / "prepare-ares"))
+        script = module_from_spec(spec_from_loader("prepare_ares", loader))
+        loader.exec_module(script)
+        cls.uv_environment = script.uv_environment()
 
     def uvx(self, *arguments, **options) -> subprocess.CompletedProcess:
         return run(self.inputs / "uv" / "uvx", *arguments, env=self.uv_environment, **options)
