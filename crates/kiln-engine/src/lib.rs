@@ -4,6 +4,7 @@
 //! `outputs` and `export` are what comes out.
 
 mod activity;
+mod bake;
 mod base_image;
 mod build;
 mod cache;
@@ -12,6 +13,7 @@ mod context;
 mod engine;
 mod error;
 mod export;
+mod git_commit;
 mod history;
 mod lock_file;
 mod machine;
@@ -32,6 +34,7 @@ mod transfer;
 mod user;
 mod wanted;
 
+pub use bake::{BakeTarget, bake};
 pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use engine::Engine;

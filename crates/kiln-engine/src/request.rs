@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::lock_file::LockFile;
-use kiln_core::oci::{Platform, Reference};
+use kiln_core::oci::{Descriptor, Platform, Reference};
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
 use kiln_registry::{EngineAddress, GitReference, ObjectCache};
@@ -14,6 +14,8 @@ use crate::transfer::ImagePlace;
 /// One build. Nothing else starts one.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
+    /// The words of the command for the history, without what is secret.
+    pub command: Vec<String>,
     /// The Dockerfile's text.
     pub dockerfile: SourceFile,
     /// Choices that change the plan.
@@ -90,6 +92,8 @@ pub enum NamedContext {
     },
     /// An image by reference.
     Image(Reference),
+    /// An image that is in the store: the result of another target.
+    Stored(Box<Descriptor>),
     /// Nothing (`docker-image://scratch`).
     Empty,
     /// Files that are fetched.

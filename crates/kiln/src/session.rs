@@ -23,8 +23,8 @@ use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Referen
 use kiln_core::report::{BuildId, BuildReport};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
-    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
-    Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
+    BakeTarget, BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest,
+    ContextAddress, Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
 };
 use kiln_registry::{
     Client, Config as RegistryConfig, GitProgram, ObjectSettings, Proxies, RouteFiles,
@@ -32,6 +32,7 @@ use kiln_registry::{
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::gc::{Prune, Pruned};
+use kiln_store::history::StepLog;
 use kiln_store::inventory::Inventory;
 use kiln_store::{MountContent, Store, fsck};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -216,6 +217,16 @@ impl Session {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, BuildError> {
         kiln_engine::build(&self.engine, request, events, cancelled)
+    }
+
+    /// Builds the targets of a bake file.
+    pub(crate) fn bake(
+        &self,
+        targets: &[BakeTarget],
+        events: &EventSink,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<BuildResult, (usize, BuildError)> {
+        kiln_engine::bake(&self.engine, targets, events, cancelled)
     }
 
     /// Reads standard input; an archive is kept.
@@ -461,6 +472,16 @@ impl Session {
     /// The last builds, newest first, without their steps.
     pub(crate) fn last_builds(&self, count: usize) -> Result<Vec<BuildReport>, Failure> {
         self.store.history().last(count).map_err(|error| store_failure(&error))
+    }
+
+    /// The end of what the steps of a build wrote.
+    pub(crate) fn build_logs(&self, id: BuildId) -> Result<Vec<StepLog>, Failure> {
+        self.store.history().logs(id).map_err(|error| store_failure(&error))
+    }
+
+    /// Forgets builds; tells how many there were.
+    pub(crate) fn forget_builds(&self, ids: &[BuildId]) -> Result<usize, Failure> {
+        self.store.history().remove(ids).map_err(|error| store_failure(&error))
     }
 
     /// A build of the history by its number.

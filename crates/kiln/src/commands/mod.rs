@@ -1,6 +1,7 @@
 //! The commands: one file each, with its options and what it does.
 
 mod annotation;
+mod bake;
 pub(crate) mod build;
 mod cache;
 pub(crate) mod check;
@@ -10,6 +11,7 @@ mod copy;
 mod doctor;
 pub(crate) mod explain;
 mod fsck;
+mod history;
 mod images;
 mod index;
 mod init;
@@ -61,10 +63,13 @@ enum Command {
     Init(init::Init),
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
+    #[command(args_override_self = true)]
+    Bake(Box<bake::Bake>),
     Run(run::Run),
     Lock(lock::Lock),
     Check(check::Check),
     Explain(explain::Explain),
+    History(history::History),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Push(push::Push),
@@ -116,10 +121,12 @@ fn run(
     match cli.command {
         Command::Build(build) => build.run(config)?,
         Command::Init(init) => init.run(config)?,
+        Command::Bake(bake) => bake.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
         Command::Explain(explain) => explain.run(config)?,
+        Command::History(history) => history.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
         Command::Push(push) => push.run(config)?,
@@ -146,6 +153,7 @@ impl Command {
     fn needs_root(&self) -> bool {
         match self {
             Self::Build(build) => build.call().is_none(),
+            Self::Bake(bake) => bake.builds(),
             command => {
                 matches!(
                     command,

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::format_collect, reason = "tests")]
 
 mod archives;
+mod bake;
 mod bases;
 mod cache;
 mod cache_command;
@@ -20,6 +21,7 @@ mod explain;
 mod failures;
 mod fixture;
 mod git;
+mod history;
 mod hostile;
 mod index;
 mod interrupt;
