@@ -385,7 +385,7 @@ mod tests {
             "[budget]\nclean = \"2m\"\nhit-rate = 90.5\n[budget.app]\nclean = \"30s\"\nimage-size = \"300MB\"\nlayers = 20\n",
         );
         let all =
-            Budget { clean: Some(Duration::from_secs(120)), hit_rate: Some(90.5), ..Budget::USUAL };
+            Budget { clean: Some(Duration::from_mins(2)), hit_rate: Some(90.5), ..Budget::USUAL };
         assert_eq!(read("docs").unwrap(), all);
         let app = Budget {
             clean: Some(Duration::from_secs(30)),

@@ -9,7 +9,7 @@ use super::explain::choice::BuildChoice;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::report::{Comparison, compared, judgement_lines, markdown, text};
+use crate::render::report::{Comparison, compared, judgement_lines, markdown, page, text};
 use crate::session::Session;
 use crate::settings;
 
@@ -22,10 +22,10 @@ const JUDGED_BUILDS: usize = 100;
 ///
 /// Of the project in the directory that kiln is started in, else of that of the last build. A build is
 /// clean if the cache had nothing, cached if it had all, and an edit else; times are medians of the last 5.
-#[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kiln report                                 in the terminal
+  kiln report --format html > report.html
   kiln report --format markdown >> $GITHUB_STEP_SUMMARY
   kiln report --check                         exit code 1 if a budget of kiln.toml is not kept
   kiln report --compare @1 @                  two builds, step by step")]
@@ -56,6 +56,8 @@ enum Format {
     Text,
     /// For summaries of CI
     Markdown,
+    /// One page, with nothing that is loaded from elsewhere
+    Html,
     /// One JSON document
     Json,
 }
@@ -76,6 +78,7 @@ impl Report {
                 text((&performance, &judgements), &place.dockerfile, render::stdout_style(config))
             }
             Format::Markdown => markdown(&performance, &judgements),
+            Format::Html => vec![page(&performance, &judgements, &place.dockerfile)],
             Format::Json => vec![document(&performance, &judgements)],
         });
         if self.check { refuse_broken(&judgements) } else { Ok(()) }
@@ -115,7 +118,9 @@ impl Report {
         let comparison = Comparison::of(&builds.0, &builds.1);
         render::print_lines(&match self.format {
             Format::Json => vec![format!("{:#}", comparison.document())],
-            Format::Text | Format::Markdown => compared(&comparison, render::stdout_style(config)),
+            Format::Text | Format::Markdown | Format::Html => {
+                compared(&comparison, render::stdout_style(config))
+            }
         });
         Ok(())
     }

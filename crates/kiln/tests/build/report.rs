@@ -46,6 +46,11 @@ fn builds_become_a_report() {
     }
     let markdown = project.kiln(&["report", "--format=markdown"]).expect_code(0).stdout();
     assert!(markdown.contains("| Budget | Found | Allowed |"), "{markdown}");
+    let html = project.kiln(&["report", "--format=html"]).expect_code(0).stdout();
+    assert!(html.contains("<b id=\"hit-rate\">44%</b>"), "{html}");
+    assert_eq!(html.matches("<rect").count(), 3);
+    assert!(html.contains("RUN cat /file &gt; /made"), "{html}");
+    assert!(!html.contains("http"), "it loads nothing");
     let compared = project.kiln(&["report", "--compare", "@1", "@"]).expect_code(0).stdout();
     assert!(compared.contains("[app] RUN cat /file > /made"), "{compared}");
     assert!(!compared.contains("echo deps"), "{compared}");

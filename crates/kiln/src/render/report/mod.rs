@@ -1,5 +1,7 @@
 //! How builds perform, for people and for summaries of CI.
 
+mod page;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use super::progress::one_line;
 use super::style::{Role, Style};
 use super::table::{Align, table};
 use super::text::truncate;
+pub(crate) use page::page;
 
 /// Rows of each table.
 const ROWS: usize = 8;
