@@ -199,19 +199,20 @@ impl Exchange {
         self.attempt_at(&self.host(&route.origin.endpoint), &route.origin.name, call)
     }
 
-    /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for.
+    /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for,
+    /// and gives the identity token that takes their place, if the registry has such.
     pub(crate) fn check_login(
         &self,
         registry: &str,
         credential: Credential,
-    ) -> Result<bool, Error> {
+    ) -> Result<(bool, Option<Secret>), Error> {
         // One of its own: what is known of the registry goes with the configured credentials.
         let repository = Repository { registry: registry.to_owned(), name: String::new() };
-        let host = Host::new(Route::find(&repository, &self.config)?.origin.endpoint);
-        host.credential(|| credential);
+        let endpoint = Route::find(&repository, &self.config)?.origin.endpoint;
+        let host = Host::for_login(endpoint, credential);
         let call = crate::client::get(&repository, String::new(), registry);
         self.retrying(|| self.attempt_at(&host, "", &call).map(drop))?;
-        Ok(host.remembered(&call.scope()).is_some())
+        Ok((host.remembered(&call.scope()).is_some(), host.into_identity()))
     }
 
     /// One attempt at a host, where the repository has this name.
@@ -441,11 +442,12 @@ impl Exchange {
         let registry = host.registry.as_str();
         let is_plain =
             |realm: &Url| host.scheme.get() == Some(&Scheme::Http) || self.is_plain(realm);
-        let asked = TokenRequest::new(challenge, scope, credential, registry, is_plain)?;
-        let basic = credential.basic();
+        let mut asked = TokenRequest::new(challenge, scope, credential, registry, is_plain)?
+            .with_purpose(host.purpose());
+        let realm = asked.url().to_string();
         let wrong = |reason: String| Error::TokenService {
             registry: registry.to_owned(),
-            url: asked.url().to_string(),
+            url: realm.clone(),
             reason,
         };
         self.retrying(|| {
@@ -453,12 +455,20 @@ impl Exchange {
             let is_beside = asked.url().host().eq_ignore_ascii_case(bare_host(&host.authority));
             let endpoint = Some(&host.endpoint).filter(|_| is_beside);
             let endpoint = endpoint.map(|known| Endpoint { headers: Vec::new(), ..known.clone() });
-            let request = Request {
-                authorization: basic.as_ref(),
-                endpoint: endpoint.as_ref(),
-                ..asked.request()
+            let send = |asked: &TokenRequest<'_>| {
+                let authorization = asked.authorization();
+                self.transport.send(&Request {
+                    authorization: authorization.as_ref(),
+                    endpoint: endpoint.as_ref(),
+                    ..asked.request()
+                })
             };
-            let response = self.transport.send(&request)?;
+            let mut response = send(&asked)?;
+            if let (404 | 405, Some(by_post)) = (response.status, asked.by_post()) {
+                drop(response.message());
+                response = send(&by_post)?;
+                asked = by_post;
+            }
             match response.status {
                 200..=299 => Token::read(response)
                     .map(Authorization::Bearer)

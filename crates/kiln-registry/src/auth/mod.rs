@@ -3,7 +3,7 @@
 //! `Basic` is answered with user and password. `Bearer` names a token service: it is asked with
 //! user and password (GET, distribution's `token.md`), with an identity token (POST, its
 //! `oauth.md`), or anonymously. Tokens are remembered per repository and actions until shortly
-//! before they expire. Nothing is sent before a registry asks for it.
+//! before they expire. `kiln login` asks for an identity token besides. Nothing is sent before a registry asks for it.
 
 mod challenge;
 mod credential;
@@ -21,7 +21,7 @@ use crate::routes::Endpoint;
 use challenge::Challenge;
 pub(crate) use credential::{Credential, DOCKER_HUB_KEY, base64, is_not_found};
 pub(crate) use secret::Secret;
-pub(crate) use token::{Token, TokenRequest};
+pub(crate) use token::{Purpose, Token, TokenRequest};
 
 /// What is known of one registry while a client lives.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) scheme: OnceLock<Scheme>,
     is_put_aside: AtomicBool,
     credential: OnceLock<Credential>,
+    purpose: Purpose,
+    identity: OnceLock<Secret>,
     remembered: Mutex<HashMap<String, Remembered>>,
 }
 
@@ -60,8 +62,26 @@ impl Host {
             scheme,
             is_put_aside: AtomicBool::new(false),
             credential: OnceLock::new(),
+            purpose: Purpose::Request,
+            identity: OnceLock::new(),
             remembered: Mutex::default(),
         }
+    }
+
+    /// A host that a user logs in to with this.
+    pub(crate) fn for_login(endpoint: Endpoint, credential: Credential) -> Self {
+        let credential = OnceLock::from(credential);
+        Self { credential, purpose: Purpose::Login, ..Self::new(endpoint) }
+    }
+
+    /// What tokens of it are asked for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The identity token that its token service gave for a login.
+    pub(crate) fn into_identity(self) -> Option<Secret> {
+        self.identity.into_inner()
     }
 
     /// Whether a URL is one of this host, so that its certificates and headers may go there.
@@ -121,7 +141,12 @@ impl Host {
         };
         let (key, header, expires) = match authorization {
             Authorization::Basic(header) => (ALL_SCOPES, header, None),
-            Authorization::Bearer(token) => (scope, token.header, Some(token.expires)),
+            Authorization::Bearer(token) => {
+                if let Some(identity) = token.identity {
+                    self.identity.get_or_init(|| identity);
+                }
+                (scope, token.header, Some(token.expires))
+            }
         };
         if Some(&header) == rejected {
             return Ok(None);

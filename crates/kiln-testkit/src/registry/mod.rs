@@ -21,7 +21,7 @@ use std::thread;
 use kiln_core::digest::BlobDigest;
 
 pub use fault::{Damage, Fault, Target};
-pub use login::Login;
+pub use login::{ExchangeBy, Login};
 pub use upload::{Locations, Mounts, Uploads};
 
 /// One request, as the registry saw it.

@@ -81,7 +81,11 @@ impl Session {
         let logins = logins(config)?;
         let client = Client::new(registry_config(config));
         let check = client.check_login(registry, user, password).map_err(|e| login_failure(&e))?;
-        let place = logins.keep(registry, user, password).map_err(|e| login_failure(&e))?;
+        let place = match &check {
+            LoginCheck::Exchanged(token) => logins.keep_identity(registry, user, token),
+            LoginCheck::Accepted | LoginCheck::NotAsked => logins.keep(registry, user, password),
+        }
+        .map_err(|e| login_failure(&e))?;
         Ok((check, place))
     }
 
