@@ -173,6 +173,7 @@ impl Exchange {
 
     /// One attempt at a call. An answer is a success (2xx), or a range that cannot be had (416).
     /// What is only read is asked of mirrors first; whatever they fail with, the next is asked.
+    /// What belongs to a push goes to the one host that takes pushes.
     pub(crate) fn attempt(&self, call: &Call<'_>) -> Result<Response, Failure> {
         let route = self.route(call.repository)?;
         let is_read = call.access == Access::Pull
@@ -196,7 +197,8 @@ impl Exchange {
                 Err(_) => host.put_aside(),
             }
         }
-        self.attempt_at(&self.host(&route.origin.endpoint), &route.origin.name, call)
+        let way = if call.access == Access::Pull { &route.origin } else { route.push()? };
+        self.attempt_at(&self.host(&way.endpoint), &way.name, call)
     }
 
     /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for,
@@ -318,7 +320,7 @@ impl Exchange {
                 let registry = Url::new(scheme, &host.authority, "/v2/")?;
                 self.check_redirection(&registry, url)?;
                 let authorization = shown.filter(|_| url.has_origin_of(&registry));
-                let request = request_of(host, call, url.clone(), authorization);
+                let request = request_of((host, host.shown()), call, url.clone(), authorization);
                 (self.transport.send(&request)?, registry)
             }
         };
@@ -336,7 +338,12 @@ impl Exchange {
             self.check_redirection(&response.url, &target)?;
             let authorization = shown.filter(|_| target.has_origin_of(&registry));
             drop(response.message());
-            response = self.transport.send(&request_of(host, call, target, authorization))?;
+            response = self.transport.send(&request_of(
+                (host, host.shown()),
+                call,
+                target,
+                authorization,
+            ))?;
         }
         let target = response.url.clone();
         Err(redirect(&registry, &target, "there are too many redirections").into())
@@ -351,8 +358,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sends a call to the registry. One on this machine that nobody has spoken to yet is tried
-    /// without TLS, and with it if what answers does not understand that.
+    /// Sends a call to the registry. While it has taken none of several certificates of kiln's, they
+    /// are tried one after the other.
     fn send_first(
         &self,
         host: &Host,
@@ -360,10 +367,31 @@ impl Exchange {
         path: &str,
         shown: Option<&Secret>,
     ) -> Result<Response, Failure> {
-        let send = |scheme| {
-            let url = Url::new(scheme, &host.authority, path)?;
-            self.transport.send(&request_of(host, call, url, shown))
-        };
+        loop {
+            let pair = host.pair();
+            let answer = self.find_scheme(host, |scheme| {
+                let url = Url::new(scheme, &host.authority, path)?;
+                self.transport.send(&request_of((host, host.shown_with(pair)), call, url, shown))
+            });
+            if !may_refuse_certificate(&answer) {
+                if answer.is_ok() {
+                    host.keep_pair();
+                }
+                return answer;
+            }
+            if !host.pass_pair(pair) {
+                return answer;
+            }
+        }
+    }
+
+    /// Sends something to a registry. One on this machine that nobody has spoken to yet is tried
+    /// without TLS, and with it if what answers does not understand that.
+    fn find_scheme(
+        &self,
+        host: &Host,
+        send: impl Fn(Scheme) -> Result<Response, Failure>,
+    ) -> Result<Response, Failure> {
         if let Some(scheme) = host.scheme.get() {
             return send(*scheme);
         }
@@ -453,7 +481,7 @@ impl Exchange {
         self.retrying(|| {
             // A token service beside the registry mostly has its certificate, too.
             let is_beside = asked.url().host().eq_ignore_ascii_case(bare_host(&host.authority));
-            let endpoint = Some(&host.endpoint).filter(|_| is_beside);
+            let endpoint = Some(host.shown()).filter(|_| is_beside);
             let endpoint = endpoint.map(|known| Endpoint { headers: Vec::new(), ..known.clone() });
             let send = |asked: &TokenRequest<'_>| {
                 let authorization = asked.authorization();
@@ -540,15 +568,34 @@ impl Exchange {
     }
 }
 
-/// A call as a request to one host.
+/// Whether an answer may mean that the certificate of the client is not the one that is wanted:
+/// with TLS 1.3, a registry says so after the handshake, or closes the connection; one that asks
+/// without insisting answers 400.
+fn may_refuse_certificate(answer: &Result<Response, Failure>) -> bool {
+    use std::io::ErrorKind;
+    match answer {
+        Ok(response) => response.status == 400,
+        Err(Failure { error: Error::Tls { .. }, .. }) => true,
+        Err(Failure { error: Error::Unreachable { source, .. }, .. }) => matches!(
+            source.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+        ),
+        Err(_) => false,
+    }
+}
+
+/// A call as a request to one host, which is shown this.
 fn request_of<'a>(
-    host: &'a Host,
+    (host, shown): (&'a Host, &'a Endpoint),
     call: &Call<'a>,
     url: Url,
     authorization: Option<&'a Secret>,
 ) -> Request<'a> {
     Request {
-        endpoint: Some(&host.endpoint).filter(|_| host.has(&url)),
+        endpoint: Some(shown).filter(|_| host.has(&url)),
         method: call.method.clone(),
         url,
         accept: call.accept,

@@ -133,10 +133,7 @@ impl<'a> TokenRequest<'a> {
         };
         match self.credential {
             Credential::IdentityToken(token) => {
-                return post(&[
-                    ("grant_type", "refresh_token"),
-                    ("refresh_token", token.expose()),
-                ]);
+                return post(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]);
             }
             Credential::Password { user, password } if self.purpose == Purpose::LoginByPost => {
                 return post(&[

@@ -170,9 +170,7 @@ pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
         Login::IdentityToken(identity) => is_refresh(identity),
         Login::Exchange { user, password, identity, by } => {
             let is_login = match by {
-                ExchangeBy::Get => {
-                    request.method == "GET" && shown == Some(&basic(user, password))
-                }
+                ExchangeBy::Get => request.method == "GET" && shown == Some(&basic(user, password)),
                 ExchangeBy::Post => {
                     shown.is_none()
                         && is("grant_type", "password")

@@ -96,6 +96,8 @@ pub(crate) struct Content {
     faults: Vec<(Fault, u32)>,
     login: Login,
     serving: Blobs,
+    /// What its paths begin with, in place of `/v2`.
+    base: Option<String>,
     tokens: Vec<login::IssuedToken>,
     /// How many tokens there ever were.
     issued: u32,
@@ -209,6 +211,11 @@ impl Registry {
     /// Serves blobs like this from now on.
     pub fn serve_blobs(&self, blobs: Blobs) {
         self.state.lock().serving = blobs;
+    }
+
+    /// Answers only below this path from now on, in place of `/v2`. Uploads go on at `/v2`.
+    pub fn serve_below(&self, base: &str) {
+        self.state.lock().base = Some(base.to_owned());
     }
 
     /// Takes uploads like this from now on.

@@ -36,7 +36,10 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
                 state.hang();
                 return;
             }
-            answer(state, &mut content, &request, damage.as_ref())
+            match rebase(&content, request.clone()) {
+                Some(request) => answer(state, &mut content, &request, damage.as_ref()),
+                None => Answer::error(404, "NAME_UNKNOWN", "there is nothing here"),
+            }
         };
         let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
         let is_unread = matches!(damage, Some(Damage::RefusesUnread(_)));
@@ -44,6 +47,16 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
             return;
         }
     }
+}
+
+/// The request as if the registry were at its usual place.
+fn rebase(content: &Content, mut request: Request) -> Option<Request> {
+    if let Some(base) = &content.base
+        && request.server == Server::Registry
+    {
+        request.path = format!("/v2{}", request.path.strip_prefix(base.as_str())?);
+    }
+    Some(request)
 }
 
 fn take_fault(content: &mut Content, request: &Request) -> Option<Damage> {
