@@ -1,6 +1,6 @@
 //! Directories of `RUN --mount=type=cache`.
 //!
-//! Format: `cache-mounts/HASH/`, HASH of the id, with the id in `id` and instances `0`, `1`, …;
+//! Format: `cache-mounts/HASH/`, HASH of the id, with the id in `id`, bytes in `size` and instances `0`, `1`, …;
 //! an instance has `data/`, which is mounted, and an empty file `ready` once `data` is filled.
 //! `flock` on the instance's directory is its lock: shared by `sharing=shared`, exclusive else.
 //! Instance 0 is the common one; `sharing=private` takes the first that nobody uses.
@@ -87,6 +87,9 @@ pub enum MountContent {
     /// Files, or more entries than were looked at.
     Files,
 }
+
+/// Notes the bytes of a mount, as they were after the use whose time it has.
+const SIZE_FILE: &str = "size";
 
 /// Entries of a cache mount that are looked at until it counts as filled.
 const LOOKED_AT: usize = 1_000;
@@ -227,26 +230,50 @@ impl CacheMounts<'_> {
         Ok(directory)
     }
 
-    /// All cache mounts, sorted by id. Takes a walk through their files.
+    /// All cache mounts, sorted by id. Takes a walk through the files of those that were used since it
+    /// was last called.
     pub fn list(self) -> Result<Vec<CacheMountUsage>, Error> {
         let mut found = Vec::new();
         for directory in crate::gc::children(&self.store.path("cache-mounts"))? {
             let Ok(id) = std::fs::read_to_string(directory.join("id")) else {
                 continue;
             };
-            let modified = std::fs::metadata(&directory).and_then(|metadata| metadata.modified());
-            let last_used_unix = modified
-                .ok()
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                .map_or(0, |since| since.as_secs());
+            let Some(used) = modified(&directory) else { continue };
+            let since = used.duration_since(UNIX_EPOCH);
             found.push(CacheMountUsage {
                 id,
-                size_bytes: crate::gc::disk_usage(&directory)?,
-                last_used_unix,
+                size_bytes: self.measure(&directory, used)?,
+                last_used_unix: since.map_or(0, |since| since.as_secs()),
             });
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
+    }
+
+    /// The bytes of a mount that was last used at `used`: as they were noted since, or measured.
+    fn measure(self, directory: &Path, used: SystemTime) -> Result<u64, Error> {
+        let note = directory.join(SIZE_FILE);
+        let noted = std::fs::read_to_string(&note).ok().and_then(|text| text.parse().ok());
+        if let Some(size_bytes) = noted
+            && modified(&note) == Some(used)
+        {
+            return Ok(size_bytes);
+        }
+        let is_idle = is_idle(directory)?;
+        let mut size_bytes = 0;
+        for instance in crate::gc::children(directory)? {
+            size_bytes += if instance == note { 0 } else { crate::gc::disk_usage(&instance)? };
+        }
+        if is_idle && modified(directory) == Some(used) {
+            self.store.write_whole(&note, size_bytes.to_string().as_bytes())?;
+            // The note is worth something until the next use; a look is none.
+            for path in [&note, directory] {
+                if let Ok(file) = File::open(path) {
+                    let _ = file.set_modified(used);
+                }
+            }
+        }
+        Ok(size_bytes)
     }
 
     /// What the common instance of a cache mount holds; `None` if no step has used it.
@@ -305,7 +332,7 @@ impl CacheMounts<'_> {
             return Ok(false);
         }
         for instance in crate::gc::children(directory)? {
-            if instance.file_name().is_some_and(|name| name == "id") {
+            if !instance.is_dir() {
                 continue;
             }
             let Some(lock) = open_existing(&instance)? else {
@@ -344,6 +371,23 @@ fn share_or_make(lock: &File, instance: &Path, cancelled: &AtomicBool) -> Result
             std::thread::sleep(MAKER_NAP);
         }
     }
+}
+
+/// Whether no step uses any instance.
+fn is_idle(directory: &Path) -> Result<bool, Error> {
+    for instance in crate::gc::children(directory)? {
+        if instance.is_dir()
+            && let Some(lock) = open_existing(&instance)?
+            && !try_flock(&lock, Mode::Exclusive).map_err(Error::io("lock", &instance))?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

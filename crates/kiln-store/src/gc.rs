@@ -1,98 +1,121 @@
-//! How much the store holds, and making it less.
+//! Making less of what the store holds.
 //!
 //! Tagged images stay, with their blobs and unpacked layers. All else is cache: layers with their
 //! records, blobs that no tagged image needs, remembered base images, cache mounts, context
-//! indexes. `prune` removes what nothing can use any more, then what was not used for long, then
-//! the least recently used until a cap holds. Layers do not pin each other: a record is found by
+//! indexes. A prune removes what nothing can use any more, then what was not used for long, then what
+//! is worth the least until a cap holds. Layers do not pin each other: a record is found by
 //! content, so an upper layer is of use again when a lower one was rebuilt.
+//!
+//! What something is worth is the time that it saves for each of its bytes, less the longer nobody
+//! used it: GreedyDual-Size-Frequency (Cherkasova 1998) without its clock, as times of use are known.
 //!
 //! It runs only while no build does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use kiln_core::digest::{BlobDigest, DiffId};
-use kiln_core::oci::{ImageConfig, Manifest};
 
 use crate::error::Error;
 use crate::images;
+use crate::inventory::{Holding, Inventory, Kind};
 use crate::layers::LayerId;
 use crate::store::{Store, now_unix};
 
-/// Bytes on the disk, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Blobs of the OCI layout.
-    pub blobs_bytes: u64,
-    /// Unpacked layers.
-    pub layers_bytes: u64,
-    /// Cache mounts.
-    pub cache_mounts_bytes: u64,
-    /// Context indexes.
-    pub contexts_bytes: u64,
-    /// The database with its log.
-    pub database_bytes: u64,
-    /// What waits to be deleted, and work in progress.
-    pub trash_bytes: u64,
+/// Assumed of what comes from elsewhere, base images and the contents of cache mounts.
+const DOWNLOAD_BYTES_PER_SECOND: f64 = 20e6;
+/// Assumed of digests of files: bytes of an index, of which a file takes about a hundred.
+const INDEXED_BYTES_PER_SECOND: f64 = 4e6;
+/// A tenth less than the cap is left by [`Store::collect`], so that not each build collects.
+const HEADROOM: u64 = 10;
+/// With little room on the disk, this much cache stays all the same.
+const KEPT_ON_FULL_DISK_BYTES: u64 = 10_000_000_000;
+
+/// Which cache a prune is about; what is empty says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheFilter {
+    /// Of these kinds.
+    pub kinds: Vec<Kind>,
+    /// Made by steps of these stages.
+    pub stages: Vec<String>,
+    /// With ids that begin so; ids of cache mounts are named whole.
+    pub ids: Vec<String>,
 }
 
-impl Usage {
-    /// All together.
-    pub fn total_bytes(&self) -> u64 {
-        self.blobs_bytes
-            + self.layers_bytes
-            + self.cache_mounts_bytes
-            + self.contexts_bytes
-            + self.database_bytes
-            + self.trash_bytes
+impl CacheFilter {
+    /// Whether it says anything.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.stages.is_empty() && self.ids.is_empty()
+    }
+
+    /// Whether it lets something through.
+    pub fn has(&self, holding: &Holding) -> bool {
+        let is_named = |id: &String| match holding.kind {
+            Kind::CacheMount => holding.id == *id,
+            _ => holding.id.starts_with(id.as_str()),
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&holding.kind))
+            && (self.stages.is_empty()
+                || holding.stage.as_ref().is_some_and(|stage| self.stages.contains(stage)))
+            && (self.ids.is_empty() || self.ids.iter().any(is_named))
     }
 }
 
 /// What to remove beside what nothing can use any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
     /// Cache that was not used for so long.
     pub older_than: Option<Duration>,
-    /// The least recently used cache, until the store holds no more than so many bytes. Tagged
+    /// The cache that is worth the least, until the store holds no more than so many bytes. Tagged
     /// images may hold more; they stay.
     pub max_bytes: Option<u64>,
     /// All cache.
     pub all: bool,
+    /// Of what passes this alone.
+    pub filter: CacheFilter,
 }
 
-/// What a prune removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a prune removed, or would.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Layers, with their cache records.
-    pub layers: usize,
+    /// Things that were removed, without blobs that nothing needed.
+    pub removed: Vec<Holding>,
     /// Blobs.
     pub blobs: usize,
-    /// Cache mounts.
-    pub cache_mounts: usize,
     /// Bytes of the disk that are free now.
     pub freed_bytes: u64,
 }
 
-impl Store {
-    /// How much the store holds. Walks through all of it, except layers whose size is known.
-    pub fn usage(&self) -> Result<Usage, Error> {
-        let layers = layers(self)?;
-        let mut database_bytes = 0;
-        for name in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
-            database_bytes += disk_usage(&self.path(name))?;
-        }
-        Ok(Usage {
-            blobs_bytes: disk_usage(&self.path("blobs"))?,
-            layers_bytes: layers.iter().map(|layer| layer.size_bytes).sum(),
-            cache_mounts_bytes: disk_usage(&self.path("cache-mounts"))?,
-            contexts_bytes: disk_usage(&self.path("contexts"))?,
-            database_bytes,
-            trash_bytes: disk_usage(&self.path("trash"))? + disk_usage(&self.path("tmp"))?,
-        })
+impl Pruned {
+    /// How many things of a kind were removed.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.removed.iter().filter(|holding| holding.kind == kind).count()
     }
+}
 
+/// When a store makes room by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// It holds no more than so many bytes after a build, tagged images aside.
+    pub max_bytes: Option<u64>,
+    /// Nothing stays that was not used for so long.
+    pub older_than: Option<Duration>,
+    /// Of its disk so much stays free, if more than some cache is left then.
+    pub min_free: Option<FreeSpace>,
+}
+
+/// Room on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeSpace {
+    /// In bytes.
+    Bytes(u64),
+    /// In hundredths of the disk.
+    Percent(u8),
+}
+
+impl Store {
     /// Removes cache, and deletes it before it returns.
     ///
     /// # Errors
@@ -100,208 +123,222 @@ impl Store {
     pub fn prune(&self, what: &Prune) -> Result<Pruned, Error> {
         let _lock = self.lock_exclusive()?;
         self.flush()?;
-        let before = self.usage()?.total_bytes();
-        let mut pruned = Pruned::default();
+        let before = usage_with_orphans(self)?;
         remove_orphans(self)?;
-        if what.all || what.older_than.is_some() {
-            let limit = what
-                .older_than
-                .filter(|_| !what.all)
-                .map_or(u64::MAX, |age| now_unix().saturating_sub(age.as_secs()));
-            let chosen = candidates(self)?
-                .into_iter()
-                .filter(|candidate| candidate.used_unix < limit)
-                .collect();
-            remove(self, chosen, &mut pruned)?;
-        }
-        remove_unreferenced_blobs(self, &mut pruned)?;
         self.delete_trash()?;
-        if let Some(max_bytes) = what.max_bytes {
-            shrink(self, max_bytes, &mut pruned)?;
-        }
+        let inventory = self.inventory()?;
+        let mut pruned = remove(self, &inventory, what)?;
         self.delete_trash()?;
-        let after = self.usage()?.total_bytes();
-        pruned.freed_bytes = before.saturating_sub(after);
+        pruned.freed_bytes = before.saturating_sub(self.inventory()?.total_bytes());
         Ok(pruned)
     }
-}
 
-/// Something that may go, and when it was last used.
-struct Candidate {
-    used_unix: u64,
-    size_bytes: u64,
-    kind: CandidateKind,
-}
-
-enum CandidateKind {
-    Layer(LayerId),
-    Base { reference: String, platform: String },
-    CacheMount(String),
-    Context(PathBuf),
-}
-
-struct LayerRow {
-    id: LayerId,
-    diff_id: Option<DiffId>,
-    size_bytes: u64,
-    used_unix: u64,
-}
-
-/// All layers; sizes that were not known are measured and noted.
-fn layers(store: &Store) -> Result<Vec<LayerRow>, Error> {
-    let rows = store.database().query("list layers", |connection| {
-        connection
-            .prepare("SELECT id, diff_id, size_bytes, used FROM layers ORDER BY seq")?
-            .query_map([], |row| {
-                Ok((
-                    LayerId::from_bytes(row.get(0)?),
-                    row.get::<_, Option<_>>(1)?.map(DiffId::from_bytes),
-                    row.get::<_, Option<u64>>(2)?,
-                    row.get(3)?,
-                ))
-            })?
-            .collect::<rusqlite::Result<Vec<_>>>()
-    })?;
-    let mut layers = Vec::with_capacity(rows.len());
-    for (id, diff_id, known, used_unix) in rows {
-        let size_bytes = if let Some(size_bytes) = known {
-            size_bytes
-        } else {
-            let size_bytes = disk_usage(&store.layers().directory(&id))?;
-            store.database().change("note a size", |connection| {
-                connection.execute(
-                    "UPDATE layers SET size_bytes = ? WHERE id = ?",
-                    (size_bytes, id.as_bytes()),
-                )
-            })?;
-            size_bytes
-        };
-        layers.push(LayerRow { id, diff_id, size_bytes, used_unix });
+    /// What [`prune`](Self::prune) would remove; nothing is.
+    ///
+    /// # Errors
+    /// Of the database and the disk.
+    pub fn prunable(&self, what: &Prune) -> Result<Pruned, Error> {
+        self.flush()?;
+        let inventory = self.inventory()?;
+        let choice = choose(&inventory, what, now_unix());
+        let is_chosen = |(position, _): &(usize, &Holding)| choice.holdings.contains(position);
+        let removed = inventory.holdings.iter().enumerate().filter(is_chosen);
+        Ok(Pruned {
+            removed: removed.map(|(_, holding)| holding.clone()).collect(),
+            blobs: choice.blobs.len(),
+            freed_bytes: choice.freed_bytes,
+        })
     }
-    Ok(layers)
+
+    /// Makes room as the policy says, if it has to and no build runs.
+    ///
+    /// # Errors
+    /// Of the database and the disk.
+    pub fn collect(&self, policy: &CachePolicy) -> Result<Option<Pruned>, Error> {
+        let on_disk = self.disk();
+        let wanted = match (policy.min_free, on_disk) {
+            (Some(FreeSpace::Bytes(bytes)), _) => bytes,
+            (Some(FreeSpace::Percent(percent)), Some((size, _))) => size / 100 * u64::from(percent),
+            _ => 0,
+        };
+        let missing = on_disk.map_or(0, |(_, free)| wanted.saturating_sub(free));
+        if missing == 0 && policy.max_bytes.is_none() && policy.older_than.is_none() {
+            return Ok(None);
+        }
+        let _lock = match self.lock_exclusive() {
+            // Whoever is at work looks again behind it.
+            Err(Error::InUse { .. }) => return Ok(None),
+            lock => lock?,
+        };
+        self.flush()?;
+        let inventory = self.inventory()?;
+        let total = inventory.total_bytes();
+        let cap = policy.max_bytes.filter(|cap| total > *cap).map(|cap| cap - cap / HEADROOM);
+        let room =
+            (missing > 0).then(|| total.saturating_sub(missing).max(KEPT_ON_FULL_DISK_BYTES));
+        let what = Prune {
+            older_than: policy.older_than,
+            max_bytes: cap.into_iter().chain(room).min(),
+            ..Prune::default()
+        };
+        let choice = choose(&inventory, &what, now_unix());
+        if choice.holdings.is_empty() {
+            return Ok(None);
+        }
+        let mut pruned = remove(self, &inventory, &what)?;
+        self.delete_trash()?;
+        pruned.freed_bytes = choice.freed_bytes;
+        Ok(Some(pruned))
+    }
+
+    /// Size and free room of the disk, in bytes.
+    fn disk(&self) -> Option<(u64, u64)> {
+        let disk = rustix::fs::statvfs(self.root()).ok()?;
+        Some((disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
+    }
 }
 
-/// What may go, the least recently used first.
-fn candidates(store: &Store) -> Result<Vec<Candidate>, Error> {
-    let tagged = tagged_diff_ids(store)?;
-    let mut found = Vec::new();
-    for layer in layers(store)? {
-        if layer.diff_id.is_some_and(|diff_id| tagged.contains(&diff_id)) {
+/// What is to go.
+#[derive(Debug, Default)]
+struct Choice {
+    /// By position.
+    holdings: BTreeSet<usize>,
+    /// That nothing which stays needs.
+    blobs: Vec<BlobDigest>,
+    freed_bytes: u64,
+}
+
+/// What to remove of an inventory, in the second `now` since 1970.
+fn choose(inventory: &Inventory, what: &Prune, now: u64) -> Choice {
+    let mut counts = inventory.counts();
+    let mut choice = Choice::default();
+    let take = |choice: &mut Choice, counts: &mut BTreeMap<BlobDigest, usize>, position: usize| {
+        let holding = &inventory.holdings[position];
+        choice.holdings.insert(position);
+        choice.freed_bytes += holding.own_bytes;
+        for digest in &holding.blobs {
+            if let Some(count) = counts.get_mut(digest) {
+                *count -= 1;
+                if let (0, Some(bytes)) = (*count, inventory.blobs.get(digest)) {
+                    choice.freed_bytes += bytes;
+                }
+            }
+        }
+    };
+    for (digest, bytes) in &inventory.blobs {
+        if !counts.contains_key(digest) {
+            choice.freed_bytes += bytes;
+        }
+    }
+    let mut left = Vec::new();
+    for (position, holding) in inventory.holdings.iter().enumerate() {
+        let is_old = what
+            .older_than
+            .is_some_and(|age| holding.used_unix < now.saturating_sub(age.as_secs()));
+        // A filter alone means all that passes it.
+        let is_meant = what.all
+            || is_old
+            || (!what.filter.is_empty() && what.older_than.is_none() && what.max_bytes.is_none());
+        if holding.is_held || !what.filter.has(holding) {
             continue;
         }
-        found.push(Candidate {
-            used_unix: layer.used_unix,
-            size_bytes: layer.size_bytes,
-            kind: CandidateKind::Layer(layer.id),
-        });
-    }
-    for (reference, platform, _, used_unix) in images::bases(store)? {
-        found.push(Candidate {
-            used_unix,
-            // Its blobs may be shared; they are counted when they are gone.
-            size_bytes: 0,
-            kind: CandidateKind::Base { reference, platform },
-        });
-    }
-    for mount in store.cache_mounts().list()? {
-        found.push(Candidate {
-            used_unix: mount.last_used_unix,
-            size_bytes: mount.size_bytes,
-            kind: CandidateKind::CacheMount(mount.id),
-        });
-    }
-    for path in children(&store.path("contexts"))? {
-        found.push(Candidate {
-            used_unix: modified_unix(&path),
-            size_bytes: disk_usage(&path)?,
-            kind: CandidateKind::Context(path),
-        });
-    }
-    found.sort_by_key(|candidate| candidate.used_unix);
-    Ok(found)
-}
-
-fn remove(store: &Store, chosen: Vec<Candidate>, pruned: &mut Pruned) -> Result<(), Error> {
-    let mut layers = Vec::new();
-    for candidate in chosen {
-        match candidate.kind {
-            CandidateKind::Layer(id) => layers.push(id),
-            CandidateKind::Base { reference, platform } => {
-                images::forget_base(store, &reference, &platform)?;
-            }
-            CandidateKind::CacheMount(id) => match store.cache_mounts().remove(&id) {
-                Ok(was_there) => pruned.cache_mounts += usize::from(was_there),
-                Err(Error::InUse { .. }) => {}
-                Err(error) => return Err(error),
-            },
-            CandidateKind::Context(path) => store.discard(&path)?,
+        if is_meant {
+            take(&mut choice, &mut counts, position);
+        } else {
+            left.push(position);
         }
     }
-    pruned.layers += layers.len();
-    store.layers().remove(&layers)
-}
-
-/// Removes the least recently used cache until the store holds at most `max_bytes`.
-fn shrink(store: &Store, max_bytes: u64, pruned: &mut Pruned) -> Result<(), Error> {
-    let mut candidates = candidates(store)?.into_iter().peekable();
-    loop {
-        let mut excess = store.usage()?.total_bytes().saturating_sub(max_bytes);
-        if excess == 0 || candidates.peek().is_none() {
-            return Ok(());
-        }
-        let mut chosen = Vec::new();
-        while excess > 0
-            && let Some(candidate) = candidates.next()
-        {
-            excess = excess.saturating_sub(candidate.size_bytes);
-            let is_base = matches!(candidate.kind, CandidateKind::Base { .. });
-            chosen.push(candidate);
-            if is_base {
-                // What it frees shows only when its blobs are gone.
+    if let Some(cap) = what.max_bytes {
+        let total = inventory.total_bytes();
+        let worths: BTreeMap<usize, f64> = left
+            .iter()
+            .map(|position| (*position, worth(inventory, &inventory.holdings[*position], now)))
+            .collect();
+        left.sort_by(|a, b| worths[a].total_cmp(&worths[b]));
+        for position in left {
+            if total - choice.freed_bytes <= cap {
                 break;
             }
+            take(&mut choice, &mut counts, position);
         }
-        remove(store, chosen, pruned)?;
-        remove_unreferenced_blobs(store, pruned)?;
-        store.delete_trash()?;
     }
+    let is_needed = |digest: &BlobDigest| counts.get(digest).is_some_and(|count| *count > 0);
+    choice.blobs = inventory.blobs.keys().filter(|digest| !is_needed(digest)).copied().collect();
+    choice
 }
 
-/// Diff IDs of the layers of tagged images.
-fn tagged_diff_ids(store: &Store) -> Result<BTreeSet<DiffId>, Error> {
-    let mut blobs = BTreeSet::new();
-    for (_, descriptor) in store.images().list()? {
-        collect_whole(store, &descriptor, &mut blobs)?;
-    }
-    let mut diff_ids = BTreeSet::new();
-    for digest in blobs {
-        // Manifests and configs are small; layers are not worth reading.
-        if store.content().size(&digest)?.is_none_or(|size| size > 4 << 20) {
+#[expect(clippy::cast_precision_loss, reason = "worths are compared, roughly")]
+/// Seconds that a byte of something saves, halved when it was not used for a day, and so on.
+fn worth(inventory: &Inventory, holding: &Holding, now: u64) -> f64 {
+    let bytes = inventory.bytes_of(holding).max(1) as f64;
+    let seconds = match (holding.kind, holding.made_in) {
+        (Kind::Context, _) => bytes / INDEXED_BYTES_PER_SECOND,
+        (_, Some(made_in)) => made_in.as_secs_f64() + 0.001,
+        (_, None) => bytes / DOWNLOAD_BYTES_PER_SECOND,
+    };
+    let days = now.saturating_sub(holding.used_unix) as f64 / 86_400.0;
+    seconds / bytes / (1.0 + days)
+}
+
+/// Removes what is chosen; the caller holds the store.
+fn remove(store: &Store, inventory: &Inventory, what: &Prune) -> Result<Pruned, Error> {
+    let choice = choose(inventory, what, now_unix());
+    let mut pruned = Pruned::default();
+    let mut layers = Vec::new();
+    for position in &choice.holdings {
+        let holding = &inventory.holdings[*position];
+        let is_gone = match holding.kind {
+            Kind::Layer => {
+                layers.extend(holding.id.parse::<LayerId>());
+                true
+            }
+            Kind::Base => {
+                let platform = holding.platform.as_deref().unwrap_or_default();
+                images::forget_base(store, &holding.id, platform)?;
+                true
+            }
+            Kind::CacheMount => match store.cache_mounts().remove(&holding.id) {
+                Ok(was_there) => was_there,
+                Err(Error::InUse { .. }) => false,
+                Err(error) => return Err(error),
+            },
+            Kind::Context => {
+                store.discard(&store.path("contexts").join(&holding.id))?;
+                true
+            }
+        };
+        if !is_gone {
             continue;
         }
-        let bytes = store.content().read(&digest)?;
-        if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes)
-            && let Ok(config) = store.content().read(&manifest.config.digest)
-            && let Ok(config) = serde_json::from_slice::<ImageConfig>(&config)
-        {
-            diff_ids.extend(config.rootfs.diff_ids.into_iter().flatten());
-        }
+        pruned.removed.push(holding.clone());
     }
-    Ok(diff_ids)
+    store.layers().remove(&layers)?;
+    let doomed: BTreeSet<&BlobDigest> = choice.blobs.iter().collect();
+    let stay = |digest: &&BlobDigest| !doomed.contains(digest);
+    let of_left = |(position, holding): (usize, &Holding)| {
+        (!choice.holdings.contains(&position)).then(|| holding.blobs.clone())
+    };
+    let needed = inventory.holdings.iter().enumerate().filter_map(of_left).flatten();
+    let needed: BTreeSet<BlobDigest> =
+        needed.chain(inventory.held.iter().filter(stay).copied()).collect();
+    store.remote_blobs().retain(&needed)?;
+    forget_blobs(store, &choice.blobs)?;
+    pruned.blobs = choice.blobs.len();
+    pruned.freed_bytes = choice.freed_bytes;
+    Ok(pruned)
 }
 
-/// As `collect_blobs`; an image that is not whole keeps what there is of it.
-fn collect_whole(
-    store: &Store,
-    descriptor: &kiln_core::oci::Descriptor,
-    blobs: &mut BTreeSet<BlobDigest>,
-) -> Result<(), Error> {
-    match images::collect_blobs(store, descriptor, blobs) {
-        Err(Error::MissingBlob { .. } | Error::Document { .. } | Error::DigestMismatch { .. }) => {
-            Ok(())
-        }
-        result => result,
+/// All bytes, also of layers that no row knows.
+fn usage_with_orphans(store: &Store) -> Result<u64, Error> {
+    let mut orphans = 0;
+    for directory in store.layers().list_directories()? {
+        orphans += match directory {
+            Ok(id) if store.layers().by_id(&id)?.is_some() => 0,
+            Ok(id) => disk_usage(&store.layers().directory(&id))?,
+            Err(path) => disk_usage(&path)?,
+        };
     }
+    Ok(store.inventory()?.total_bytes() + orphans)
 }
 
 /// Moves layer directories without a row, and rows without a directory, out of the way.
@@ -314,36 +351,15 @@ fn remove_orphans(store: &Store) -> Result<(), Error> {
             Err(path) => store.discard(&path)?,
         }
     }
-    let gone: Vec<LayerId> = layers(store)?
-        .into_iter()
-        .map(|layer| layer.id)
-        .filter(|id| !store.layers().directory(id).exists())
-        .collect();
+    let known: Vec<LayerId> = store.database().query("list layers", |connection| {
+        connection
+            .prepare("SELECT id FROM layers")?
+            .query_map([], |row| row.get(0).map(LayerId::from_bytes))?
+            .collect()
+    })?;
+    let is_gone = |id: &LayerId| !store.layers().directory(id).exists();
+    let gone: Vec<LayerId> = known.into_iter().filter(is_gone).collect();
     store.layers().remove(&gone)
-}
-
-/// Moves blobs to the trash that no tagged image, base image or live layer needs.
-fn remove_unreferenced_blobs(store: &Store, pruned: &mut Pruned) -> Result<(), Error> {
-    let mut needed = BTreeSet::new();
-    for (_, descriptor) in store.images().list()? {
-        collect_whole(store, &descriptor, &mut needed)?;
-    }
-    for (_, _, descriptor, _) in images::bases(store)? {
-        collect_whole(store, &descriptor, &mut needed)?;
-    }
-    let live: BTreeSet<DiffId> = layers(store)?.iter().filter_map(|layer| layer.diff_id).collect();
-    let packed = packed(store)?;
-    for (digest, diff_ids) in &packed {
-        if diff_ids.iter().any(|diff_id| live.contains(diff_id)) {
-            needed.insert(*digest);
-        }
-    }
-    store.remote_blobs().retain(&needed)?;
-    let doomed: Vec<BlobDigest> =
-        store.content().list()?.into_iter().filter(|digest| !needed.contains(digest)).collect();
-    forget_blobs(store, &doomed)?;
-    pruned.blobs += doomed.len();
-    Ok(())
 }
 
 /// Forgets blobs, then moves them to the trash.
@@ -396,14 +412,6 @@ pub(crate) fn children(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     }
     paths.sort_unstable();
     Ok(paths)
-}
-
-fn modified_unix(path: &Path) -> u64 {
-    std::fs::metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .map_or(0, |since| since.as_secs())
 }
 
 /// Bytes that a file or tree takes on the disk; hard links count once. What vanishes meanwhile

@@ -14,6 +14,7 @@ pub mod fsck;
 pub mod gc;
 pub mod history;
 pub mod images;
+pub mod inventory;
 mod large_file;
 pub mod layer;
 pub mod layer_error;

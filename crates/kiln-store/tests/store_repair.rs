@@ -1,4 +1,4 @@
-//! Damage of every kind: what opening mends, what fsck finds and removes, what prune spares.
+//! Damage of every kind: what opening mends, what fsck finds and removes.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -7,14 +7,12 @@ mod disk;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use disk::*;
 use kiln_core::digest::{BlobDigest, DiffId};
 use kiln_store::fsck::{Problem, Repair, fsck};
-use kiln_store::gc::Prune;
 use kiln_store::layer::{BlobCheck, Unpack, unpack};
-use kiln_store::{Error, Layer, Store};
+use kiln_store::{Error, Store};
 
 /// Makes the store look as if the machine had been started since.
 fn reboot(store: Store) -> Store {
@@ -26,20 +24,6 @@ fn reboot(store: Store) -> Store {
     );
     drop(store);
     Store::open(&root).unwrap()
-}
-
-fn recorded(store: &Store, text: &str) -> Layer {
-    let made = layer(store, text);
-    store.cache_index().record(key(text), &record(&made, text)).unwrap();
-    made
-}
-
-fn has_record(store: &Store, text: &str) -> bool {
-    store.cache_index().lookup_many(&[key(text)]).unwrap()[0].is_some()
-}
-
-fn problems(store: &Store) -> Vec<Problem> {
-    fsck(store, Repair::No).unwrap().problems
 }
 
 /// The problems are found, mended and gone.
@@ -306,129 +290,4 @@ fn a_layer_whose_maker_died_before_its_row_was_written_is_swept() {
     assert!(entered.fs.exists() && has_record(&store, "entered"));
     assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
     assert_eq!(problems(&store), []);
-}
-
-#[test]
-fn prune_removes_what_nothing_can_use() {
-    let (_directory, store) = new_store();
-    let tagged = image(&store, "tagged");
-    store.images().tag("docker.io/library/app:1", &tagged).unwrap();
-    let base = image(&store, "base");
-    store.images().remember_base("base", "linux/amd64", &base).unwrap();
-    let loose = store.content().put(b"loose").unwrap();
-    let cached = recorded(&store, "cached");
-    store.layers().set_diff_id(&cached.id, &diff_id("cached")).unwrap();
-    let packed = store.content().put(b"packed").unwrap();
-    store.layers().remember_packed(&diff_id("cached"), "tar", &packed).unwrap();
-
-    let pruned = store.prune(&Prune::default()).unwrap();
-    assert_eq!((pruned.layers, pruned.blobs), (0, 1));
-    assert!(!store.content().has(&loose));
-    assert!(store.content().has(&packed) && has_record(&store, "cached"));
-    assert!(store.images().base("base", "linux/amd64").unwrap().is_some());
-    assert_eq!(problems(&store), []);
-}
-
-#[test]
-fn prune_all_spares_tagged_images_and_their_layers() {
-    let (_directory, store) = new_store();
-    let tagged = image(&store, "tagged");
-    store.images().tag("docker.io/library/app:1", &tagged).unwrap();
-    let unpacked = recorded(&store, "unpacked");
-    // The diff ID in the image's config is the digest of its layer.
-    store.layers().set_diff_id(&unpacked.id, &diff_id("tagged")).unwrap();
-    let cached = recorded(&store, "cached");
-    store.images().remember_base("base", "linux/amd64", &image(&store, "base")).unwrap();
-
-    let guard = store.lock_shared(&NEVER).unwrap();
-    let all = Prune { all: true, ..Prune::default() };
-    assert!(matches!(store.prune(&all), Err(Error::InUse { .. })));
-    drop(guard);
-    let pruned = store.prune(&all).unwrap();
-    assert_eq!((pruned.layers, pruned.blobs), (1, 3));
-    assert!(pruned.freed_bytes > 0);
-    assert!(unpacked.fs.exists() && has_record(&store, "unpacked"));
-    assert!(!cached.fs.exists() && !has_record(&store, "cached"));
-    assert!(store.images().base("base", "linux/amd64").unwrap().is_none());
-    store.images().tag("docker.io/library/app:2", &tagged).unwrap();
-    assert_eq!(problems(&store), []);
-    assert_eq!(std::fs::read_dir(store.root().join("trash")).unwrap().count(), 0);
-}
-
-#[test]
-fn prune_by_age_and_by_size_takes_the_least_recently_used() {
-    let (_directory, store) = new_store();
-    for name in ["old", "older", "new"] {
-        let working = store.layers().begin().unwrap();
-        std::fs::write(working.upper.join("file"), vec![1; 1 << 20]).unwrap();
-        let layers = store.layers();
-        let made = layers.commit(working, b"", content(name), content("t")).unwrap();
-        store.cache_index().record(key(name), &record(&made, name)).unwrap();
-    }
-    let age = |name: &str, seconds: u64| {
-        let key = key(name);
-        sql(
-            &store,
-            &format!(
-                "UPDATE layers SET used = unixepoch() - {seconds}
-                 WHERE id = (SELECT layer FROM records WHERE key = x'{key}')"
-            ),
-        );
-    };
-    age("old", 5000);
-    age("older", 50_000);
-    let usage = store.usage().unwrap();
-    assert!(usage.layers_bytes >= 3 << 20);
-    assert!(usage.total_bytes() >= usage.layers_bytes + usage.database_bytes);
-
-    let by_age = Prune { older_than: Some(Duration::from_secs(20_000)), ..Prune::default() };
-    assert_eq!(store.prune(&by_age).unwrap().layers, 1);
-    let rest = usage.total_bytes() - (1 << 20) - (1 << 19);
-    let by_size = Prune { max_bytes: Some(rest), ..Prune::default() };
-    assert_eq!(store.prune(&by_size).unwrap().layers, 1);
-    assert!(store.usage().unwrap().total_bytes() <= rest);
-    assert!(has_record(&store, "new"));
-    assert!(!has_record(&store, "old") && !has_record(&store, "older"));
-    assert_eq!(problems(&store), []);
-}
-
-#[test]
-fn a_look_up_counts_as_use() {
-    let (_directory, store) = new_store();
-    recorded(&store, "a");
-    sql(&store, "UPDATE layers SET used = 1");
-    assert!(has_record(&store, "a"));
-    let day = Prune { older_than: Some(Duration::from_hours(24)), ..Prune::default() };
-    assert_eq!(store.prune(&day).unwrap().layers, 0);
-}
-
-#[test]
-fn layers_of_an_image_may_be_elsewhere() {
-    let (_directory, store) = new_store();
-    let app = image(&store, "app");
-    let text = String::from_utf8(store.content().read(&app.digest).unwrap()).unwrap();
-    let manifest: kiln_core::oci::Manifest = serde_json::from_str(&text).unwrap();
-    let layer = manifest.layers[0].digest;
-    std::fs::remove_file(store.content().path(&layer)).unwrap();
-    let name = "docker.io/library/app:1";
-    assert!(matches!(store.images().tag(name, &app), Err(Error::MissingBlob { .. })));
-    let places = || store.remote_blobs().places(&layer).unwrap();
-    assert_eq!(places(), Vec::<String>::new());
-    for place in ["a.example/app", "a.example/app", "b.example/app"] {
-        store.remote_blobs().note(&[layer], place).unwrap();
-    }
-    assert_eq!(places().len(), 2);
-    store.images().tag(name, &app).unwrap();
-    assert_eq!(fsck(&store, Repair::Yes).unwrap().problems, []);
-    // As long as an image needs it, its place is known.
-    let all = Prune { all: true, ..Prune::default() };
-    store.prune(&all).unwrap();
-    assert_eq!(places().len(), 2);
-    // A config can be nowhere else.
-    std::fs::remove_file(store.content().path(&manifest.config.digest)).unwrap();
-    let problems = fsck(&store, Repair::No).unwrap().problems;
-    assert!(matches!(problems[..], [Problem::IncompleteImage { .. }]), "{problems:?}");
-    store.images().untag(name).unwrap();
-    store.prune(&all).unwrap();
-    assert_eq!(places(), Vec::<String>::new());
 }

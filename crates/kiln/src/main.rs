@@ -10,6 +10,7 @@ mod failure;
 mod interrupt;
 mod render;
 mod session;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -31,6 +31,8 @@ use kiln_registry::{
 };
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
+use kiln_store::gc::{Prune, Pruned};
+use kiln_store::inventory::Inventory;
 use kiln_store::{MountContent, Store, fsck};
 use rustix::process::{Signal, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -39,6 +41,7 @@ use signal_hook::iterator::Signals;
 use crate::commands::run::{Access, RunRequest, Stdin};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::settings;
 pub(crate) use transfer::{
     ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck,
     LoginPlace,
@@ -249,6 +252,31 @@ impl Session {
             // The next build does what could not be done now.
             let _ = self.store.settle();
         }
+    }
+
+    /// Cleans up behind a build, and makes room if the policy says so; what went, if anything did.
+    pub(crate) fn settle_build(&self, config: &Config) -> Result<Option<Pruned>, Failure> {
+        if !self.store.is_unsettled() {
+            return Ok(None);
+        }
+        let _ = self.store.settle();
+        let policy = settings::cache_policy(config)?;
+        self.store.collect(&policy).map_err(|error| store_failure(&error))
+    }
+
+    /// What the store holds.
+    pub(crate) fn inventory(&self) -> Result<Inventory, Failure> {
+        self.store.inventory().map_err(|error| store_failure(&error))
+    }
+
+    /// Removes cache.
+    pub(crate) fn prune(&self, what: &Prune) -> Result<Pruned, Failure> {
+        self.store.prune(what).map_err(|error| store_failure(&error))
+    }
+
+    /// What [`prune`](Self::prune) would remove.
+    pub(crate) fn prunable(&self, what: &Prune) -> Result<Pruned, Failure> {
+        self.store.prunable(what).map_err(|error| store_failure(&error))
     }
 
     /// Runs a container of an image until it ends, and hands on the signals that reach kiln;

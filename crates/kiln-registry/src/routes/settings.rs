@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A mirror's path comes before the repository's name (`/v2/hub/library/alpine`). Relative paths
-//! of files begin at the directory of the `kiln.toml`. Unknown keys are errors. `registry` is the
-//! only table so far.
+//! of files begin at the directory of the `kiln.toml`. Unknown keys are errors. Other tables are
+//! read elsewhere.
 //!
 //! A project's file names mirrors, which come before those of the user's file, and nothing else:
 //! whoever clones a repository trusts nobody by that, and sends no login unprotected.
@@ -28,7 +28,8 @@ use crate::error::Error;
 use crate::http::Scheme;
 use crate::repository::Repository;
 
-const TABLES: [&str; 1] = ["registry"];
+/// `budget` and `cache` are about other things.
+const TABLES: [&str; 3] = ["registry", "budget", "cache"];
 const KEYS: [&str; 5] = ["mirrors", "http", "insecure", "ca", "keypair"];
 const KEYPAIR_KEYS: [&str; 2] = ["cert", "key"];
 

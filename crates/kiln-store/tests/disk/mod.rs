@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use kiln_core::cache_key::{KeyPart, KeyParts};
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId, DiffId};
 use kiln_core::oci::{Descriptor, media_type};
+use kiln_store::fsck::{Problem, Repair, fsck};
 use kiln_store::{CacheRecord, Layer, StepResult, Store};
 
 pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
@@ -99,4 +100,21 @@ pub(crate) fn child_root() -> Option<std::path::PathBuf> {
 pub(crate) fn sql(store: &Store, statement: &str) {
     let connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
     connection.execute_batch(statement).unwrap();
+}
+
+/// A layer with the record of a step.
+pub(crate) fn recorded(store: &Store, text: &str) -> Layer {
+    let made = layer(store, text);
+    store.cache_index().record(key(text), &record(&made, text)).unwrap();
+    made
+}
+
+/// Whether a step has a result.
+pub(crate) fn has_record(store: &Store, text: &str) -> bool {
+    store.cache_index().lookup_many(&[key(text)]).unwrap()[0].is_some()
+}
+
+/// What fsck finds.
+pub(crate) fn problems(store: &Store) -> Vec<Problem> {
+    fsck(store, Repair::No).unwrap().problems
 }

@@ -2,6 +2,7 @@
 
 mod annotation;
 pub(crate) mod build;
+mod cache;
 pub(crate) mod check;
 mod copy;
 mod doctor;
@@ -70,6 +71,7 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Rmi(rmi::Rmi),
+    Cache(cache::Cache),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
     Version(version::Version),
@@ -120,6 +122,7 @@ fn run(
         Command::Login(login) => login.run(config)?,
         Command::Logout(logout) => logout.run(config)?,
         Command::Rmi(rmi) => rmi.run(config)?,
+        Command::Cache(cache) => cache.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,
         Command::Version(version) => version.run(),
@@ -135,7 +138,12 @@ impl Command {
             command => {
                 matches!(
                     command,
-                    Self::Run(_) | Self::Lock(_) | Self::Push(_) | Self::Rmi(_) | Self::Fsck(_)
+                    Self::Run(_)
+                        | Self::Lock(_)
+                        | Self::Push(_)
+                        | Self::Rmi(_)
+                        | Self::Cache(_)
+                        | Self::Fsck(_)
                 )
             }
         }

@@ -43,6 +43,16 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A long time: `30 days`, `12 hours`.
+pub(crate) fn days(duration: Duration) -> String {
+    let seconds = duration.as_secs() as usize;
+    match seconds {
+        172_800.. => count(seconds / 86_400, "day"),
+        7200.. => count(seconds / 3600, "hour"),
+        _ => count(seconds / 60, "minute"),
+    }
+}
+
 /// How long ago something was: `3 days ago`. A negative age is `just now`.
 pub(crate) fn age(age_seconds: i64) -> String {
     const UNITS: [(i64, &str); 6] = [

@@ -10,6 +10,7 @@
 mod archives;
 mod bases;
 mod cache;
+mod cache_command;
 mod cache_mounts;
 mod causes;
 mod container;

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::render;
+use crate::render::format::size;
 use crate::render::progress::{Display, Mode};
 use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
@@ -193,6 +194,21 @@ enum ProgressOption {
     Quiet,
 }
 
+/// Cleans up behind a build. What goes wrong here is not the build's failure.
+fn make_room(session: &Session, mode: Mode, config: &Config) {
+    let lines = match session.settle_build(config) {
+        Ok(None) => return,
+        Ok(Some(pruned)) => {
+            let freed = size(pruned.freed_bytes);
+            vec![format!("{freed} of cache were removed (`kiln cache info` says what is kept)")]
+        }
+        Err(failure) => vec![format!("warning: no room was made in the cache: {failure}")],
+    };
+    if matches!(mode, Mode::Tty | Mode::Plain) {
+        render::note_lines(&lines);
+    }
+}
+
 impl Build {
     /// Runs the command.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
@@ -206,7 +222,7 @@ impl Build {
         let session = Session::open(config)?;
         let result = build((&session, &request), (&warnings, mode), config, &cancelled);
         let outcome = result.and_then(|result| self.tell(&result, (&session, &request), mode));
-        session.settle();
+        make_room(&session, mode, config);
         outcome
     }
 
