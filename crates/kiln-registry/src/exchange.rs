@@ -369,7 +369,7 @@ impl Exchange {
     ) -> Result<Response, Failure> {
         loop {
             let pair = host.pair();
-            let answer = self.find_scheme(host, |scheme| {
+            let answer = Self::find_scheme(host, |scheme| {
                 let url = Url::new(scheme, &host.authority, path)?;
                 self.transport.send(&request_of((host, host.shown_with(pair)), call, url, shown))
             });
@@ -388,7 +388,6 @@ impl Exchange {
     /// Sends something to a registry. One on this machine that nobody has spoken to yet is tried
     /// without TLS, and with it if what answers does not understand that.
     fn find_scheme(
-        &self,
         host: &Host,
         send: impl Fn(Scheme) -> Result<Response, Failure>,
     ) -> Result<Response, Failure> {
