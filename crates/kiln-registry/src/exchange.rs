@@ -63,6 +63,10 @@ pub(crate) enum Access<'a> {
 impl Way {
     /// Whether a mirror is asked this.
     fn has(&self, call: &Call<'_>) -> bool {
+        // What a mirror has cached of a list that grows is not the list.
+        if call.path.starts_with("/referrers/") || call.path.starts_with("/manifests/sha256-") {
+            return false;
+        }
         let names_tag = call.path.starts_with("/manifests/") && !call.path.contains("/sha256:");
         if names_tag { self.has_tags } else { self.has_digests }
     }

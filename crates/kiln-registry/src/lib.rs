@@ -34,6 +34,7 @@ mod limit;
 mod login;
 mod objects;
 mod push;
+mod referrers;
 mod repository;
 mod resolved;
 mod retry;

@@ -16,6 +16,7 @@ mod cache;
 mod docker_archive;
 mod join;
 mod pack;
+mod referrers;
 mod registry;
 mod source;
 mod store;
@@ -37,6 +38,8 @@ use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
 pub(crate) use cache::{CacheSource, Watch as CacheWatch, send_cache};
 pub use join::{FoundImage, IndexBase, IndexEffect, IndexRequest, find_image, join_images};
+pub use referrers::{CopyScope, find_referrers};
+use referrers::{Lookup, copy_referrers};
 use source::Source;
 use tree::{Tree, Wanted};
 
@@ -198,19 +201,30 @@ pub fn pull(
     })
 }
 
-/// Copies an image with all its platforms, and changes no byte of it. Gives its digest.
+/// Copies an image with all its platforms, and what points to it if that is wanted, and changes no byte
+/// of them. Gives its digest, and how many artifacts point to it.
 ///
 /// # Errors
 /// When the image is not there, or does not arrive whole.
 pub fn copy_image(
     engine: &Engine,
-    (from, to): (&ImagePlace, &ImagePlace),
+    (from, to, scope): (&ImagePlace, &ImagePlace, CopyScope),
     watch: Watch<'_>,
-) -> Result<BlobDigest, BuildError> {
+) -> Result<(BlobDigest, usize), BuildError> {
     transfer(engine, format!("copy {from} to {to}"), watch, |work| {
+        if let (CopyScope::Referrers, ImagePlace::Archive { .. }) = (scope, to) {
+            return Err(BuildError::Image {
+                message: format!("{to} cannot hold what points to an image"),
+                help: Some("copy it to a registry or to oci-layout://DIR".to_owned()),
+            });
+        }
         let (source, root) = Source::open(work, from)?;
         let digest = root.digest;
         let tree = Tree::collect(work, &source, root, &Wanted::All)?;
+        let pointing = match scope {
+            CopyScope::Image => None,
+            CopyScope::Referrers => Some((Lookup::open(work, &source, from)?, tree.clone())),
+        };
         match to {
             ImagePlace::Registry(name) => {
                 registry::send(work, (&source, tree, None), std::slice::from_ref(name))?;
@@ -222,6 +236,10 @@ pub fn copy_image(
                 target::to_archive(work, (&source, &tree), path, (name.as_deref(), *form))?;
             }
         }
-        Ok(digest)
+        let count = match &pointing {
+            Some((lookup, tree)) => copy_referrers(work, (&source, lookup, tree), to)?,
+            None => 0,
+        };
+        Ok((digest, count))
     })
 }

@@ -127,7 +127,7 @@ pub(crate) fn challenge(state: &State, scope: &str) -> Answer {
 /// Asks for the repository that a request is about.
 pub(crate) fn repository(request: &Request) -> Option<&str> {
     let path = request.bare_path().strip_prefix("/v2/")?;
-    let (repository, _) = ["/manifests/", "/blobs/uploads/", "/blobs/"]
+    let (repository, _) = ["/manifests/", "/blobs/uploads/", "/blobs/", "/referrers/"]
         .iter()
         .find_map(|middle| path.rsplit_once(middle))?;
     Some(repository)

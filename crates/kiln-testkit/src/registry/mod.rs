@@ -7,6 +7,7 @@
 
 mod fault;
 mod login;
+mod referrers;
 mod serve;
 mod upload;
 pub(crate) mod wire;
@@ -22,6 +23,7 @@ use kiln_core::digest::BlobDigest;
 
 pub use fault::{Damage, Fault, Target};
 pub use login::{ExchangeBy, Login};
+pub use referrers::Referrers;
 pub use upload::{Locations, Mounts, Uploads};
 
 /// One request, as the registry saw it.
@@ -96,6 +98,7 @@ pub(crate) struct Content {
     faults: Vec<(Fault, u32)>,
     login: Login,
     serving: Blobs,
+    referrers: Referrers,
     /// What its paths begin with, in place of `/v2`.
     base: Option<String>,
     tokens: Vec<login::IssuedToken>,
@@ -216,6 +219,11 @@ impl Registry {
     /// Answers only below this path from now on, in place of `/v2`. Uploads go on at `/v2`.
     pub fn serve_below(&self, base: &str) {
         self.state.lock().base = Some(base.to_owned());
+    }
+
+    /// Lists what points to a manifest like this from now on.
+    pub fn list_referrers(&self, referrers: Referrers) {
+        self.state.lock().referrers = referrers;
     }
 
     /// Takes uploads like this from now on.

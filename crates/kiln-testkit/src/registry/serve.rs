@@ -8,7 +8,7 @@ use kiln_core::digest::BlobDigest;
 
 use super::fault::Damage;
 use super::wire::{After, Answer, read_body, read_head, write_answer};
-use super::{Blobs, Content, Request, Server, State, login, upload};
+use super::{Blobs, Content, Request, Server, State, login, referrers, upload};
 
 /// Serves one connection to its end.
 pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<State>) {
@@ -128,7 +128,9 @@ fn answer(
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Answer::error(405, "UNSUPPORTED", "that is not supported");
     }
-    if request.bare_path().contains("/manifests/") {
+    if request.bare_path().contains("/referrers/") {
+        referrers::list(content, repository, request)
+    } else if request.bare_path().contains("/manifests/") {
         manifest(content, repository, name, damage)
     } else if content.serving == Blobs::Redirected {
         // As with pre-signed addresses: whoever has this may read the blob.

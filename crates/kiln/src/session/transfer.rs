@@ -1,8 +1,8 @@
 //! Images between the store, registries, layouts and archives, as commands see it.
 
-use kiln_core::oci::{Platform, Reference};
+use kiln_core::oci::{Platform, Reference, Referrer};
 pub(crate) use kiln_engine::{
-    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
+    ArchiveForm, CopyScope, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
 };
 use kiln_engine::{BuildError, ImageOptions};
 
@@ -33,14 +33,16 @@ impl Session {
         Ok(root.map_err(|error| transfer_failure("pull-failed", error))?.digest.to_string())
     }
 
-    /// Copies an image between places outside of the store; gives its digest.
+    /// Copies an image between places outside of the store; gives its digest, and how many artifacts
+    /// that point to it were copied.
     pub(crate) fn copy_image(
         &self,
-        places: (&ImagePlace, &ImagePlace),
+        what: (&ImagePlace, &ImagePlace, CopyScope),
         watch: Watch<'_>,
-    ) -> Result<String, Failure> {
-        let digest = kiln_engine::copy_image(&self.engine, places, watch);
-        Ok(digest.map_err(|error| transfer_failure("copy-failed", error))?.to_string())
+    ) -> Result<(String, usize), Failure> {
+        let copied = kiln_engine::copy_image(&self.engine, what, watch);
+        let (digest, count) = copied.map_err(|error| transfer_failure("copy-failed", error))?;
+        Ok((digest.to_string(), count))
     }
 
     /// Joins images into an index and sends it; gives the index.
@@ -60,6 +62,16 @@ impl Session {
         watch: Watch<'_>,
     ) -> Result<FoundImage, Failure> {
         kiln_engine::find_image(&self.engine, place, watch)
+            .map_err(|error| transfer_failure("no-image", error))
+    }
+
+    /// The same, and what points to it and to its manifests.
+    pub(crate) fn find_referrers(
+        &self,
+        what: (&ImagePlace, Option<&str>),
+        watch: Watch<'_>,
+    ) -> Result<(FoundImage, Vec<Referrer>), Failure> {
+        kiln_engine::find_referrers(&self.engine, what, watch)
             .map_err(|error| transfer_failure("no-image", error))
     }
 
