@@ -20,6 +20,10 @@ use crate::failure::Failure;
 
 /// Free where nothing else is said.
 const MIN_FREE: FreeSpace = FreeSpace::Percent(5);
+/// Where nothing is said, as a file would say it.
+const DEFAULTS: [(&str, &str); 1] = [("cache.min-free", "\"5%\"")];
+/// What a file has.
+const TABLES: [&str; 3] = ["budget", "cache", "registry"];
 const CACHE_KEYS: [&str; 3] = ["keep-storage", "keep-duration", "min-free"];
 
 /// When the store makes room by itself.
@@ -57,20 +61,82 @@ pub(crate) fn cache_policy(config: &Config) -> Result<CachePolicy, Failure> {
     Ok(policy)
 }
 
+/// A setting as it stands in a file, an environment variable, or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Its name, the tables that it is in first: `cache.keep-storage`.
+    pub(crate) key: String,
+    /// What it is, as TOML writes it.
+    pub(crate) value: String,
+    /// The file or the variable that says so; `None` is kiln's own choice.
+    pub(crate) from: Option<String>,
+}
+
+/// What the files of settings say in effect, checked, with what holds where they say nothing.
+///
+/// # Errors
+/// A file that cannot be read, is not TOML, or says what kiln does not know.
+pub(crate) fn effective(config: &Config) -> Result<Vec<Setting>, Failure> {
+    cache_policy(config)?;
+    let mut settings: Vec<Setting> = Vec::new();
+    let files = [config.user_settings(), Some(config.project_settings())];
+    for path in files.into_iter().flatten() {
+        let Some(file) = read(&path)? else { continue };
+        if let Some(unknown) = file.keys().find(|name| !TABLES.contains(&name.as_str())) {
+            let known = TABLES.join(", ");
+            return Err(wrong(&path, &format!("there is no table `{unknown}`; there are {known}")));
+        }
+        for (name, value) in &file {
+            flatten(name, value, &mut |key, value| {
+                // Mirrors of both files are asked; of all else the first says it.
+                let is_said = settings.iter().any(|setting| setting.key == key);
+                if !is_said || key.starts_with("registry.") {
+                    let from = Some(path.display().to_string());
+                    settings.push(Setting { key, value: value.to_string(), from });
+                }
+            });
+        }
+    }
+    for (key, value) in DEFAULTS {
+        if !settings.iter().any(|setting| setting.key == key) {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            settings.push(Setting { key, value, from: None });
+        }
+    }
+    settings.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(settings)
+}
+
+/// Hands out all values that are no tables, with their dotted names.
+fn flatten(name: &str, value: &Value, each: &mut impl FnMut(String, &Value)) {
+    let Value::Table(table) = value else {
+        return each(name.to_owned(), value);
+    };
+    for (key, value) in table {
+        let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let key = if key.chars().all(is_bare) { key.clone() } else { format!("\"{key}\"") };
+        flatten(&format!("{name}.{key}"), value, each);
+    }
+}
+
 /// A table of a file; `None` if there is no file, or none in it.
 fn table(path: &Path, name: &str) -> Result<Option<Table>, Failure> {
+    match read(path)?.and_then(|mut file| file.remove(name)) {
+        None => Ok(None),
+        Some(Value::Table(table)) => Ok(Some(table)),
+        Some(_) => Err(wrong(path, &format!("`{name}` is no table"))),
+    }
+}
+
+/// A file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Table>, Failure> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::file("read", path, error)),
     };
-    let mut file: Table =
-        text.parse().map_err(|error: toml::de::Error| wrong(path, error.to_string().trim_end()))?;
-    match file.remove(name) {
-        None => Ok(None),
-        Some(Value::Table(table)) => Ok(Some(table)),
-        Some(_) => Err(wrong(path, &format!("`{name}` is no table"))),
-    }
+    let file = text.parse();
+    file.map(Some).map_err(|error: toml::de::Error| wrong(path, error.to_string().trim_end()))
 }
 
 fn wrong(path: &Path, reason: &str) -> Failure {
@@ -170,6 +236,29 @@ fn split_number(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Editors check files by the schema: it knows what kiln knows.
+    #[test]
+    fn the_schema_has_all_keys() {
+        let schema = include_str!("../../../docs/kiln.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let keys = |of: &serde_json::Value| -> Vec<String> {
+            let mut keys: Vec<_> = of["properties"].as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        let sorted = |keys: &[&str]| {
+            let mut keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(&schema), sorted(&TABLES));
+        assert_eq!(keys(&schema["properties"]["cache"]), sorted(&CACHE_KEYS));
+        let registry = &schema["properties"]["registry"]["additionalProperties"];
+        assert_eq!(keys(registry), sorted(&["mirrors", "http", "insecure", "ca", "keypair"]));
+        let min_free = &schema["properties"]["cache"]["properties"]["min-free"]["default"];
+        assert_eq!(min_free.to_string(), DEFAULTS[0].1);
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -4,6 +4,8 @@ mod annotation;
 pub(crate) mod build;
 mod cache;
 pub(crate) mod check;
+mod completions;
+mod config;
 mod copy;
 mod doctor;
 pub(crate) mod explain;
@@ -74,6 +76,9 @@ enum Command {
     Cache(cache::Cache),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
+    Config(config::ShowConfig),
+    Completions(completions::Completions),
+    Man(completions::Man),
     Version(version::Version),
 }
 
@@ -125,6 +130,9 @@ fn run(
         Command::Cache(cache) => cache.run(config)?,
         Command::Doctor(doctor) => doctor.run(config)?,
         Command::Fsck(fsck) => fsck.run(config)?,
+        Command::Config(show) => show.run(config)?,
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run()?,
         Command::Version(version) => version.run(),
     }
     Ok(ExitCode::SUCCESS)
