@@ -44,6 +44,6 @@ pub use remote_context::{
 pub use request::*;
 pub use result::*;
 pub use transfer::{
-    ArchiveForm, CopyScope, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
-    copy_image, find_image, find_referrers, join_images, pull, push,
+    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch, copy_image,
+    find_image, join_images, pull, push,
 };

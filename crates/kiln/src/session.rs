@@ -43,8 +43,8 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::settings;
 pub(crate) use transfer::{
-    ArchiveForm, CopyScope, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest,
-    LoginCheck, LoginPlace,
+    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, LoginCheck,
+    LoginPlace,
 };
 
 /// A step that failed, as it is shown.

@@ -38,8 +38,7 @@ use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
 pub(crate) use cache::{CacheSource, Watch as CacheWatch, send_cache};
 pub use join::{FoundImage, IndexBase, IndexEffect, IndexRequest, find_image, join_images};
-pub use referrers::{CopyScope, find_referrers};
-use referrers::{Lookup, copy_referrers};
+use referrers::{CopyScope, Lookup, copy_referrers};
 use source::Source;
 use tree::{Tree, Wanted};
 
@@ -201,12 +200,34 @@ pub fn pull(
     })
 }
 
-/// Copies an image with all its platforms, and what points to it if that is wanted, and changes no byte
-/// of them. Gives its digest, and how many artifacts point to it.
+/// Copies an image with all its platforms, and changes no byte of it. Gives its digest.
 ///
 /// # Errors
 /// When the image is not there, or does not arrive whole.
 pub fn copy_image(
+    engine: &Engine,
+    (from, to): (&ImagePlace, &ImagePlace),
+    watch: Watch<'_>,
+) -> Result<BlobDigest, BuildError> {
+    copy_all(engine, (from, to, CopyScope::Image), watch).map(|(digest, _)| digest)
+}
+
+impl ImagePlace {
+    /// The same, with all that points to the image. Gives how many artifacts that are, too.
+    ///
+    /// # Errors
+    /// As [`copy_image`], and when the target is an archive.
+    pub fn copy_with_referrers(
+        &self,
+        engine: &Engine,
+        to: &Self,
+        watch: Watch<'_>,
+    ) -> Result<(BlobDigest, usize), BuildError> {
+        copy_all(engine, (self, to, CopyScope::Referrers), watch)
+    }
+}
+
+fn copy_all(
     engine: &Engine,
     (from, to, scope): (&ImagePlace, &ImagePlace, CopyScope),
     watch: Watch<'_>,

@@ -24,10 +24,9 @@ use crate::error::{BuildError, FileContext};
 const MOST: usize = 100_000;
 
 /// What is copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CopyScope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyScope {
     /// The image.
-    #[default]
     Image,
     /// And all that points to it, or to one of its manifests.
     Referrers,
@@ -123,36 +122,39 @@ fn walk(
     Ok(())
 }
 
-/// What a place has under a name, and what points to it and to the manifests of an index: of one type
-/// of artifacts, or of all.
-///
-/// # Errors
-/// When there is nothing of the name, or it cannot be read.
-pub fn find_referrers(
-    engine: &Engine,
-    (place, artifact_type): (&ImagePlace, Option<&str>),
-    watch: Watch<'_>,
-) -> Result<(FoundImage, Vec<Referrer>), BuildError> {
-    transfer(engine, format!("inspect {place}"), watch, |work| {
-        let (source, descriptor) = Source::open(work, place)?;
-        let bytes = source.document(work, &descriptor)?;
-        let mut subjects = vec![descriptor.digest];
-        if media_type::is_index(&descriptor.media_type) {
-            let index: Index = parse(&descriptor, &bytes)?;
-            subjects.extend(index.manifests.iter().map(|manifest| manifest.digest));
-        }
-        let lookup = Lookup::open(work, &source, place)?;
-        let mut all = Vec::new();
-        walk(work, (&lookup, subjects), |subject, mut found| {
-            if let Some(wanted) = artifact_type {
-                found.retain(|descriptor| descriptor.artifact_type() == Some(wanted));
+impl ImagePlace {
+    /// What a place has under a name, and what points to it and to the manifests of an index: of one type
+    /// of artifacts, or of all.
+    ///
+    /// # Errors
+    /// When there is nothing of the name, or it cannot be read.
+    pub fn find_referrers(
+        &self,
+        engine: &Engine,
+        artifact_type: Option<&str>,
+        watch: Watch<'_>,
+    ) -> Result<(FoundImage, Vec<Referrer>), BuildError> {
+        transfer(engine, format!("inspect {self}"), watch, |work| {
+            let (source, descriptor) = Source::open(work, self)?;
+            let bytes = source.document(work, &descriptor)?;
+            let mut subjects = vec![descriptor.digest];
+            if media_type::is_index(&descriptor.media_type) {
+                let index: Index = parse(&descriptor, &bytes)?;
+                subjects.extend(index.manifests.iter().map(|manifest| manifest.digest));
             }
-            let digests = found.iter().map(|descriptor| descriptor.digest).collect();
-            all.extend(found.into_iter().map(|descriptor| Referrer { subject, descriptor }));
-            Ok(digests)
-        })?;
-        Ok((FoundImage { descriptor, bytes }, all))
-    })
+            let lookup = Lookup::open(work, &source, self)?;
+            let mut all = Vec::new();
+            walk(work, (&lookup, subjects), |subject, mut found| {
+                if let Some(wanted) = artifact_type {
+                    found.retain(|descriptor| descriptor.artifact_type() == Some(wanted));
+                }
+                let digests = found.iter().map(|descriptor| descriptor.digest).collect();
+                all.extend(found.into_iter().map(|descriptor| Referrer { subject, descriptor }));
+                Ok(digests)
+            })?;
+            Ok((FoundImage { descriptor, bytes }, all))
+        })
+    }
 }
 
 /// Copies what points to an image that has been copied. Gives how many artifacts there are.

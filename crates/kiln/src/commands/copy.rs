@@ -9,7 +9,7 @@ use super::transfer::watched;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::session::{ArchiveForm, CopyScope, ImagePlace};
+use crate::session::{ArchiveForm, ImagePlace};
 
 /// Copy an image between registries, OCI layouts and archives
 ///
@@ -53,20 +53,24 @@ impl Copy {
                                        what is copied",
             ));
         }
-        watched(config, self.quiet, |session, watching| {
-            let scope = if self.referrers { CopyScope::Referrers } else { CopyScope::Image };
-            let what = (&self.from.0, &self.to.0, scope);
-            let (digest, count) = session.copy_image(what, watching)?;
-            render::print_lines(&[digest]);
-            if self.referrers && !self.quiet {
-                render::note_lines(&[match count {
-                    0 => "no artifact points to the image".to_owned(),
-                    1 => "one artifact that points to the image is there, too".to_owned(),
-                    more => format!("{more} artifacts that point to the image are there, too"),
-                }]);
+        let places = (&self.from.0, &self.to.0);
+        let copied = watched(config, self.quiet, |session, watching| {
+            if self.referrers {
+                let (digest, count) = session.copy_with_referrers(places, watching)?;
+                return Ok((digest, Some(count)));
             }
-            Ok(())
-        })
+            Ok((session.copy_image(places, watching)?, None))
+        });
+        let (digest, count) = copied?;
+        render::print_lines(&[digest]);
+        if let Some(count) = count.filter(|_| !self.quiet) {
+            render::note_lines(&[match count {
+                0 => "no artifact points to the image".to_owned(),
+                1 => "one artifact that points to the image is there, too".to_owned(),
+                more => format!("{more} artifacts that point to the image are there, too"),
+            }]);
+        }
+        Ok(())
     }
 }
 

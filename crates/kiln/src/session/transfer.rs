@@ -2,7 +2,7 @@
 
 use kiln_core::oci::{Platform, Reference, Referrer};
 pub(crate) use kiln_engine::{
-    ArchiveForm, CopyScope, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
+    ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
 };
 use kiln_engine::{BuildError, ImageOptions};
 
@@ -33,14 +33,23 @@ impl Session {
         Ok(root.map_err(|error| transfer_failure("pull-failed", error))?.digest.to_string())
     }
 
-    /// Copies an image between places outside of the store; gives its digest, and how many artifacts
-    /// that point to it were copied.
+    /// Copies an image between places outside of the store; gives its digest.
     pub(crate) fn copy_image(
         &self,
-        what: (&ImagePlace, &ImagePlace, CopyScope),
+        places: (&ImagePlace, &ImagePlace),
+        watch: Watch<'_>,
+    ) -> Result<String, Failure> {
+        let digest = kiln_engine::copy_image(&self.engine, places, watch);
+        Ok(digest.map_err(|error| transfer_failure("copy-failed", error))?.to_string())
+    }
+
+    /// The same, with all that points to it; gives how many artifacts that are, too.
+    pub(crate) fn copy_with_referrers(
+        &self,
+        (from, to): (&ImagePlace, &ImagePlace),
         watch: Watch<'_>,
     ) -> Result<(String, usize), Failure> {
-        let copied = kiln_engine::copy_image(&self.engine, what, watch);
+        let copied = from.copy_with_referrers(&self.engine, to, watch);
         let (digest, count) = copied.map_err(|error| transfer_failure("copy-failed", error))?;
         Ok((digest.to_string(), count))
     }
@@ -68,10 +77,11 @@ impl Session {
     /// The same, and what points to it and to its manifests.
     pub(crate) fn find_referrers(
         &self,
-        what: (&ImagePlace, Option<&str>),
+        (place, artifact_type): (&ImagePlace, Option<&str>),
         watch: Watch<'_>,
     ) -> Result<(FoundImage, Vec<Referrer>), Failure> {
-        kiln_engine::find_referrers(&self.engine, what, watch)
+        place
+            .find_referrers(&self.engine, artifact_type, watch)
             .map_err(|error| transfer_failure("no-image", error))
     }
 
