@@ -1,7 +1,5 @@
 //! `kiln index`: images joined under one name.
 
-mod referrers;
-
 use kiln_core::oci::{Descriptor, Index, media_type};
 use kiln_testkit::oci::{TestImage, index};
 use kiln_testkit::registry::Registry;

@@ -29,6 +29,7 @@ mod object_cache;
 mod outputs;
 mod parallel;
 mod platforms;
+mod referrers;
 mod registry;
 mod remote_context;
 mod rootless;
