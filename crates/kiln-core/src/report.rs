@@ -25,12 +25,51 @@ pub struct BuildReport {
     pub duration_ms: u64,
     /// What was built.
     pub place: Place,
+    /// The words of the command, without what is secret; none if nobody said it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The commit of the context's repository, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageReport>,
     /// How it ended: [`Outcome::Done`], failed or canceled.
     pub outcome: Outcome,
     /// All steps of its plan, in the order of the Dockerfile, sources first; none if it failed
     /// before there was a plan.
     #[serde(skip)]
     pub steps: Vec<StepReport>,
+}
+
+/// A commit of git.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Its name, in hexadecimal.
+    pub id: String,
+    /// The branch that was checked out, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+}
+
+/// An image, or the files of one, that a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReport {
+    /// Name of the stage.
+    pub target: String,
+    /// What it runs on.
+    pub platform: String,
+    /// Digest of its config; `None` of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<BlobDigest>,
+    /// Steps below it, sources apart.
+    pub steps: usize,
+    /// How many of them the cache had.
+    pub cached: usize,
+    /// Its layers.
+    pub layers: usize,
+    /// Bytes of the files in them.
+    pub size_bytes: u64,
 }
 
 /// What a build builds: two builds of the same are compared with each other.
@@ -77,6 +116,9 @@ pub struct StepReport {
     /// How it ended; `None` if the build ended before it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// When it began, since the build did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub started_ms: u64,
     /// How long it took.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub duration_ms: u64,
@@ -102,29 +144,35 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl StepReport {
-    /// `[stage 2/5] RUN x`: what stands in the brackets, and after them.
-    fn parts(&self) -> (&str, &str) {
-        let named = self.name.strip_prefix('[').and_then(|name| name.split_once("] "));
-        named.unwrap_or(("", &self.name))
-    }
+/// `[stage 2/5] RUN x`: what stands in the brackets, and after them.
+fn parts(name: &str) -> (&str, &str) {
+    let named = name.strip_prefix('[').and_then(|name| name.split_once("] "));
+    named.unwrap_or(("", name))
+}
 
+/// The stage (and platform) that a step of this name belongs to; empty if there is only one.
+pub fn stage(name: &str) -> &str {
+    let (place, _) = parts(name);
+    let place = place.trim_end_matches(|character: char| character.is_ascii_digit());
+    match place.strip_suffix('/') {
+        // `2/5`, or ` 2/12`: numbers are as wide as the last one.
+        Some(rest) => {
+            rest.trim_end_matches(|character: char| character.is_ascii_digit()).trim_end()
+        }
+        // `[internal] load build context`
+        None => "",
+    }
+}
+
+impl StepReport {
     /// The stage (and platform) that it belongs to; empty if there is only one.
     pub fn stage(&self) -> &str {
-        let (place, _) = self.parts();
-        let place = place.trim_end_matches(|character: char| character.is_ascii_digit());
-        match place.strip_suffix('/') {
-            // `2/5`, or ` 2/12`: numbers are as wide as the last one.
-            Some(rest) => {
-                rest.trim_end_matches(|character: char| character.is_ascii_digit()).trim_end()
-            }
-            None => place,
-        }
+        stage(&self.name)
     }
 
     /// The instruction: `RUN uv sync`.
     pub fn text(&self) -> &str {
-        self.parts().1
+        parts(&self.name).1
     }
 
     /// Its first word.
@@ -152,6 +200,9 @@ pub struct Timeline {
     running: BTreeMap<ActivityId, StepId>,
 }
 
+/// So much of what a step wrote is kept: the last of it.
+pub const KEPT_LOG_BYTES: usize = 64 << 10;
+
 /// What happened to one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
@@ -163,6 +214,26 @@ pub struct Lane {
     pub outcome: Option<Outcome>,
     /// Why it ran.
     pub causes: Vec<Cause>,
+    /// The end of what it wrote.
+    pub log: Vec<u8>,
+}
+
+impl Lane {
+    /// Takes more of what it writes.
+    fn write(&mut self, bytes: &[u8]) {
+        self.log.extend_from_slice(bytes);
+        // Now and then, not for each line.
+        if self.log.len() > 2 * KEPT_LOG_BYTES {
+            self.cut_log();
+        }
+    }
+
+    /// Leaves the last lines that fit.
+    fn cut_log(&mut self) {
+        let Some(surplus) = self.log.len().checked_sub(KEPT_LOG_BYTES + 1) else { return };
+        let line_end = self.log[surplus..].iter().position(|byte| *byte == b'\n');
+        self.log.drain(..surplus + line_end.map_or(1, |end| end + 1));
+    }
 }
 
 impl Timeline {
@@ -172,8 +243,13 @@ impl Timeline {
             EventKind::Started(activity) => {
                 if let Some(step) = activity.step {
                     let causes = activity.causes.clone();
-                    let lane =
-                        Lane { started: at, duration: Duration::ZERO, outcome: None, causes };
+                    let lane = Lane {
+                        started: at,
+                        duration: Duration::ZERO,
+                        outcome: None,
+                        causes,
+                        log: Vec::new(),
+                    };
                     self.steps.insert(step, lane);
                     self.running.insert(activity.id, step);
                 }
@@ -183,9 +259,16 @@ impl Timeline {
                 if let Some(lane) = step.and_then(|step| self.steps.get_mut(&step)) {
                     lane.duration = at.saturating_sub(lane.started);
                     lane.outcome = Some(outcome.clone());
+                    lane.cut_log();
                 }
             }
-            EventKind::Log { .. } | EventKind::Progress { .. } | EventKind::Warning(_) => {}
+            EventKind::Log { activity, bytes, .. } => {
+                let step = self.running.get(activity);
+                if let Some(lane) = step.and_then(|step| self.steps.get_mut(step)) {
+                    lane.write(bytes);
+                }
+            }
+            EventKind::Progress { .. } | EventKind::Warning(_) => {}
         }
     }
 
@@ -211,10 +294,32 @@ mod tests {
             key: None,
             content: None,
             outcome: None,
+            started_ms: 0,
             duration_ms: 0,
             causes: Vec::new(),
             compared_with: None,
         }
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_kept() {
+        use crate::event::{Activity, Stream};
+
+        let mut timeline = Timeline::default();
+        let step = StepId::from_bytes([1; 32]);
+        let activity =
+            Activity { id: 1, name: "x".into(), step: Some(step), line: None, causes: Vec::new() };
+        timeline.handle(Duration::ZERO, &EventKind::Started(activity));
+        for number in 0..40_000 {
+            let bytes = format!("line {number}\n").into_bytes();
+            let stream = Stream::Stdout;
+            timeline.handle(Duration::ZERO, &EventKind::Log { activity: 1, stream, bytes });
+        }
+        let done = EventKind::Completed { activity: 1, outcome: Outcome::Done };
+        timeline.handle(Duration::from_secs(1), &done);
+        let log = &timeline.step(&step).unwrap().log;
+        assert!(log.len() <= KEPT_LOG_BYTES && log.len() > KEPT_LOG_BYTES - 20, "{}", log.len());
+        assert!(log.starts_with(b"line ") && log.ends_with(b"line 39999\n"));
     }
 
     #[test]

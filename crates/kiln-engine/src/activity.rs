@@ -46,7 +46,7 @@ impl Activities {
         lock(&self.timeline)
     }
 
-    /// Sends an event that begins or ends something.
+    /// Sends an event that the timeline tells of.
     fn emit(&self, kind: EventKind) {
         let event = Event { at: self.sink.elapsed(), kind };
         self.timeline().handle(event.at, &event.kind);
@@ -70,7 +70,7 @@ pub(crate) struct Running<'a> {
 impl Running<'_> {
     pub(crate) fn log(&self, stream: Stream, bytes: &[u8]) {
         let bytes = bytes.to_vec();
-        self.activities.sink.emit(EventKind::Log { activity: self.id, stream, bytes });
+        self.activities.emit(EventKind::Log { activity: self.id, stream, bytes });
     }
 
     pub(crate) fn progress(&self, item: &str, current_bytes: u64, total_bytes: Option<u64>) {

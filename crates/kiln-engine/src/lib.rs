@@ -12,6 +12,7 @@ mod context;
 mod engine;
 mod error;
 mod export;
+mod git_commit;
 mod history;
 mod lock_file;
 mod machine;

@@ -14,6 +14,8 @@ use crate::transfer::ImagePlace;
 /// One build. Nothing else starts one.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
+    /// The words of the command for the history, without what is secret.
+    pub command: Vec<String>,
     /// The Dockerfile's text.
     pub dockerfile: SourceFile,
     /// Choices that change the plan.

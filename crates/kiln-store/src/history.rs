@@ -1,7 +1,7 @@
 //! Builds that are over: what each did, step by step, and why.
 //!
-//! Two tables: `builds` has a row for each build, `steps` the steps of one; both are JSON of
-//! `kiln_core::report`. A build that did nothing at all has no steps of its own: `builds.steps_of` is
+//! `builds` has a row for each build, `steps` the steps of one; both are JSON of `kiln_core::report`. `logs`
+//! has the end of what steps wrote, compressed by zstd, of the last [`KEPT_LOGS`]. A build that did nothing at all has no steps of its own: `builds.steps_of` is
 //! the one that has the same. So a build that the cache answered costs one row of a few hundred
 //! bytes. The last [`KEPT`] builds are kept.
 //!
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kiln_core::digest::FieldHasher;
 use kiln_core::event::Outcome;
-use kiln_core::report::{BuildId, BuildReport, Place, StepReport};
+use kiln_core::report::{BuildId, BuildReport, KEPT_LOG_BYTES, Place, StepReport};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
@@ -23,6 +23,15 @@ use crate::store::Store;
 
 /// Builds that are kept.
 const KEPT: u64 = 1000;
+
+/// Builds whose logs are kept.
+const KEPT_LOGS: u64 = 200;
+
+/// zstd's: logs are written behind each build that did something.
+const LOG_LEVEL: i32 = 1;
+
+/// A step's position in [`BuildReport::steps`], and the end of what it wrote.
+pub type StepLog = (u32, Vec<u8>);
 
 /// Rows are deleted once in so many builds.
 const SWEEP: u64 = 50;
@@ -45,6 +54,9 @@ CREATE TABLE IF NOT EXISTS builds (
     report TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS steps (build INTEGER PRIMARY KEY, steps TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS logs (
+    build INTEGER, step INTEGER, log BLOB NOT NULL, PRIMARY KEY (build, step)
+) WITHOUT ROWID;
 ";
 
 /// The builds of a store.
@@ -65,10 +77,40 @@ impl History<'_> {
     ///
     /// # Errors
     /// [`Error::Database`], also when another process has been writing for a while.
-    pub fn record(self, report: &BuildReport) -> Result<BuildId, Error> {
-        self.store
-            .database()
-            .write_soon("record a build", PATIENCE, |transaction| insert(transaction, report))
+    pub fn record(self, report: &BuildReport, logs: &[StepLog]) -> Result<BuildId, Error> {
+        self.store.database().write_soon("record a build", PATIENCE, |transaction| {
+            let id = insert(transaction, report)?;
+            for (step, log) in logs {
+                transaction.prepare_cached("INSERT INTO logs VALUES (?, ?, ?)")?.execute((
+                    id,
+                    step,
+                    compressed(log),
+                ))?;
+            }
+            Ok(id)
+        })
+    }
+
+    /// The end of what the steps of a build wrote, in the order of the steps.
+    pub fn logs(self, id: BuildId) -> Result<Vec<StepLog>, Error> {
+        self.store.database().query("read the logs of a build", |connection| {
+            connection
+                .prepare_cached("SELECT step, log FROM logs WHERE build = ? ORDER BY step")?
+                .query_map([id], |row| Ok((row.get(0)?, decompressed(row.get_ref(1)?.as_blob()?))))?
+                .collect()
+        })
+    }
+
+    /// Forgets builds; tells how many there were.
+    pub fn remove(self, ids: &[BuildId]) -> Result<usize, Error> {
+        self.store.database().write("forget builds", |transaction| {
+            let mut removed = 0;
+            for id in ids {
+                removed += transaction.execute("DELETE FROM builds WHERE id = ?", [id])?;
+            }
+            sweep(transaction)?;
+            Ok(removed)
+        })
     }
 
     /// The builds to compare one of this place with, the best first: those of the same targets and
@@ -124,12 +166,29 @@ fn insert(transaction: &Transaction<'_>, report: &BuildReport) -> Result<BuildId
     }
     if id.is_multiple_of(SWEEP) {
         transaction.execute("DELETE FROM builds WHERE id + ?1 <= ?2", (KEPT, id))?;
-        transaction.execute(
-            "DELETE FROM steps WHERE build NOT IN (SELECT coalesce(steps_of, id) FROM builds)",
-            [],
-        )?;
+        transaction.execute("DELETE FROM logs WHERE build + ?1 <= ?2", (KEPT_LOGS, id))?;
+        sweep(transaction)?;
     }
     Ok(id)
+}
+
+/// Deletes what was of builds that are gone. Steps stay as long as a build has the same.
+fn sweep(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM steps WHERE build NOT IN (SELECT coalesce(steps_of, id) FROM builds)",
+        [],
+    )?;
+    transaction.execute("DELETE FROM logs WHERE build NOT IN (SELECT id FROM builds)", [])?;
+    Ok(())
+}
+
+fn compressed(log: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(log, LOG_LEVEL).expect("memory takes all")
+}
+
+/// A log; empty if it cannot be read.
+fn decompressed(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::decompress(bytes, 2 * KEPT_LOG_BYTES).unwrap_or_default()
 }
 
 /// Whether a build did nothing.
@@ -168,6 +227,7 @@ fn with_steps(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<BuildR
         for step in &mut report.steps {
             *step = StepReport {
                 outcome: Some(Outcome::Cached),
+                started_ms: 0,
                 duration_ms: 0,
                 causes: Vec::new(),
                 compared_with: None,

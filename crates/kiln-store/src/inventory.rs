@@ -287,13 +287,10 @@ fn archives(store: &Store) -> Result<BTreeMap<LayerId, Vec<BlobDigest>>, Error> 
     Ok(archives)
 }
 
-/// The stage in a step's name: `[app 2/5] RUN …` is of `app`, `[linux/arm64 app 2/5] RUN …` too.
+/// The stage of a step by its name, without the platform.
 fn stage(name: &str) -> Option<&str> {
-    let (head, _) = name.strip_prefix('[')?.split_once(']')?;
-    let (words, last) = head.rsplit_once(' ')?;
-    let is_step = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (number, of) = last.split_once('/')?;
-    (is_step(number) && is_step(of)).then(|| words.trim_end().rsplit(' ').next().unwrap_or(words))
+    let stage = kiln_core::report::stage(name).rsplit(' ').next()?;
+    (!stage.is_empty()).then_some(stage)
 }
 
 /// Diff IDs of the layers of the images among these blobs.

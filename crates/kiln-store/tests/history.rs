@@ -20,6 +20,7 @@ fn step(name: &str, outcome: Outcome) -> StepReport {
         key: Some(CacheKey::from_bytes([2; 32])),
         content: Some(ContentId::from_bytes([3; 32])),
         outcome: Some(outcome),
+        started_ms: 40,
         duration_ms: 1500,
         causes: Vec::new(),
         compared_with: None,
@@ -37,6 +38,9 @@ fn build(target: &str, steps: Vec<StepReport>) -> BuildReport {
             targets: vec![target.to_owned()],
             platforms: vec!["linux/amd64".to_owned()],
         },
+        command: vec!["kiln".to_owned(), "build".to_owned()],
+        commit: None,
+        images: Vec::new(),
         outcome: Outcome::Done,
         steps,
     }
@@ -51,6 +55,27 @@ fn store() -> (tempfile::TempDir, Store) {
 fn rows(store: &Store, table: &str) -> u64 {
     let connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn logs_are_kept_until_the_build_goes() {
+    let (_directory, store) = store();
+    let history = store.history();
+    let ran = build("app", vec![step("[app 1/1] RUN x", Outcome::Done)]);
+    let logs = [(0, b"first\n".to_vec()), (7, vec![b'x'; 60_000])];
+    let first = history.record(&ran, &logs).unwrap();
+    let second = history.record(&ran, &[(0, b"second".to_vec())]).unwrap();
+    assert_eq!(history.logs(first).unwrap(), logs);
+    assert_eq!(history.remove(&[first, 99]).unwrap(), 1);
+    assert_eq!(history.logs(first).unwrap(), []);
+    assert_eq!(history.logs(second).unwrap().len(), 1);
+    assert_eq!((rows(&store, "builds"), rows(&store, "steps"), rows(&store, "logs")), (1, 1, 1));
+    // Steps that another build has, too, stay.
+    let cached = build("app", vec![step("[app 1/1] RUN x", Outcome::Cached)]);
+    let third = history.record(&cached, &[]).unwrap();
+    assert_eq!(rows(&store, "steps"), 1);
+    history.remove(&[second]).unwrap();
+    assert_eq!(history.build(third).unwrap().unwrap().steps.len(), 1);
 }
 
 #[test]
@@ -71,7 +96,7 @@ fn a_build_comes_back_as_it_was() {
     };
     let mut report = build("app", vec![base, failed, never]);
     report.outcome = Outcome::Failed("the step failed".to_owned());
-    report.id = store.history().record(&report).unwrap();
+    report.id = store.history().record(&report, &[]).unwrap();
     assert_eq!(store.history().build(report.id).unwrap(), Some(report.clone()));
     let last = store.history().last(5).unwrap();
     assert_eq!(last, [BuildReport { steps: Vec::new(), ..report }]);
@@ -85,19 +110,19 @@ fn a_build_that_did_nothing_is_one_row() {
     let ran = build("app", vec![step("a", Outcome::Done), step("b", Outcome::Unchanged)]);
     let mut cached = build("app", vec![step("a", Outcome::Cached), step("b", Outcome::Cached)]);
     for step in &mut cached.steps {
-        step.duration_ms = 0;
+        (step.started_ms, step.duration_ms) = (0, 0);
     }
-    history.record(&ran).unwrap();
+    history.record(&ran, &[]).unwrap();
     for _ in 0..3 {
-        cached.id = history.record(&cached).unwrap();
+        cached.id = history.record(&cached, &[]).unwrap();
     }
     assert_eq!((rows(&store, "builds"), rows(&store, "steps")), (4, 1));
     assert_eq!(history.build(cached.id).unwrap(), Some(cached.clone()));
     // Another line, another place: other steps.
     cached.steps[0].line = Some(4);
-    history.record(&cached).unwrap();
+    history.record(&cached, &[]).unwrap();
     assert_eq!(rows(&store, "steps"), 2);
-    history.record(&build("test", cached.steps.clone())).unwrap();
+    history.record(&build("test", cached.steps.clone()), &[]).unwrap();
     assert_eq!(rows(&store, "steps"), 3);
 }
 
@@ -105,12 +130,12 @@ fn a_build_that_did_nothing_is_one_row() {
 fn builds_of_the_same_place_come_first() {
     let (_directory, store) = store();
     let history = store.history();
-    let first = history.record(&build("app", Vec::new())).unwrap();
-    let second = history.record(&build("app", Vec::new())).unwrap();
-    let test = history.record(&build("test", Vec::new())).unwrap();
+    let first = history.record(&build("app", Vec::new()), &[]).unwrap();
+    let second = history.record(&build("app", Vec::new()), &[]).unwrap();
+    let test = history.record(&build("test", Vec::new()), &[]).unwrap();
     let mut elsewhere = build("app", Vec::new());
     elsewhere.place.context = "/other".to_owned();
-    let elsewhere_id = history.record(&elsewhere).unwrap();
+    let elsewhere_id = history.record(&elsewhere, &[]).unwrap();
     let place = build("app", Vec::new()).place;
     assert_eq!(history.comparable(&place).unwrap(), [second, first, test]);
     assert_eq!(history.comparable(&elsewhere.place).unwrap(), [elsewhere_id]);
@@ -121,12 +146,12 @@ fn old_builds_go_but_not_steps_that_younger_ones_have() {
     let (_directory, store) = store();
     let history = store.history();
     let ran = build("app", vec![step("a", Outcome::Done)]);
-    let shared = history.record(&ran).unwrap();
-    history.record(&build("gone", vec![step("a", Outcome::Done)])).unwrap();
+    let shared = history.record(&ran, &[]).unwrap();
+    history.record(&build("gone", vec![step("a", Outcome::Done)]), &[]).unwrap();
     let mut cached = build("app", vec![step("a", Outcome::Cached)]);
-    cached.steps[0].duration_ms = 0;
+    (cached.steps[0].started_ms, cached.steps[0].duration_ms) = (0, 0);
     for _ in 0..1098 {
-        history.record(&cached).unwrap();
+        history.record(&cached, &[]).unwrap();
     }
     assert_eq!((rows(&store, "builds"), rows(&store, "steps")), (1000, 1));
     assert_eq!(history.build(shared).unwrap(), None);
@@ -140,8 +165,8 @@ fn nobody_waits_long_to_write_it() {
     let mut connection = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
     let writing =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    let error = store.history().record(&build("app", Vec::new())).unwrap_err();
+    let error = store.history().record(&build("app", Vec::new()), &[]).unwrap_err();
     assert!(error.to_string().contains("record a build"), "{error}");
     drop(writing);
-    store.history().record(&build("app", Vec::new())).unwrap();
+    store.history().record(&build("app", Vec::new()), &[]).unwrap();
 }

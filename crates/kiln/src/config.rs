@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) user_id: u32,
     /// `PATH`, for emulators and `kiln doctor`.
     pub(crate) path: OsString,
+    /// The command line, with the name of the program as its first word.
+    pub(crate) arguments: Vec<String>,
     /// Where programs are started from.
     pub(crate) working_directory: PathBuf,
 }
@@ -37,6 +39,9 @@ impl Config {
                 .map(PathBuf::from),
             user_id: rustix::process::geteuid().as_raw(),
             path: std::env::var_os("PATH").unwrap_or_default(),
+            arguments: std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             working_directory: std::env::current_dir().unwrap_or_default(),
         }
     }

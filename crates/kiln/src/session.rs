@@ -32,6 +32,7 @@ use kiln_registry::{
 use kiln_sandbox::{ExitStatus, Running};
 pub(crate) use kiln_store::fsck::Repair;
 use kiln_store::gc::{Prune, Pruned};
+use kiln_store::history::StepLog;
 use kiln_store::inventory::Inventory;
 use kiln_store::{MountContent, Store, fsck};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -461,6 +462,16 @@ impl Session {
     /// The last builds, newest first, without their steps.
     pub(crate) fn last_builds(&self, count: usize) -> Result<Vec<BuildReport>, Failure> {
         self.store.history().last(count).map_err(|error| store_failure(&error))
+    }
+
+    /// The end of what the steps of a build wrote.
+    pub(crate) fn build_logs(&self, id: BuildId) -> Result<Vec<StepLog>, Failure> {
+        self.store.history().logs(id).map_err(|error| store_failure(&error))
+    }
+
+    /// Forgets builds; tells how many there were.
+    pub(crate) fn forget_builds(&self, ids: &[BuildId]) -> Result<usize, Failure> {
+        self.store.history().remove(ids).map_err(|error| store_failure(&error))
     }
 
     /// A build of the history by its number.

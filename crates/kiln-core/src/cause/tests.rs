@@ -29,6 +29,7 @@ fn build(text: &str) -> Vec<StepReport> {
             key: None,
             content: Some(ContentId::from_bytes(hash(content))),
             outcome: None,
+            started_ms: 0,
             duration_ms: 0,
             causes: Vec::new(),
             compared_with: None,

@@ -127,7 +127,7 @@ const SECRET_WORDS: [&str; 10] = [
 const HARMLESS_WORDS: [&str; 3] = ["public", "file", "version"];
 
 /// Whether a variable of this name is likely to hold what nobody should see.
-pub(crate) fn is_secret_name(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     let lower = name.to_lowercase();
     let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
     has(&SECRET_WORDS) && !has(&HARMLESS_WORDS)

@@ -28,9 +28,8 @@ mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use instructions::is_secret_name;
-
 pub use fix::{Edit, Fix, Fixed, fix};
+pub use instructions::is_secret_name;
 pub use options::{LintOptions, OptionsError};
 pub use outline::{Outline, OutlineArg, OutlineNeed, Target, outline, targets};
 pub use rules::{Family, RULES, Rule, rule};

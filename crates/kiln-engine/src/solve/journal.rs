@@ -11,6 +11,7 @@ use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Step};
 use kiln_core::report::{BaseReport, BuildId, BuildReport, Place, StepReport, Timeline};
 use kiln_core::source::{SourceFile, Span};
 use kiln_store::Store;
+use kiln_store::history::StepLog;
 
 use super::lock;
 
@@ -98,21 +99,26 @@ impl Journal {
     }
 
     /// The steps with what the events say of them.
-    pub(crate) fn reports(&self, timeline: &Timeline) -> Vec<StepReport> {
+    pub(crate) fn reports(&self, timeline: &Timeline) -> (Vec<StepReport>, Vec<StepLog>) {
+        let mut logs = Vec::new();
         let mut steps = self.steps().clone();
         for (id, number) in &self.numbers {
             let step = &mut steps[*number];
             match timeline.step(id) {
                 Some(lane) => {
+                    step.started_ms = lane.started.as_millis() as u64;
                     step.duration_ms = lane.duration.as_millis() as u64;
                     step.outcome = Some(lane.outcome.clone().unwrap_or(Outcome::Canceled));
+                    if !lane.log.is_empty() {
+                        logs.push((*number as u32, lane.log.clone()));
+                    }
                 }
                 // Images are there, or are fetched where their files are looked at.
                 None if step.content.is_some() => step.outcome = Some(Outcome::Cached),
                 None => {}
             }
         }
-        steps
+        (steps, logs)
     }
 }
 
@@ -156,6 +162,7 @@ fn report(step: &Step, numbers: &BTreeMap<StepId, usize>, dockerfile: &SourceFil
         key: None,
         content: None,
         outcome: None,
+        started_ms: 0,
         duration_ms: 0,
         causes: Vec::new(),
         compared_with: None,

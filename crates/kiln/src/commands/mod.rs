@@ -10,6 +10,7 @@ mod copy;
 mod doctor;
 pub(crate) mod explain;
 mod fsck;
+mod history;
 mod images;
 mod index;
 mod inspect;
@@ -63,6 +64,7 @@ enum Command {
     Lock(lock::Lock),
     Check(check::Check),
     Explain(explain::Explain),
+    History(history::History),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Push(push::Push),
@@ -117,6 +119,7 @@ fn run(
         Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
         Command::Explain(explain) => explain.run(config)?,
+        Command::History(history) => history.run(config)?,
         Command::Images(images) => images.run(config)?,
         Command::Inspect(inspect) => inspect.run(config)?,
         Command::Push(push) => push.run(config)?,

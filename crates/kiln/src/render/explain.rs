@@ -67,7 +67,7 @@ pub(crate) fn explanation(what: &Explanation<'_>, style: Style) -> Vec<String> {
 }
 
 fn header(what: &Explanation<'_>, style: Style) -> Vec<String> {
-    let BuildReport { id, started_unix_ms, duration_ms, place, outcome, steps } = what.build;
+    let BuildReport { id, started_unix_ms, duration_ms, place, outcome, steps, .. } = what.build;
     let seconds = what.now.as_second() - (started_unix_ms / 1000) as i64;
     let took = duration(Duration::from_millis(*duration_ms));
     let (end, role) = match outcome {

@@ -20,6 +20,7 @@ mod explain;
 mod failures;
 mod fixture;
 mod git;
+mod history;
 mod hostile;
 mod index;
 mod interrupt;

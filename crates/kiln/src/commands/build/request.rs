@@ -5,6 +5,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use kiln_core::dockerfile::parse_bool;
+use kiln_core::git_source::without_credentials;
+use kiln_core::lint::is_secret_name;
 use kiln_core::oci::Platform;
 use kiln_core::plan::{
     ContextKind, Entitlement, Network, PlanRequest, PlatformChoice, ResultLayout, RunOptions,
@@ -57,6 +59,22 @@ pub(crate) fn named_contexts(
     Ok(contexts)
 }
 
+/// The words of the command line as the history keeps them: without the values of names that speak of
+/// secrets (`--build-arg API_TOKEN=…`, `secret_access_key=…`), and without logins in addresses.
+fn recorded(arguments: &[String]) -> Vec<String> {
+    let part = |part: &str| {
+        let is_secret = |end: usize| {
+            let name = part[..end].rsplit('=').next().unwrap_or_default();
+            !name.starts_with("--") && is_secret_name(name)
+        };
+        let end = part.match_indices('=').map(|(at, _)| at).find(|at| is_secret(*at));
+        end.map_or_else(|| without_credentials(part), |end| format!("{}=…", &part[..end]))
+    };
+    let word = |word: &String| word.split(',').map(part).collect::<Vec<_>>().join(",");
+    let name = std::iter::once("kiln".to_owned());
+    name.chain(arguments.iter().skip(1).map(word)).collect()
+}
+
 impl Build {
     /// The request, and warnings about what the options say.
     pub(in crate::commands) fn request(
@@ -70,6 +88,7 @@ impl Build {
         let kinds = named_contexts.iter();
         let kinds = kinds.map(|(name, place)| (name.clone(), context_kind(place)));
         let request = BuildRequest {
+            command: recorded(&config.arguments),
             dockerfile: SourceFile::new("Dockerfile", String::new()),
             plan: self.plan_request(config, kinds.collect())?,
             context: PathBuf::new(),

@@ -8,7 +8,7 @@ use crate::session::Session;
 
 /// A build of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BuildChoice {
+pub(in crate::commands) enum BuildChoice {
     /// So many before the last one.
     Back(usize),
     /// By its number.
@@ -17,11 +17,11 @@ pub(super) enum BuildChoice {
 
 impl BuildChoice {
     /// The one that there is mostly talk of.
-    pub(super) const LAST: Self = Self::Back(0);
+    pub(in crate::commands) const LAST: Self = Self::Back(0);
 
-    /// `@`, `@1`, `@~1`, `-1`, `^1`, `b42`; `None` if a word is nothing of that kind.
-    pub(super) fn parse(word: &str) -> Option<Self> {
-        if word == "@" {
+    /// `@` or `latest`, `@1`, `@~1`, `-1`, `^1`, `b42`; `None` if a word is nothing of that kind.
+    pub(in crate::commands) fn parse(word: &str) -> Option<Self> {
+        if word == "@" || word == "latest" {
             return Some(Self::LAST);
         }
         let back = ["@~", "@-", "@", "^", "-"].iter().find_map(|sign| word.strip_prefix(sign));
@@ -33,7 +33,7 @@ impl BuildChoice {
     }
 
     /// The build that it means.
-    pub(super) fn find(self, session: &Session) -> Result<BuildReport, Failure> {
+    pub(in crate::commands) fn find(self, session: &Session) -> Result<BuildReport, Failure> {
         let id = match self {
             Self::Number(id) => Some(id),
             Self::Back(back) => session.last_builds(back + 1)?.get(back).map(|build| build.id),
@@ -59,7 +59,10 @@ impl BuildChoice {
 }
 
 /// The steps that words mean: those of a line, of a stage, or whose instruction has the text.
-pub(super) fn steps_named(build: &BuildReport, words: &str) -> Result<Vec<usize>, Failure> {
+pub(in crate::commands) fn steps_named(
+    build: &BuildReport,
+    words: &str,
+) -> Result<Vec<usize>, Failure> {
     let line = words.rsplit(':').next().and_then(|number| number.parse::<usize>().ok());
     let lower = words.to_lowercase();
     let all = |is_meant: &dyn Fn(usize) -> bool| -> Vec<usize> {

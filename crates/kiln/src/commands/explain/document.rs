@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Keys;
 
 /// A build with some of its steps; `keys` are theirs, or there are none.
-pub(super) fn document(build: &BuildReport, steps: &[usize], keys: &[Keys]) -> Value {
+pub(in crate::commands) fn document(build: &BuildReport, steps: &[usize], keys: &[Keys]) -> Value {
     let started = Timestamp::from_millisecond(build.started_unix_ms as i64).unwrap_or_default();
     let (outcome, error) = outcome(Some(&build.outcome));
     let steps: Vec<Value> = steps
@@ -26,6 +26,9 @@ pub(super) fn document(build: &BuildReport, steps: &[usize], keys: &[Keys]) -> V
         "dockerfile": build.place.dockerfile,
         "targets": build.place.targets,
         "platforms": build.place.platforms,
+        "command": build.command,
+        "commit": build.commit,
+        "images": build.images,
         "outcome": outcome,
         "error": error,
         "steps": steps,
@@ -44,6 +47,7 @@ fn step(number: usize, step: &StepReport, keys: Option<&Keys>) -> Value {
         "inputs": step.inputs,
         "outcome": outcome,
         "error": error,
+        "started_ms": step.started_ms,
         "duration_ms": step.duration_ms,
         "causes": step.causes.iter().map(cause).collect::<Vec<_>>(),
         "compared_with": step.compared_with.map(|id| format!("b{id}")),

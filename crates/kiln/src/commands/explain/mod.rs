@@ -1,7 +1,7 @@
 //! `kiln explain`
 
-mod choice;
-mod document;
+pub(super) mod choice;
+pub(super) mod document;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
