@@ -4,6 +4,8 @@
 //! stream of [`Event`]s. An activity is one line of work that a person may want to see: a step of
 //! the plan, or work around it such as loading metadata or writing an output. Secrets never enter.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -105,12 +107,28 @@ pub enum Outcome {
 pub struct EventSink {
     sender: Sender<Event>,
     start: Instant,
+    /// The number of the next activity, the same for all who write here.
+    next: Arc<AtomicU32>,
+    /// The one of several targets that it is about.
+    whose: Option<Arc<str>>,
 }
 
 impl EventSink {
     /// A sink whose times count from `start`.
     pub fn new(sender: Sender<Event>, start: Instant) -> Self {
-        Self { sender, start }
+        Self { sender, start, next: Arc::new(AtomicU32::new(1)), whose: None }
+    }
+
+    /// The same place for the events of one of several targets: its name stands in those of
+    /// activities.
+    #[must_use]
+    pub fn of(&self, target: Option<&str>) -> Self {
+        Self { whose: target.map(Arc::from), ..self.clone() }
+    }
+
+    /// A number for an activity.
+    pub fn number(&self) -> ActivityId {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Time since the start of the build.
@@ -129,8 +147,29 @@ impl EventSink {
     }
 
     /// The same with an event that is dated already.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, mut event: Event) {
+        if let Some(whose) = &self.whose {
+            event.kind = event.kind.of(whose);
+        }
         // A renderer that is gone must not fail the build.
         let _ = self.sender.send(event);
+    }
+}
+
+impl EventKind {
+    /// The same with the name of a target: `[app 2/5] RUN …` of the target `web` is
+    /// `[web app 2/5] RUN …`.
+    fn of(self, target: &str) -> Self {
+        match self {
+            Self::Started(activity) => {
+                let name = match activity.name.strip_prefix('[') {
+                    Some(rest) => format!("[{target} {rest}"),
+                    None => format!("[{target}] {}", activity.name),
+                };
+                Self::Started(Activity { name, ..activity })
+            }
+            Self::Warning(text) => Self::Warning(format!("{target}: {text}")),
+            other => other,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Text in, plan and image out: everything of kiln that has no effect.
 
+pub mod bake;
 pub mod cache_key;
 pub mod cause;
 pub mod diagnostic;

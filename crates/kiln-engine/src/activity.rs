@@ -1,6 +1,5 @@
 //! Activities: numbers for lines of work, and their events.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kiln_core::cause::Cause;
@@ -14,13 +13,12 @@ use crate::solve::lock;
 #[derive(Clone, Debug)]
 pub(crate) struct Activities {
     sink: EventSink,
-    next: Arc<AtomicU32>,
     timeline: Arc<Mutex<Timeline>>,
 }
 
 impl Activities {
     pub(crate) fn new(sink: EventSink) -> Self {
-        Self { sink, next: Arc::new(AtomicU32::new(1)), timeline: Arc::default() }
+        Self { sink, timeline: Arc::default() }
     }
 
     /// Starts an activity that is no step of the plan.
@@ -35,7 +33,7 @@ impl Activities {
         step: Option<StepId>,
         (line, causes): (Option<usize>, Vec<Cause>),
     ) -> Running<'_> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.sink.number();
         let activity = Activity { id, name: name.into(), step, line, causes };
         self.emit(EventKind::Started(activity));
         Running { activities: self, id, completed: false }

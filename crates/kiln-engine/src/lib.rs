@@ -4,6 +4,7 @@
 //! `outputs` and `export` are what comes out.
 
 mod activity;
+mod bake;
 mod base_image;
 mod build;
 mod cache;
@@ -33,6 +34,7 @@ mod transfer;
 mod user;
 mod wanted;
 
+pub use bake::{BakeTarget, bake};
 pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use engine::Engine;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_core::lock_file::LockFile;
-use kiln_core::oci::{Platform, Reference};
+use kiln_core::oci::{Descriptor, Platform, Reference};
 use kiln_core::plan::{PlanRequest, RemoteFiles};
 use kiln_core::source::SourceFile;
 use kiln_registry::{EngineAddress, GitReference, ObjectCache};
@@ -92,6 +92,8 @@ pub enum NamedContext {
     },
     /// An image by reference.
     Image(Reference),
+    /// An image that is in the store: the result of another target.
+    Stored(Box<Descriptor>),
     /// Nothing (`docker-image://scratch`).
     Empty,
     /// Files that are fetched.

@@ -23,8 +23,8 @@ use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Referen
 use kiln_core::report::{BuildId, BuildReport};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
-    BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest, ContextAddress,
-    Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
+    BakeTarget, BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest,
+    ContextAddress, Engine, FetchedContext, StandardInput, Volume, Watch, run_container,
 };
 use kiln_registry::{
     Client, Config as RegistryConfig, GitProgram, ObjectSettings, Proxies, RouteFiles,
@@ -217,6 +217,16 @@ impl Session {
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, BuildError> {
         kiln_engine::build(&self.engine, request, events, cancelled)
+    }
+
+    /// Builds the targets of a bake file.
+    pub(crate) fn bake(
+        &self,
+        targets: &[BakeTarget],
+        events: &EventSink,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<BuildResult, (usize, BuildError)> {
+        kiln_engine::bake(&self.engine, targets, events, cancelled)
     }
 
     /// Reads standard input; an archive is kept.

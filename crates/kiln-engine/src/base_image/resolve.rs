@@ -54,6 +54,9 @@ pub(crate) fn resolve(
         (ImageSource::Layout { .. }, Some(NamedContext::Layout { path, reference })) => {
             from_layout(path, reference.as_deref(), &platform)?
         }
+        (ImageSource::Layout { context }, Some(NamedContext::Stored(descriptor))) => {
+            from_store(engine, (context, descriptor), &platform)?
+        }
         (ImageSource::Layout { context }, _) => {
             return Err(BuildError::Usage(format!("named context `{context}` is no OCI layout")));
         }
@@ -101,6 +104,21 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], shown: &str) -> Result<T,
         message: format!("image {shown} is broken: {error}"),
         help: None,
     })
+}
+
+/// The result of another target.
+fn from_store(
+    engine: &Engine,
+    (context, descriptor): (&str, &Descriptor),
+    platform: &Platform,
+) -> Result<Found, BuildError> {
+    let found = in_store(engine, descriptor.clone(), platform)?;
+    let descriptor = found.ok_or_else(|| BuildError::Image {
+        message: format!("the result that context `{context}` stands for has no {platform}"),
+        help: None,
+    })?;
+    let bytes = engine.store.content().read(&descriptor.digest)?;
+    Ok(Found { bytes, descriptor, origin: Origin::Store, is_new: false })
 }
 
 /// The store's own images first, then base images it remembers, then the registry.

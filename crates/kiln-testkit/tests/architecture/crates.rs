@@ -20,7 +20,21 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Everything that kiln-core may be built with. None of these opens a file or a socket.
-const CORE: [&str; 7] = ["blake3", "jiff", "serde", "serde_json", "sha2", "thiserror", "toml"];
+const CORE: [&str; 13] = [
+    "base64",
+    "blake3",
+    "hcl-edit",
+    "jiff",
+    "md-5",
+    "regex-lite",
+    "saphyr-parser",
+    "serde",
+    "serde_json",
+    "sha1",
+    "sha2",
+    "thiserror",
+    "toml",
+];
 
 struct Package {
     name: String,

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its options and what it does.
 
 mod annotation;
+mod bake;
 pub(crate) mod build;
 mod cache;
 pub(crate) mod check;
@@ -60,6 +61,8 @@ pub(crate) struct Cli {
 enum Command {
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
+    #[command(args_override_self = true)]
+    Bake(Box<bake::Bake>),
     Run(run::Run),
     Lock(lock::Lock),
     Check(check::Check),
@@ -115,6 +118,7 @@ fn run(
     }
     match cli.command {
         Command::Build(build) => build.run(config)?,
+        Command::Bake(bake) => bake.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
@@ -146,6 +150,7 @@ impl Command {
     fn needs_root(&self) -> bool {
         match self {
             Self::Build(build) => build.call().is_none(),
+            Self::Bake(bake) => bake.builds(),
             command => {
                 matches!(
                     command,

@@ -156,6 +156,13 @@ impl Project {
         self.command(&Self::build_arguments(extra))
     }
 
+    /// Bakes over [`busybox`], which all targets have as the context `base`.
+    pub(crate) fn bake(&self, extra: &[&str]) -> Run {
+        let base = format!("*.contexts.base=oci-layout://{}", base_layout().display());
+        let all = ["bake", "--progress=plain", "--set", &base];
+        run(&mut self.command(&[&all, extra].concat()))
+    }
+
     /// Runs kiln.
     pub(crate) fn kiln(&self, arguments: &[&str]) -> Run {
         run(&mut self.command(arguments))

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::format_collect, reason = "tests")]
 
 mod archives;
+mod bake;
 mod bases;
 mod cache;
 mod cache_command;

@@ -80,7 +80,7 @@ impl FromStr for CallOption {
 
 impl Build {
     /// Does what is asked for instead of a build.
-    pub(super) fn run_call(&self, call: Call, config: &Config) -> Result<(), Failure> {
+    pub(in crate::commands) fn run_call(&self, call: Call, config: &Config) -> Result<(), Failure> {
         let (request, _) = self.request(config)?;
         let judging = Judging::of_build(&request);
         match call.method {
@@ -119,7 +119,10 @@ impl Build {
 }
 
 /// `error=true`: what was found ends the build before it begins. Errors are left to the build.
-pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Result<(), Failure> {
+pub(in crate::commands) fn refuse_violations(
+    request: &BuildRequest,
+    config: &Config,
+) -> Result<(), Failure> {
     // Most files ask for nothing, and most builds are to be over in milliseconds.
     let asks = |line: &str| {
         let line = line.trim_start();
@@ -151,7 +154,7 @@ pub(super) fn refuse_violations(request: &BuildRequest, config: &Config) -> Resu
 }
 
 /// The warnings about what was built, as they are shown after it.
-pub(super) fn warnings_of_build(
+pub(in crate::commands) fn warnings_of_build(
     request: &BuildRequest,
     session: &Session,
 ) -> Result<Vec<String>, Failure> {

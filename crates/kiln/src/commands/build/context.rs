@@ -107,10 +107,18 @@ impl Build {
     ) -> Result<Found, Failure> {
         let file = self.file.as_deref();
         let loaded = match file.filter(|file| is_url(file)) {
+            _ if self.inline.is_some() => self.loaded_inline(),
             Some(url) => self.dockerfile_of_url(url, request, config)?,
             None => dockerfile::load(file, &directory)?,
         };
         Ok(Found { directory, files: None, loaded, fetched: None })
+    }
+
+    /// The Dockerfile that a bake file holds.
+    fn loaded_inline(&self) -> Loaded {
+        let source_file = self.inline.clone();
+        let source_file = source_file.unwrap_or_else(|| SourceFile::new("Dockerfile", ""));
+        Loaded { source_file, ignore_file: None }
     }
 
     fn dockerfile_of_url(
@@ -165,6 +173,7 @@ impl Build {
         let fetched = self.fetch(address, request, config)?;
         let file = self.file.as_deref();
         let loaded = match file {
+            _ if self.inline.is_some() => self.loaded_inline(),
             Some("-") => dockerfile::load(file, Path::new(""))?,
             Some(path) if path.starts_with('/') => dockerfile::load(file, Path::new(""))?,
             Some(url) if is_url(url) => self.dockerfile_of_url(url, request, config)?,

@@ -7,11 +7,14 @@ use serde_json::{Map, Value, json};
 pub(crate) fn metadata(result: &BuildResult) -> Value {
     match result.targets.as_slice() {
         [target] => of_target(target),
-        targets => {
-            let pairs = targets.iter().map(|target| (target.name.clone(), of_target(target)));
-            Value::Object(pairs.collect())
-        }
+        _ => by_name(result),
     }
+}
+
+/// The document of a bake file's targets: by name, even a single one.
+pub(crate) fn by_name(result: &BuildResult) -> Value {
+    let pairs = result.targets.iter().map(|target| (target.name.clone(), of_target(target)));
+    Value::Object(pairs.collect())
 }
 
 fn of_target(target: &TargetResult) -> Value {

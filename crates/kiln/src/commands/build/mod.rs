@@ -7,7 +7,7 @@ mod csv;
 mod docker_host;
 pub(crate) mod dockerfile;
 pub(crate) mod lock_option;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod options;
 mod output_option;
 mod request;
@@ -23,6 +23,7 @@ use clap::ValueEnum;
 use kiln_core::event::EventKind;
 use kiln_core::oci::Platform;
 use kiln_core::plan::{Entitlement, ExtraHost, Network, Ulimit};
+use kiln_core::source::SourceFile;
 use kiln_engine::{BuildRequest, BuildResult, Destination, Output};
 
 use super::annotation::AnnotationOption;
@@ -36,6 +37,7 @@ use crate::render::summary::{image_id, summary};
 use crate::session::{Session, build_failure};
 use cache_option::{CacheFromOption, CacheToOption};
 use call::{Call, CallOption};
+pub(in crate::commands) use call::{refuse_violations, warnings_of_build};
 use options::{Assignment, ContextOption, SecretOption, TagOption, entitlement, network};
 use output_option::OutputOption;
 pub(crate) use request::{context_kind, named_contexts};
@@ -177,11 +179,14 @@ pub(crate) struct Build {
     /// Write what was built to a JSON file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+    /// The Dockerfile's text, when it is in a bake file.
+    #[arg(skip)]
+    pub(in crate::commands) inline: Option<SourceFile>,
 }
 
 /// `--progress`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ProgressOption {
+pub(in crate::commands) enum ProgressOption {
     /// Live on a terminal, else plain
     Auto,
     /// Live, in place
@@ -217,7 +222,7 @@ impl Build {
         }
         let mode = self.mode(config)?;
         let (request, warnings) = self.request(config)?;
-        call::refuse_violations(&request, config)?;
+        refuse_violations(&request, config)?;
         let cancelled = interrupt::watch(mode)?;
         let session = Session::open(config)?;
         let result = build((&session, &request), (&warnings, mode), config, &cancelled);
@@ -242,13 +247,13 @@ impl Build {
             }
         } else if mode != Mode::RawJson {
             render::note_lines(&summary(result, &request.outputs));
-            render::note_lines(&call::warnings_of_build(request, session)?);
+            render::note_lines(&warnings_of_build(request, session)?);
         }
         Ok(())
     }
 
     /// What is asked for instead of a build.
-    pub(super) fn call(&self) -> Option<Call> {
+    pub(in crate::commands) fn call(&self) -> Option<Call> {
         if self.check { Some(Call::CHECK) } else { self.call.0 }
     }
 
@@ -256,22 +261,7 @@ impl Build {
         if self.quiet {
             return Ok(Mode::Quiet);
         }
-        let named = match (self.progress, config.variable("BUILDKIT_PROGRESS")) {
-            (Some(option), _) => option,
-            (None, None) => ProgressOption::Auto,
-            (None, Some(text)) => ProgressOption::from_str(text, true).map_err(|_| {
-                Failure::usage(format!("BUILDKIT_PROGRESS=`{text}` is not possible"))
-                    .with_help("it is auto, tty, plain, rawjson or quiet")
-            })?,
-        };
-        let live = render::terminal::stderr_is_terminal() && !config.is_dumb_terminal();
-        Ok(match named {
-            ProgressOption::Auto if live => Mode::Tty,
-            ProgressOption::Auto | ProgressOption::Plain => Mode::Plain,
-            ProgressOption::Tty => Mode::Tty,
-            ProgressOption::Rawjson => Mode::RawJson,
-            ProgressOption::Quiet => Mode::Quiet,
-        })
+        progress_mode(self.progress, config)
     }
 
     fn write_files(&self, result: &BuildResult) -> Result<(), Failure> {
@@ -289,7 +279,7 @@ impl Build {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(in crate::commands) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::file("write", path, error))
 }
 
@@ -316,4 +306,27 @@ fn build(
         render::note_lines(&[String::new()]);
     }
     result.map_err(|error| build_failure(error, &request.dockerfile))
+}
+
+/// How progress is shown, by the option or the environment.
+pub(in crate::commands) fn progress_mode(
+    option: Option<ProgressOption>,
+    config: &Config,
+) -> Result<Mode, Failure> {
+    let named = match (option, config.variable("BUILDKIT_PROGRESS")) {
+        (Some(option), _) => option,
+        (None, None) => ProgressOption::Auto,
+        (None, Some(text)) => ProgressOption::from_str(text, true).map_err(|_| {
+            Failure::usage(format!("BUILDKIT_PROGRESS=`{text}` is not possible"))
+                .with_help("it is auto, tty, plain, rawjson or quiet")
+        })?,
+    };
+    let live = render::terminal::stderr_is_terminal() && !config.is_dumb_terminal();
+    Ok(match named {
+        ProgressOption::Auto if live => Mode::Tty,
+        ProgressOption::Auto | ProgressOption::Plain => Mode::Plain,
+        ProgressOption::Tty => Mode::Tty,
+        ProgressOption::Rawjson => Mode::RawJson,
+        ProgressOption::Quiet => Mode::Quiet,
+    })
 }

@@ -458,7 +458,7 @@ fn check_destination(output: &Output) -> Result<(), Failure> {
 pub(crate) fn context_kind(place: &NamedContext) -> ContextKind {
     match place {
         NamedContext::Directory(_) => ContextKind::Directory,
-        NamedContext::Layout { .. } => ContextKind::Layout,
+        NamedContext::Layout { .. } | NamedContext::Stored(_) => ContextKind::Layout,
         NamedContext::Image(reference) => ContextKind::Image(reference.clone()),
         NamedContext::Empty => ContextKind::Empty,
         NamedContext::Remote(files) => ContextKind::Remote(files.clone()),

@@ -95,7 +95,7 @@ impl Judging {
                 ) => {
                     return Some(BaseFacts::default());
                 }
-                Some(NamedContext::Layout { .. }) => return None,
+                Some(NamedContext::Layout { .. } | NamedContext::Stored(_)) => return None,
             };
             base_facts(session()?, &image)
         };

@@ -1,0 +1,5 @@
+group "default" { targets = ["b"] }
+target "b" {
+  inherits = ["a"]
+  args = { FROM = "hcl" }
+}
