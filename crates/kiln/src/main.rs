@@ -7,6 +7,7 @@
 mod commands;
 mod config;
 mod failure;
+mod generate;
 mod interrupt;
 mod render;
 mod session;

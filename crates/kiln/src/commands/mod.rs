@@ -14,6 +14,7 @@ mod fsck;
 mod history;
 mod images;
 mod index;
+mod init;
 mod inspect;
 mod lock;
 mod login;
@@ -59,6 +60,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Init),
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
     #[command(args_override_self = true)]
@@ -118,6 +120,7 @@ fn run(
     }
     match cli.command {
         Command::Build(build) => build.run(config)?,
+        Command::Init(init) => init.run(config)?,
         Command::Bake(bake) => bake.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Lock(lock) => lock.run(config)?,

@@ -6,6 +6,7 @@ pub(crate) mod diagnostic;
 pub(crate) mod explain;
 pub(crate) mod format;
 pub(crate) mod index;
+pub(crate) mod init;
 pub(crate) mod lint;
 pub(crate) mod lock;
 pub(crate) mod progress;

@@ -1,0 +1,543 @@
+//! What a project says of itself: `pyproject.toml`, lock files, `requirements.txt`, `setup.cfg`.
+//!
+//! Names of distributions are compared in their normal form (the packaging
+//! specification "Names and normalization").
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::sources::Sources;
+
+/// What installs the dependencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Manager {
+    /// uv, from `uv.lock`.
+    Uv,
+    /// Poetry, from `poetry.lock`.
+    Poetry,
+    /// Files of requirements, compiled by pip-tools or written by hand.
+    Requirements,
+    /// The dependencies that `pyproject.toml` names, without a lock.
+    Pyproject,
+    /// `setup.py` or `setup.cfg`.
+    Setup,
+}
+
+/// What a project says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Manifest {
+    /// What installs the dependencies.
+    pub(crate) manager: Manager,
+    /// Why it is this one.
+    pub(crate) why: String,
+    /// The project's name, if it has one.
+    pub(crate) name: Option<String>,
+    /// What it is, in a line.
+    pub(crate) description: Option<String>,
+    /// SPDX expression.
+    pub(crate) license: Option<String>,
+    /// Which versions of Python it wants, as written.
+    pub(crate) requires_python: Option<String>,
+    /// Names that production needs, as far as the project names them itself, with extras as
+    /// `name[extra]` beside them.
+    pub(crate) dependencies: BTreeSet<String>,
+    /// All names: of development and of the lock file, too.
+    pub(crate) all: BTreeSet<String>,
+    /// Groups that production needs, too: Poetry's.
+    pub(crate) production_groups: Vec<String>,
+    /// Groups of development: `--group test`.
+    pub(crate) groups: Vec<String>,
+    /// Extras of development.
+    pub(crate) extras: Vec<String>,
+    /// Files of requirements for production, then those that they include.
+    pub(crate) requirements: Vec<String>,
+    /// The first of them is what is installed.
+    pub(crate) dev_requirements: Vec<String>,
+    /// Commands: name and `module:function`.
+    pub(crate) scripts: Vec<(String, String)>,
+    /// What builds the package, if anything does.
+    pub(crate) build: Option<Backend>,
+    /// Whether there is a lock file.
+    pub(crate) is_locked: bool,
+    /// Whether `tool.NAME` is there, for tools of development.
+    pub(crate) tools: BTreeSet<String>,
+    /// Directories of packages that the project names itself.
+    pub(crate) packages: Vec<String>,
+    /// Files beside the sources that a build of the package reads.
+    pub(crate) build_files: Vec<String>,
+    /// Whether one of the dependencies comes out of a git repository.
+    pub(crate) needs_git: bool,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What builds a package: `build-system` of `pyproject.toml`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Backend {
+    /// The distributions that it needs.
+    pub(crate) requires: Vec<String>,
+    /// Its module, or `setuptools.build_meta`.
+    pub(crate) module: String,
+    /// Whether the version comes out of version control.
+    pub(crate) is_versioned_by_git: bool,
+}
+
+const DEVELOPMENT: [&str; 7] =
+    ["dev", "test", "tests", "testing", "develop", "development", "pytest"];
+const PRODUCTION_FILES: [&str; 7] = [
+    "requirements.txt",
+    "requirements/prod.txt",
+    "requirements/production.txt",
+    "requirements/base.txt",
+    "requirements/requirements.txt",
+    "requirements/main.txt",
+    "requirements/common.txt",
+];
+const DEVELOPMENT_FILES: [&str; 14] = [
+    "requirements-dev.txt",
+    "requirements_dev.txt",
+    "dev-requirements.txt",
+    "requirements-test.txt",
+    "requirements_test.txt",
+    "requirements-tests.txt",
+    "test-requirements.txt",
+    "requirements/dev.txt",
+    "requirements/development.txt",
+    "requirements/test.txt",
+    "requirements/tests.txt",
+    "requirements/testing.txt",
+    "requirements/local.txt",
+    "requirements-local.txt",
+];
+/// Lock files of managers that kiln does not know, and how to get to one that it does.
+const OTHERS: [(&str, &str); 3] = [
+    ("Pipfile", "`pipenv requirements > requirements.txt` writes what kiln reads"),
+    (
+        "environment.yml",
+        "conda's packages are none of PyPI's: name the dependencies in pyproject.toml",
+    ),
+    ("pdm.lock", "`pdm export -o requirements.txt` writes what kiln reads"),
+];
+
+impl Manifest {
+    /// Reads what is there. `Err` says in a sentence why kiln cannot tell, and what to do.
+    pub(crate) fn read(sources: &Sources) -> Result<Self, (String, String)> {
+        let pyproject = match sources.text("pyproject.toml") {
+            None => Table::new(),
+            Some(text) => text.parse::<Table>().map_err(|error| {
+                let line = error.to_string();
+                let line = line.lines().next().unwrap_or_default().to_owned();
+                (format!("pyproject.toml: {line}"), "correct the file, then try again".to_owned())
+            })?,
+        };
+        let mut manifest = Self::empty();
+        manifest.read_pyproject(&pyproject, sources);
+        manifest.read_requirements(sources);
+        manifest.read_setup_cfg(sources);
+        manifest.choose_manager(&pyproject, sources)?;
+        manifest.read_lock(sources);
+        let names: Vec<String> = manifest.dependencies.iter().cloned().collect();
+        manifest.all.extend(names);
+        Ok(manifest)
+    }
+
+    fn empty() -> Self {
+        Self {
+            manager: Manager::Pyproject,
+            why: String::new(),
+            name: None,
+            description: None,
+            license: None,
+            requires_python: None,
+            dependencies: BTreeSet::new(),
+            all: BTreeSet::new(),
+            production_groups: Vec::new(),
+            groups: Vec::new(),
+            extras: Vec::new(),
+            requirements: Vec::new(),
+            dev_requirements: Vec::new(),
+            scripts: Vec::new(),
+            build: None,
+            is_locked: false,
+            tools: BTreeSet::new(),
+            packages: Vec::new(),
+            build_files: Vec::new(),
+            needs_git: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whether production needs a distribution, by what the project says itself.
+    pub(crate) fn needs(&self, name: &str) -> bool {
+        self.dependencies.contains(name)
+    }
+
+    /// Whether a distribution is there at all: of development, or because another needs it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.all.contains(name)
+    }
+
+    fn read_pyproject(&mut self, file: &Table, sources: &Sources) {
+        let project = table(file, &["project"]);
+        let poetry = table(file, &["tool", "poetry"]);
+        for of in [&project, &poetry] {
+            let text = |key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
+            self.name = self.name.take().or_else(|| text("name"));
+            self.description = self.description.take().or_else(|| text("description"));
+            self.license = self.license.take().or_else(|| text("license"));
+            if let Some(scripts) = of.get("scripts").and_then(Value::as_table) {
+                let named =
+                    scripts.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())));
+                self.scripts.extend(named);
+            }
+        }
+        self.requires_python =
+            project.get("requires-python").and_then(Value::as_str).map(str::to_owned);
+        for requirement in strings(project.get("dependencies")) {
+            self.add(&requirement);
+        }
+        for (extra, list) in &table(file, &["project", "optional-dependencies"]) {
+            self.add_development(extra, &strings(Some(list)), GroupKind::Extra);
+        }
+        for (group, list) in &table(file, &["dependency-groups"]) {
+            self.add_development(group, &strings(Some(list)), GroupKind::Group);
+        }
+        self.read_poetry(file, &poetry);
+        for requirement in strings(table(file, &["tool", "uv"]).get("dev-dependencies")) {
+            self.all.insert(normal(&requirement));
+        }
+        if let Some(Value::Table(build)) = file.get("build-system") {
+            let requires = strings(build.get("requires"));
+            let module = build.get("build-backend").and_then(Value::as_str);
+            let by_git = [
+                "setuptools-scm",
+                "hatch-vcs",
+                "poetry-dynamic-versioning",
+                "versioningit",
+                "setuptools-git-versioning",
+            ];
+            self.build = Some(Backend {
+                is_versioned_by_git: requires.iter().any(|r| by_git.contains(&normal(r).as_str())),
+                requires,
+                module: module.unwrap_or("setuptools.build_meta").to_owned(),
+            });
+        }
+        self.tools = table(file, &["tool"]).keys().cloned().collect();
+        self.read_build_files(&project, &poetry, sources);
+        for path in
+            strings(table(file, &["tool", "hatch", "build", "targets", "wheel"]).get("packages"))
+        {
+            self.packages.push(path);
+        }
+        if table(file, &["tool", "uv", "workspace"]).contains_key("members") {
+            self.notes.push(
+                "members of the workspace are not looked at: only the project at its root is built"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn read_poetry(&mut self, file: &Table, poetry: &Table) {
+        for (name, what) in &table(file, &["tool", "poetry", "dependencies"]) {
+            if name == "python" {
+                self.requires_python =
+                    self.requires_python.take().or(what.as_str().map(str::to_owned));
+                continue;
+            }
+            let is_optional = what.get("optional").and_then(Value::as_bool).unwrap_or(false);
+            self.needs_git |= what.get("git").is_some();
+            if !is_optional {
+                let extras = strings(what.get("extras"));
+                self.add(&format!("{name}[{}]", extras.join(",")));
+            }
+        }
+        let mut groups = table(file, &["tool", "poetry", "group"]);
+        if let Some(dev) = poetry.get("dev-dependencies") {
+            let dev = Table::from_iter([("dependencies".to_owned(), dev.clone())]);
+            groups.entry("dev").or_insert(Value::Table(dev));
+        }
+        for (group, content) in &groups {
+            let names: Vec<String> = content
+                .get("dependencies")
+                .and_then(Value::as_table)
+                .into_iter()
+                .flat_map(|list| list.keys().cloned())
+                .collect();
+            if ["prod", "production"].contains(&group.as_str()) {
+                self.production_groups.push(group.clone());
+                for name in &names {
+                    self.add(name);
+                }
+            }
+            self.add_development(group, &names, GroupKind::Group);
+        }
+        for package in poetry.get("packages").and_then(Value::as_array).into_iter().flatten() {
+            let part = |key: &str| package.get(key).and_then(Value::as_str);
+            if let Some(include) = part("include") {
+                let from = part("from").map(|from| format!("{from}/")).unwrap_or_default();
+                self.packages.push(format!("{from}{include}"));
+            }
+        }
+        if poetry.get("package-mode").and_then(Value::as_bool) == Some(false) {
+            self.build = None;
+        }
+    }
+
+    fn read_build_files(&mut self, project: &Table, poetry: &Table, sources: &Sources) {
+        let mut files: Vec<String> = vec!["pyproject.toml".to_owned()];
+        for of in [project, poetry] {
+            let readme = of.get("readme");
+            files.extend(readme.and_then(Value::as_str).map(str::to_owned));
+            files.extend(strings(readme));
+            files.extend(readme.and_then(|table| table.get("file")?.as_str()).map(str::to_owned));
+            let license = of.get("license").and_then(|table| table.get("file")?.as_str());
+            files.extend(license.map(str::to_owned));
+        }
+        for name in [
+            "setup.py",
+            "setup.cfg",
+            "MANIFEST.in",
+            "hatch_build.py",
+            "LICENSE",
+            "LICENSE.txt",
+            "LICENSE.md",
+        ] {
+            files.push(name.to_owned());
+        }
+        for file in files {
+            if sources.has(&file) && !self.build_files.contains(&file) {
+                self.build_files.push(file);
+            }
+        }
+    }
+
+    fn read_requirements(&mut self, sources: &Sources) {
+        let first =
+            |names: &[&str]| names.iter().find(|name| sources.has(name)).map(|n| (*n).to_owned());
+        if let Some(file) = first(&PRODUCTION_FILES) {
+            self.requirements = included(&file, sources);
+            for file in self.requirements.clone() {
+                for line in requirement_lines(sources.text(&file).unwrap_or_default()) {
+                    self.add(&line);
+                }
+            }
+        }
+        if let Some(file) = first(&DEVELOPMENT_FILES) {
+            self.dev_requirements = included(&file, sources);
+            for file in self.dev_requirements.clone() {
+                let text = sources.text(&file).unwrap_or_default();
+                let names: Vec<String> =
+                    requirement_lines(text).map(|line| normal(&line)).collect();
+                self.all.extend(names);
+            }
+        }
+    }
+
+    /// Names below `install_requires`, `python_requires` and `name` of `setup.cfg`.
+    fn read_setup_cfg(&mut self, sources: &Sources) {
+        let mut key = String::new();
+        for line in sources.text("setup.cfg").unwrap_or_default().lines() {
+            let is_continued = line.starts_with([' ', '\t']);
+            let mut value = line.trim();
+            if !is_continued {
+                let Some((name, rest)) = line.split_once('=') else {
+                    key.clear();
+                    continue;
+                };
+                name.trim().clone_into(&mut key);
+                value = rest.trim();
+            }
+            match key.as_str() {
+                _ if value.is_empty() || value.starts_with('#') => {}
+                "install_requires" => self.add(value),
+                "python_requires" => self.requires_python = Some(value.to_owned()),
+                "name" if self.name.is_none() => self.name = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+    }
+
+    fn choose_manager(&mut self, file: &Table, sources: &Sources) -> Result<(), (String, String)> {
+        let has_tool = |name: &str| self.tools.contains(name);
+        let is_uv_built = self.build.as_ref().is_some_and(|build| build.module == "uv_build");
+        let pinned = self.requirements.first().and_then(|file| sources.text(file));
+        let is_compiled = pinned
+            .is_some_and(|text| text.contains("pip-compile") || text.contains("uv pip compile"));
+        let is_pinned = pinned.is_some_and(|text| text.contains("=="));
+        let names_own = table(file, &["project"]).contains_key("dependencies");
+        let (manager, why) = if sources.has("uv.lock") {
+            (Manager::Uv, "uv.lock is there".to_owned())
+        } else if sources.has("poetry.lock") {
+            (Manager::Poetry, "poetry.lock is there".to_owned())
+        } else if has_tool("poetry") && file.get("project").is_none_or(|_| !has_tool("uv")) {
+            (Manager::Poetry, "pyproject.toml has [tool.poetry]".to_owned())
+        } else if has_tool("uv") || is_uv_built {
+            let what = if is_uv_built {
+                "uv_build builds the package"
+            } else {
+                "pyproject.toml has [tool.uv]"
+            };
+            (Manager::Uv, what.to_owned())
+        } else if let Some(first) = self.requirements.first()
+            && (is_compiled || is_pinned || !names_own)
+        {
+            let made = if is_compiled { "was compiled by pip-tools" } else { "is there" };
+            (Manager::Requirements, format!("{first} {made}"))
+        } else if names_own || file.contains_key("project") {
+            (
+                Manager::Pyproject,
+                "pyproject.toml names the dependencies, nothing locks them".to_owned(),
+            )
+        } else if sources.has("setup.py") || sources.has("setup.cfg") {
+            (Manager::Setup, "setup.py names the dependencies".to_owned())
+        } else {
+            let other = OTHERS.iter().find(|(name, _)| sources.has(name));
+            let found = match other {
+                Some((name, _)) => format!("{name} is there, which kiln does not read"),
+                None => "no pyproject.toml, requirements.txt or setup.py is there".to_owned(),
+            };
+            let help = other.map_or(
+                "kiln init knows uv, Poetry, requirements.txt, pyproject.toml and setup.py; `kiln init DIR` looks elsewhere",
+                |(_, help)| help,
+            );
+            return Err((found, help.to_owned()));
+        };
+        (self.manager, self.why) = (manager, why);
+        if matches!(manager, Manager::Uv | Manager::Poetry) {
+            let (lock, command) = match manager {
+                Manager::Uv => ("uv.lock", "uv lock"),
+                _ => ("poetry.lock", "poetry lock"),
+            };
+            self.is_locked = sources.has(lock);
+            if !self.is_locked {
+                self.notes.push(format!(
+                    "{lock} is not there, and the build needs it: `{command}` makes it"
+                ));
+            }
+        }
+        if manager == Manager::Setup && self.build.is_none() {
+            self.build = Some(Backend {
+                requires: vec!["setuptools".to_owned(), "wheel".to_owned()],
+                module: "setuptools.build_meta".to_owned(),
+                is_versioned_by_git: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// The names in lock files: what the project's own dependencies bring along, too.
+    fn read_lock(&mut self, sources: &Sources) {
+        let lock = match self.manager {
+            Manager::Uv => "uv.lock",
+            Manager::Poetry => "poetry.lock",
+            _ => return,
+        };
+        let text = sources.text(lock).unwrap_or_default();
+        let mut is_package = false;
+        for line in text.lines() {
+            if line.starts_with("[[") {
+                is_package = line == "[[package]]";
+            } else if is_package && let Some(name) = line.strip_prefix("name = ") {
+                self.all.insert(normal(name.trim_matches('"')));
+                is_package = false;
+            }
+            self.needs_git |= line.contains("git+http") || line.contains("source = { git =");
+        }
+    }
+
+    fn add(&mut self, requirement: &str) {
+        let name = normal(requirement);
+        if name.is_empty() {
+            return;
+        }
+        self.needs_git |= requirement.contains("git+");
+        if let Some((_, rest)) = requirement.split_once('[')
+            && let Some((extras, _)) = rest.split_once(']')
+        {
+            for extra in extras.split(',').filter(|extra| !extra.trim().is_empty()) {
+                self.dependencies.insert(format!("{name}[{}]", normal(extra)));
+            }
+        }
+        self.dependencies.insert(name);
+    }
+
+    fn add_development(&mut self, group: &str, requirements: &[String], kind: GroupKind) {
+        if !DEVELOPMENT.contains(&group.to_ascii_lowercase().as_str()) {
+            return;
+        }
+        match kind {
+            GroupKind::Extra => self.extras.push(group.to_owned()),
+            GroupKind::Group => self.groups.push(group.to_owned()),
+        }
+        self.all.extend(requirements.iter().map(|requirement| normal(requirement)));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum GroupKind {
+    Extra,
+    Group,
+}
+
+/// The name of a requirement in its normal form: `Foo_Bar[x]>=1` is `foo-bar`.
+pub(crate) fn normal(requirement: &str) -> String {
+    let requirement = requirement.trim();
+    let end = requirement
+        .find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))
+        .unwrap_or(requirement.len());
+    let mut name = String::new();
+    for c in requirement[..end].chars() {
+        let c = if c == '_' || c == '.' { '-' } else { c.to_ascii_lowercase() };
+        if !(c == '-' && name.ends_with('-')) {
+            name.push(c);
+        }
+    }
+    name.trim_matches('-').to_owned()
+}
+
+fn table(file: &Table, path: &[&str]) -> Table {
+    let mut at = Some(file);
+    for key in path {
+        at = at.and_then(|table| table.get(*key)?.as_table());
+    }
+    at.cloned().unwrap_or_default()
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+}
+
+/// A file of requirements and those that it includes (`-r`, `-c`), the file itself first.
+fn included(file: &str, sources: &Sources) -> Vec<String> {
+    let mut files = vec![file.to_owned()];
+    let mut next = 0;
+    while let Some(file) = files.get(next).cloned() {
+        next += 1;
+        let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+        for line in sources.text(&file).unwrap_or_default().lines() {
+            let flags = ["-r", "--requirement", "-c", "--constraint"];
+            let Some(rest) = flags.iter().find_map(|flag| line.trim().strip_prefix(flag)) else {
+                continue;
+            };
+            let name =
+                rest.trim_start_matches(['=', ' ']).split('#').next().unwrap_or_default().trim();
+            let path =
+                if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
+            if sources.has(&path) && !files.contains(&path) {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// The requirements of a file: no options, no comments.
+fn requirement_lines(text: &str) -> impl Iterator<Item = String> + '_ {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '-', '.'])).map(str::to_owned)
+}
