@@ -250,7 +250,10 @@ impl Client {
 }
 
 /// Reads and verifies a manifest or an index.
-fn read_manifest(response: Response, pinned: Option<BlobDigest>) -> Result<Resolved, Failure> {
+pub(crate) fn read_manifest(
+    response: Response,
+    pinned: Option<BlobDigest>,
+) -> Result<Resolved, Failure> {
     let place = response.url.to_string();
     let claimed = response
         .header("docker-content-digest")

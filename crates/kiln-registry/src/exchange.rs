@@ -4,6 +4,8 @@
 //! followed here and not by the HTTP library, so that what is sent where can be read in one
 //! place: an `Authorization` goes to the origin of the registry and to no other.
 
+mod contact;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -11,7 +13,7 @@ use std::time::SystemTime;
 use crate::auth::{Authorization, Credential, Demand, Host, Secret, Token, TokenRequest};
 use crate::config::Config;
 use crate::download::Validators;
-use crate::error::{Error, is_plain_http};
+use crate::error::Error;
 use crate::http::{Method, Request, Response, Scheme, Transport, UNCONDITIONAL, Url, form};
 use crate::limit::{Permit, Transfers};
 use crate::objects::ObjectKeys;
@@ -61,6 +63,10 @@ pub(crate) enum Access<'a> {
 impl Way {
     /// Whether a mirror is asked this.
     fn has(&self, call: &Call<'_>) -> bool {
+        // What a mirror has cached of a list that grows is not the list.
+        if call.path.starts_with("/referrers/") || call.path.starts_with("/manifests/sha256-") {
+            return false;
+        }
         let names_tag = call.path.starts_with("/manifests/") && !call.path.contains("/sha256:");
         if names_tag { self.has_tags } else { self.has_digests }
     }
@@ -173,6 +179,7 @@ impl Exchange {
 
     /// One attempt at a call. An answer is a success (2xx), or a range that cannot be had (416).
     /// What is only read is asked of mirrors first; whatever they fail with, the next is asked.
+    /// What belongs to a push goes to the one host that takes pushes.
     pub(crate) fn attempt(&self, call: &Call<'_>) -> Result<Response, Failure> {
         let route = self.route(call.repository)?;
         let is_read = call.access == Access::Pull
@@ -196,22 +203,24 @@ impl Exchange {
                 Err(_) => host.put_aside(),
             }
         }
-        self.attempt_at(&self.host(&route.origin.endpoint), &route.origin.name, call)
+        let way = if call.access == Access::Pull { &route.origin } else { route.push()? };
+        self.attempt_at(&self.host(&way.endpoint), &way.name, call)
     }
 
-    /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for.
+    /// Asks for nothing but to be let in, with these credentials. Tells whether they were asked for,
+    /// and gives the identity token that takes their place, if the registry has such.
     pub(crate) fn check_login(
         &self,
         registry: &str,
         credential: Credential,
-    ) -> Result<bool, Error> {
+    ) -> Result<(bool, Option<Secret>), Error> {
         // One of its own: what is known of the registry goes with the configured credentials.
         let repository = Repository { registry: registry.to_owned(), name: String::new() };
-        let host = Host::new(Route::find(&repository, &self.config)?.origin.endpoint);
-        host.credential(|| credential);
+        let endpoint = Route::find(&repository, &self.config)?.origin.endpoint;
+        let host = Host::for_login(endpoint, credential);
         let call = crate::client::get(&repository, String::new(), registry);
         self.retrying(|| self.attempt_at(&host, "", &call).map(drop))?;
-        Ok(host.remembered(&call.scope()).is_some())
+        Ok((host.remembered(&call.scope()).is_some(), host.into_identity()))
     }
 
     /// One attempt at a host, where the repository has this name.
@@ -317,7 +326,7 @@ impl Exchange {
                 let registry = Url::new(scheme, &host.authority, "/v2/")?;
                 self.check_redirection(&registry, url)?;
                 let authorization = shown.filter(|_| url.has_origin_of(&registry));
-                let request = request_of(host, call, url.clone(), authorization);
+                let request = request_of((host, host.shown()), call, url.clone(), authorization);
                 (self.transport.send(&request)?, registry)
             }
         };
@@ -335,7 +344,12 @@ impl Exchange {
             self.check_redirection(&response.url, &target)?;
             let authorization = shown.filter(|_| target.has_origin_of(&registry));
             drop(response.message());
-            response = self.transport.send(&request_of(host, call, target, authorization))?;
+            response = self.transport.send(&request_of(
+                (host, host.shown()),
+                call,
+                target,
+                authorization,
+            ))?;
         }
         let target = response.url.clone();
         Err(redirect(&registry, &target, "there are too many redirections").into())
@@ -348,81 +362,6 @@ impl Exchange {
             return Err(redirect(from, to, "that would give up TLS"));
         }
         Ok(())
-    }
-
-    /// Sends a call to the registry. One on this machine that nobody has spoken to yet is tried
-    /// without TLS, and with it if what answers does not understand that.
-    fn send_first(
-        &self,
-        host: &Host,
-        call: &Call<'_>,
-        path: &str,
-        shown: Option<&Secret>,
-    ) -> Result<Response, Failure> {
-        let send = |scheme| {
-            let url = Url::new(scheme, &host.authority, path)?;
-            self.transport.send(&request_of(host, call, url, shown))
-        };
-        if let Some(scheme) = host.scheme.get() {
-            return send(*scheme);
-        }
-        if host.endpoint.trust.is_unverified {
-            return Self::send_insecurely(host, send);
-        }
-        let plain = send(Scheme::Http);
-        let is_puzzling = match &plain {
-            Ok(response) => response.status == 400,
-            Err(failure) => matches!(
-                &failure.error,
-                Error::Unreachable { source, .. }
-                    if source.kind() == std::io::ErrorKind::InvalidData
-            ),
-        };
-        if !is_puzzling {
-            if plain.is_ok() {
-                host.scheme.get_or_init(|| Scheme::Http);
-            }
-            return plain;
-        }
-        match send(Scheme::Https) {
-            Ok(response) => {
-                host.scheme.get_or_init(|| Scheme::Https);
-                Ok(response)
-            }
-            Err(Failure { error: error @ Error::Tls { .. }, again })
-                if !is_plain_http(&error.to_string()) =>
-            {
-                Err(Failure { error, again })
-            }
-            Err(_) => plain,
-        }
-    }
-
-    /// Sends a call to a host that is configured as insecure: with TLS, and without if that is
-    /// not what it speaks.
-    fn send_insecurely(
-        host: &Host,
-        send: impl Fn(Scheme) -> Result<Response, Failure>,
-    ) -> Result<Response, Failure> {
-        let secure = send(Scheme::Https);
-        let scheme = match &secure {
-            Ok(_) => Scheme::Https,
-            Err(Failure { error: Error::Tls { reason, .. }, .. }) if is_plain_http(reason) => {
-                Scheme::Http
-            }
-            // Nothing listens at the port of TLS.
-            Err(Failure { error: Error::Unreachable { source, .. }, .. })
-                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-            {
-                Scheme::Http
-            }
-            Err(_) => return secure,
-        };
-        let answer = if scheme == Scheme::Https { secure } else { send(scheme) };
-        if answer.is_ok() {
-            host.scheme.get_or_init(|| scheme);
-        }
-        answer
     }
 
     /// Answers a demand, if there is anything to answer it with.
@@ -441,24 +380,33 @@ impl Exchange {
         let registry = host.registry.as_str();
         let is_plain =
             |realm: &Url| host.scheme.get() == Some(&Scheme::Http) || self.is_plain(realm);
-        let asked = TokenRequest::new(challenge, scope, credential, registry, is_plain)?;
-        let basic = credential.basic();
+        let mut asked = TokenRequest::new(challenge, scope, credential, registry, is_plain)?
+            .with_purpose(host.purpose());
+        let realm = asked.url().to_string();
         let wrong = |reason: String| Error::TokenService {
             registry: registry.to_owned(),
-            url: asked.url().to_string(),
+            url: realm.clone(),
             reason,
         };
         self.retrying(|| {
             // A token service beside the registry mostly has its certificate, too.
             let is_beside = asked.url().host().eq_ignore_ascii_case(bare_host(&host.authority));
-            let endpoint = Some(&host.endpoint).filter(|_| is_beside);
+            let endpoint = Some(host.shown()).filter(|_| is_beside);
             let endpoint = endpoint.map(|known| Endpoint { headers: Vec::new(), ..known.clone() });
-            let request = Request {
-                authorization: basic.as_ref(),
-                endpoint: endpoint.as_ref(),
-                ..asked.request()
+            let send = |asked: &TokenRequest<'_>| {
+                let authorization = asked.authorization();
+                self.transport.send(&Request {
+                    authorization: authorization.as_ref(),
+                    endpoint: endpoint.as_ref(),
+                    ..asked.request()
+                })
             };
-            let response = self.transport.send(&request)?;
+            let mut response = send(&asked)?;
+            if let (404 | 405, Some(by_post)) = (response.status, asked.by_post()) {
+                drop(response.message());
+                response = send(&by_post)?;
+                asked = by_post;
+            }
             match response.status {
                 200..=299 => Token::read(response)
                     .map(Authorization::Bearer)
@@ -530,15 +478,15 @@ impl Exchange {
     }
 }
 
-/// A call as a request to one host.
+/// A call as a request to one host, which is shown this.
 fn request_of<'a>(
-    host: &'a Host,
+    (host, shown): (&'a Host, &'a Endpoint),
     call: &Call<'a>,
     url: Url,
     authorization: Option<&'a Secret>,
 ) -> Request<'a> {
     Request {
-        endpoint: Some(&host.endpoint).filter(|_| host.has(&url)),
+        endpoint: Some(shown).filter(|_| host.has(&url)),
         method: call.method.clone(),
         url,
         accept: call.accept,

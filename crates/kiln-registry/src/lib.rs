@@ -34,6 +34,7 @@ mod limit;
 mod login;
 mod objects;
 mod push;
+mod referrers;
 mod repository;
 mod resolved;
 mod retry;
@@ -49,7 +50,7 @@ pub use docker_engine::{
 pub use download::{Download, DownloadedFile, Validators, http_date};
 pub use error::{Error, Login};
 pub use git::{GitLogin, GitReference, GitRemote, GitWork};
-pub use login::{LoginCheck, LoginPlace, Logins};
+pub use login::{IdentityToken, LoginCheck, LoginPlace, Logins};
 pub use objects::{ObjectCache, ObjectKind, ObjectPlace, ObjectSettings};
 pub use push::{BlobSource, BlobUpload, Pushed};
 pub use repository::Repository;

@@ -2,7 +2,9 @@
 //!
 //! Docker's `config.json` holds a login itself (base64, no secret from who can read the file), or
 //! names a program `docker-credential-NAME` that keeps it: for one registry (`credHelpers`) or for
-//! all (`credsStore`). The helper reads JSON from its standard input (docker-credential-helpers'
+//! all (`credsStore`). Where a token service gives an identity token for a login, that is kept in
+//! place of the password: as `identitytoken`, or with a helper as the password of a user `<token>`.
+//! The helper reads JSON from its standard input (docker-credential-helpers'
 //! README, "Development"). Everything else in the file stays as it is; it is replaced by a rename
 //! and readable by its owner alone.
 
@@ -19,13 +21,22 @@ use crate::client::Client;
 use crate::error::Error;
 
 /// What a registry makes of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginCheck {
     /// It is right.
     Accepted,
+    /// It is right, and this takes the place of the password from now on.
+    Exchanged(IdentityToken),
     /// The registry lets everybody in, and did not look at it.
     NotAsked,
 }
+
+/// A token that a token service takes for others, in place of a password. Not shown by `Debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityToken(Secret);
+
+/// How docker's credential helpers are told that a password is an identity token.
+const TOKEN_USER: &str = "<token>";
 
 /// Where a login is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +61,9 @@ impl Client {
         let password = Secret::new(password);
         let credential = Credential::Password { user: user.to_owned(), password };
         match self.exchange().check_login(registry, credential) {
-            Ok(true) => Ok(LoginCheck::Accepted),
-            Ok(false) => Ok(LoginCheck::NotAsked),
+            Ok((true, Some(identity))) => Ok(LoginCheck::Exchanged(IdentityToken(identity))),
+            Ok((true, None)) => Ok(LoginCheck::Accepted),
+            Ok((false, _)) => Ok(LoginCheck::NotAsked),
             Err(Error::Unauthorized { registry, .. }) => Err(Error::LoginRefused { registry }),
             Err(Error::NotFound { .. }) => Err(Error::Status {
                 url: registry.to_owned(),
@@ -80,11 +92,38 @@ impl Logins {
     /// # Errors
     /// [`Error::DockerConfig`] and [`Error::CredentialHelper`].
     pub fn keep(&self, registry: &str, user: &str, password: &str) -> Result<LoginPlace, Error> {
+        let auth = json!({"auth": base64(format!("{user}:{password}").as_bytes())});
+        self.store(registry, (user, password), auth)
+    }
+
+    /// Keeps a user's identity token, in place of the login that there was for the registry.
+    ///
+    /// # Errors
+    /// [`Error::DockerConfig`] and [`Error::CredentialHelper`].
+    pub fn keep_identity(
+        &self,
+        registry: &str,
+        user: &str,
+        token: &IdentityToken,
+    ) -> Result<LoginPlace, Error> {
+        let token = token.0.expose();
+        let auth = base64(format!("{user}:").as_bytes());
+        let entry = json!({"auth": auth, "identitytoken": token});
+        self.store(registry, (TOKEN_USER, token), entry)
+    }
+
+    /// Keeps a pair with the helper, or an entry in the file.
+    fn store(
+        &self,
+        registry: &str,
+        (user, secret): (&str, &str),
+        entry: Value,
+    ) -> Result<LoginPlace, Error> {
         let mut config = self.read()?;
         let key = key_of(registry);
         let place = match helper_of(&config, registry) {
             Some(helper) => {
-                let login = json!({"ServerURL": key, "Username": user, "Secret": password});
+                let login = json!({"ServerURL": key, "Username": user, "Secret": secret});
                 run_helper(&helper, "store", &login.to_string())?;
                 LoginPlace::Helper(helper)
             }
@@ -95,9 +134,7 @@ impl Logins {
         // With a helper the entry only says that there is a login.
         let entry = match &place {
             LoginPlace::Helper(_) => json!({}),
-            LoginPlace::File(_) => {
-                json!({"auth": base64(format!("{user}:{password}").as_bytes())})
-            }
+            LoginPlace::File(_) => entry,
         };
         auths.insert(key.to_owned(), entry);
         self.write(&config)?;
@@ -264,6 +301,20 @@ mod tests {
         assert!(!logins.erase("a.example:5000").unwrap());
         let found = Credential::find(logins.path.parent().unwrap(), "a.example:5000");
         assert_eq!(found, Credential::Anonymous);
+    }
+
+    #[test]
+    fn an_identity_token_takes_the_place_of_a_password() {
+        let (_directory, logins) = logins(None);
+        logins.keep("a.example", "user", "hunter2").unwrap();
+        let token = IdentityToken(Secret::new("1dentity"));
+        logins.keep_identity("a.example", "user", &token).unwrap();
+        let expected =
+            json!({"auths": {"a.example": {"auth": "dXNlcjo=", "identitytoken": "1dentity"}}});
+        assert_eq!(text(&logins), format!("{expected:#}\n"));
+        let found = Credential::find(logins.path.parent().unwrap(), "a.example");
+        assert_eq!(found, Credential::IdentityToken(Secret::new("1dentity")));
+        assert!(!format!("{token:?}").contains("1dentity"));
     }
 
     #[test]

@@ -148,7 +148,8 @@ impl Client {
     }
 
     /// Puts a manifest or an index into a repository under a tag or its digest. The blobs and
-    /// manifests that it names must be there. Gives its digest.
+    /// manifests that it names must be there. One with a subject is added to the list of what points
+    /// to it where the registry does not do that itself. Gives its digest.
     ///
     /// # Errors
     /// What the registry answers after all attempts; [`Error::DigestMismatch`] when it claims to
@@ -173,7 +174,8 @@ impl Client {
             access: Access::Push,
             ..crate::client::get(repository, format!("/manifests/{identifier}"), &name)
         };
-        self.exchange()
+        let is_listed = self
+            .exchange()
             .retrying(|| {
                 let response = self.exchange().attempt(&call)?;
                 check_claim(response.header("docker-content-digest"), expected, || {
@@ -182,11 +184,16 @@ impl Client {
                 if !matches!(response.status, 200..=299) {
                     return Err(unexpected(response).into());
                 }
+                let is_listed = response.header("oci-subject").is_some();
                 // The connection can be used again when the body was read.
                 drop(response.message());
-                Ok(expected)
+                Ok(is_listed)
             })
-            .map_err(|error| refusal(error, repository))
+            .map_err(|error| refusal(error, repository))?;
+        if !is_listed {
+            self.list_pushed(repository, (media_type, bytes))?;
+        }
+        Ok(expected)
     }
 }
 

@@ -65,7 +65,7 @@ fn prune_by_age_and_by_size_takes_the_least_recently_used() {
     let (_directory, store) = new_store();
     for name in ["old", "older", "new"] {
         let working = store.layers().begin().unwrap();
-        std::fs::write(working.upper.join("file"), vec![1; 1 << 20]).unwrap();
+        std::fs::write(working.upper.join("file"), vec![1; 8 << 20]).unwrap();
         let layers = store.layers();
         let made = layers.commit(working, b"", content(name), content("t")).unwrap();
         store.cache_index().record(key(name), &record(&made, name)).unwrap();
@@ -83,11 +83,11 @@ fn prune_by_age_and_by_size_takes_the_least_recently_used() {
     age("old", 5000);
     age("older", 50_000);
     let total = store.inventory().unwrap().total_bytes();
-    assert!(total >= 3 << 20);
+    assert!(total >= 24 << 20);
 
     let by_age = Prune { older_than: Some(Duration::from_secs(20_000)), ..Prune::default() };
     assert_eq!(store.prune(&by_age).unwrap().count(Kind::Layer), 1);
-    let rest = total - (1 << 20) - (1 << 19);
+    let rest = total - (8 << 20) - (4 << 20);
     let by_size = Prune { max_bytes: Some(rest), ..Prune::default() };
     assert_eq!(store.prune(&by_size).unwrap().count(Kind::Layer), 1);
     assert!(store.inventory().unwrap().total_bytes() <= rest);

@@ -11,6 +11,7 @@ mod json;
 mod manifest;
 mod platform;
 mod reference;
+mod referrer;
 
 pub use config::{
     ContainerConfig, EmptyObject, HealthcheckConfig, HistoryEntry, ImageConfig, RootFs,
@@ -19,3 +20,4 @@ pub use json::{to_indented_json, to_json};
 pub use manifest::{Descriptor, Index, Manifest, media_type};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use referrer::Referrer;

@@ -16,6 +16,7 @@ mod cache;
 mod docker_archive;
 mod join;
 mod pack;
+mod referrers;
 mod registry;
 mod source;
 mod store;
@@ -37,6 +38,7 @@ use crate::request::{ImageOptions, PushedAs};
 use crate::solve::Solver;
 pub(crate) use cache::{CacheSource, Watch as CacheWatch, send_cache};
 pub use join::{FoundImage, IndexBase, IndexEffect, IndexRequest, find_image, join_images};
+use referrers::{CopyScope, Lookup, copy_referrers};
 use source::Source;
 use tree::{Tree, Wanted};
 
@@ -207,10 +209,43 @@ pub fn copy_image(
     (from, to): (&ImagePlace, &ImagePlace),
     watch: Watch<'_>,
 ) -> Result<BlobDigest, BuildError> {
+    copy_all(engine, (from, to, CopyScope::Image), watch).map(|(digest, _)| digest)
+}
+
+impl ImagePlace {
+    /// The same, with all that points to the image. Gives how many artifacts that are, too.
+    ///
+    /// # Errors
+    /// As [`copy_image`], and when the target is an archive.
+    pub fn copy_with_referrers(
+        &self,
+        engine: &Engine,
+        to: &Self,
+        watch: Watch<'_>,
+    ) -> Result<(BlobDigest, usize), BuildError> {
+        copy_all(engine, (self, to, CopyScope::Referrers), watch)
+    }
+}
+
+fn copy_all(
+    engine: &Engine,
+    (from, to, scope): (&ImagePlace, &ImagePlace, CopyScope),
+    watch: Watch<'_>,
+) -> Result<(BlobDigest, usize), BuildError> {
     transfer(engine, format!("copy {from} to {to}"), watch, |work| {
+        if let (CopyScope::Referrers, ImagePlace::Archive { .. }) = (scope, to) {
+            return Err(BuildError::Image {
+                message: format!("{to} cannot hold what points to an image"),
+                help: Some("copy it to a registry or to oci-layout://DIR".to_owned()),
+            });
+        }
         let (source, root) = Source::open(work, from)?;
         let digest = root.digest;
         let tree = Tree::collect(work, &source, root, &Wanted::All)?;
+        let pointing = match scope {
+            CopyScope::Image => None,
+            CopyScope::Referrers => Some((Lookup::open(work, &source, from)?, tree.clone())),
+        };
         match to {
             ImagePlace::Registry(name) => {
                 registry::send(work, (&source, tree, None), std::slice::from_ref(name))?;
@@ -222,6 +257,10 @@ pub fn copy_image(
                 target::to_archive(work, (&source, &tree), path, (name.as_deref(), *form))?;
             }
         }
-        Ok(digest)
+        let count = match &pointing {
+            Some((lookup, tree)) => copy_referrers(work, (&source, lookup, tree), to)?,
+            None => 0,
+        };
+        Ok((digest, count))
     })
 }

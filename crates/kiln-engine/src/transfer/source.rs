@@ -203,9 +203,14 @@ fn named(place: &ImagePlace, bytes: &[u8], name: Option<&str>) -> Result<Descrip
         .collect();
     let help = || (!names.is_empty()).then(|| format!("it has {}", names.join(", ")));
     let Some(name) = name else {
-        return match index.manifests.as_slice() {
+        // Artifacts that point to an image have no name, and say what they are.
+        let has_name = |image: &&Descriptor| image.annotations.contains_key(NAMES[0]);
+        let is_artifact = |image: &Descriptor| image.artifact_type().is_some();
+        let images: Vec<&Descriptor> =
+            index.manifests.iter().filter(|image| has_name(image) || !is_artifact(image)).collect();
+        return match images.as_slice() {
             [] => Err(broken("there is no image".to_owned(), None)),
-            [only] => Ok(only.clone()),
+            [only] => Ok((*only).clone()),
             _ => Err(broken("there are several images: name one".to_owned(), help())),
         };
     };

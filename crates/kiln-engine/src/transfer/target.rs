@@ -30,6 +30,36 @@ pub(super) fn to_layout(
     path: &Path,
     name: Option<&str>,
 ) -> Result<(), BuildError> {
+    fill_layout(work, (source, tree), path)?;
+    change_index(path, |index| with_image(index, tree.root(), name))
+}
+
+/// Adds an artifact that points to an image of a layout. It has no name.
+pub(super) fn add_referrer(
+    work: &Work<'_>,
+    (source, tree): (&Source, &Tree),
+    path: &Path,
+) -> Result<(), BuildError> {
+    fill_layout(work, (source, tree), path)?;
+    change_index(path, |mut index| {
+        let root = tree.root();
+        if !index.manifests.iter().any(|known| known.digest == root.digest) {
+            let mut root = root.clone();
+            for key in NAMES {
+                root.annotations.remove(key);
+            }
+            index.manifests.push(root);
+        }
+        index
+    })
+}
+
+/// Writes all that an image consists of.
+fn fill_layout(
+    work: &Work<'_>,
+    (source, tree): (&Source, &Tree),
+    path: &Path,
+) -> Result<(), BuildError> {
     let blobs = path.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).at("create", &blobs)?;
     each(work, &tree.blobs, |descriptor| {
@@ -44,22 +74,27 @@ pub(super) fn to_layout(
         });
         put_in_place(written, &temporary, &blob)
     })?;
-    let put = |name: &Path, bytes: &[u8]| {
-        let temporary = beside(name);
-        let written = std::fs::write(&temporary, bytes).at("write", &temporary);
-        put_in_place(written, &temporary, name)
-    };
     for document in &tree.documents {
         put(&layout_blob(path, &document.descriptor.digest), &document.bytes)?;
     }
-    put(&path.join("oci-layout"), LAYOUT)?;
+    put(&path.join("oci-layout"), LAYOUT)
+}
+
+fn put(name: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    let temporary = beside(name);
+    let written = std::fs::write(&temporary, bytes).at("write", &temporary);
+    put_in_place(written, &temporary, name)
+}
+
+/// Replaces `index.json`.
+fn change_index(path: &Path, change: impl FnOnce(Index) -> Index) -> Result<(), BuildError> {
     let index_path = path.join("index.json");
     let index = match std::fs::read(&index_path) {
         Ok(bytes) => index_of(&bytes)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::new(Vec::new()),
         Err(error) => return Err(error).at("read", &index_path),
     };
-    put(&index_path, &to_json(&with_image(index, tree.root(), name)))
+    put(&index_path, &to_json(&change(index)))
 }
 
 /// An index with the image under its name, and no other one under it.

@@ -3,7 +3,7 @@
 //! `Basic` is answered with user and password. `Bearer` names a token service: it is asked with
 //! user and password (GET, distribution's `token.md`), with an identity token (POST, its
 //! `oauth.md`), or anonymously. Tokens are remembered per repository and actions until shortly
-//! before they expire. Nothing is sent before a registry asks for it.
+//! before they expire. `kiln login` asks for an identity token besides. Nothing is sent before a registry asks for it.
 
 mod challenge;
 mod credential;
@@ -11,7 +11,7 @@ mod secret;
 mod token;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::error::Error;
@@ -21,7 +21,7 @@ use crate::routes::Endpoint;
 use challenge::Challenge;
 pub(crate) use credential::{Credential, DOCKER_HUB_KEY, base64, is_not_found};
 pub(crate) use secret::Secret;
-pub(crate) use token::{Token, TokenRequest};
+pub(crate) use token::{Purpose, Token, TokenRequest};
 
 /// What is known of one registry while a client lives.
 #[derive(Debug)]
@@ -32,10 +32,16 @@ pub(crate) struct Host {
     pub(crate) authority: String,
     /// What is configured for it.
     pub(crate) endpoint: Endpoint,
+    /// The same with one pair of kiln's own certificates each, where there are several.
+    by_pair: Vec<Endpoint>,
+    pair: AtomicUsize,
+    has_taken_pair: AtomicBool,
     /// Whether it speaks TLS; empty until one that may do without has answered.
     pub(crate) scheme: OnceLock<Scheme>,
     is_put_aside: AtomicBool,
     credential: OnceLock<Credential>,
+    purpose: Purpose,
+    identity: OnceLock<Secret>,
     remembered: Mutex<HashMap<String, Remembered>>,
 }
 
@@ -56,12 +62,66 @@ impl Host {
         Self {
             registry: endpoint.login.clone(),
             authority: endpoint.authority.clone(),
+            by_pair: by_pair(&endpoint),
+            pair: AtomicUsize::new(0),
+            has_taken_pair: AtomicBool::new(false),
             endpoint,
             scheme,
             is_put_aside: AtomicBool::new(false),
             credential: OnceLock::new(),
+            purpose: Purpose::Request,
+            identity: OnceLock::new(),
             remembered: Mutex::default(),
         }
+    }
+
+    /// A host that a user logs in to with this.
+    pub(crate) fn for_login(endpoint: Endpoint, credential: Credential) -> Self {
+        let credential = OnceLock::from(credential);
+        Self { credential, purpose: Purpose::Login, ..Self::new(endpoint) }
+    }
+
+    /// What tokens of it are asked for.
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The identity token that its token service gave for a login.
+    pub(crate) fn into_identity(self) -> Option<Secret> {
+        self.identity.into_inner()
+    }
+
+    /// The certificates and headers that it gets now.
+    pub(crate) fn shown(&self) -> &Endpoint {
+        self.shown_with(self.pair())
+    }
+
+    /// The same with this pair of certificates.
+    pub(crate) fn shown_with(&self, pair: usize) -> &Endpoint {
+        self.by_pair.get(pair).unwrap_or(&self.endpoint)
+    }
+
+    /// The number of the pair of certificates that it is shown now.
+    pub(crate) fn pair(&self) -> usize {
+        self.pair.load(Ordering::Relaxed)
+    }
+
+    /// The host has taken a pair of certificates: no other is tried.
+    pub(crate) fn keep_pair(&self) {
+        self.has_taken_pair.store(true, Ordering::Relaxed);
+    }
+
+    /// The host may have refused this pair of certificates: tells whether there is another one to
+    /// try. After the last, the next request begins anew.
+    pub(crate) fn pass_pair(&self, refused: usize) -> bool {
+        if self.by_pair.is_empty() || self.has_taken_pair.load(Ordering::Relaxed) {
+            return false;
+        }
+        let next = (refused + 1) % self.by_pair.len();
+        let order = Ordering::Relaxed;
+        // Another thread may have gone on already.
+        let _ = self.pair.compare_exchange(refused, next, order, order);
+        next > 0
     }
 
     /// Whether a URL is one of this host, so that its certificates and headers may go there.
@@ -121,7 +181,12 @@ impl Host {
         };
         let (key, header, expires) = match authorization {
             Authorization::Basic(header) => (ALL_SCOPES, header, None),
-            Authorization::Bearer(token) => (scope, token.header, Some(token.expires)),
+            Authorization::Bearer(token) => {
+                if let Some(identity) = token.identity {
+                    self.identity.get_or_init(|| identity);
+                }
+                (scope, token.header, Some(token.expires))
+            }
         };
         if Some(&header) == rejected {
             return Ok(None);
@@ -134,6 +199,19 @@ impl Host {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Remembered>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An endpoint for each pair of certificates, if there are several.
+fn by_pair(endpoint: &Endpoint) -> Vec<Endpoint> {
+    if endpoint.trust.client.len() < 2 {
+        return Vec::new();
+    }
+    let with = |pair: &(std::path::PathBuf, std::path::PathBuf)| {
+        let mut endpoint = endpoint.clone();
+        endpoint.trust.client = vec![pair.clone()];
+        endpoint
+    };
+    endpoint.trust.client.iter().map(with).collect()
 }
 
 /// An answer to a challenge.

@@ -18,6 +18,19 @@ pub(crate) struct Token {
     pub(crate) header: Secret,
     /// From when on it is not shown any more.
     pub(crate) expires: Instant,
+    /// What is taken for further tokens from now on, if the service gives such a thing.
+    pub(crate) identity: Option<Secret>,
+}
+
+/// What a token is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A request.
+    Request,
+    /// To log in for good: an identity token, too, if there are some.
+    Login,
+    /// The same, of a service that wants to be asked with POST alone.
+    LoginByPost,
 }
 
 /// What the token service is asked.
@@ -27,6 +40,7 @@ pub(crate) struct TokenRequest<'a> {
     service: Option<&'a str>,
     scopes: Vec<&'a str>,
     credential: &'a Credential,
+    purpose: Purpose,
 }
 
 /// The name under which kiln asks for tokens (`oauth.md`).
@@ -42,6 +56,7 @@ const ANSWER_BYTES: u64 = 1 << 20;
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
     expires_in: Option<f64>,
 }
 
@@ -71,7 +86,30 @@ impl<'a> TokenRequest<'a> {
                 scopes.push(needed);
             }
         }
-        Ok(Self { realm, service: challenge.parameter("service"), scopes, credential })
+        let service = challenge.parameter("service");
+        Ok(Self { realm, service, scopes, credential, purpose: Purpose::Request })
+    }
+
+    /// The same request for another purpose.
+    pub(crate) fn with_purpose(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
+    }
+
+    /// The same request by POST, if it is a login that went another way.
+    pub(crate) fn by_post(&self) -> Option<Self> {
+        let Self { realm, service, scopes, credential, purpose } = self;
+        (*purpose == Purpose::Login).then(|| Self {
+            realm: realm.clone(),
+            service: *service,
+            scopes: scopes.clone(),
+            credential,
+            purpose: Purpose::LoginByPost,
+        })
+    }
+
+    /// The `Authorization` that goes with it.
+    pub(crate) fn authorization(&self) -> Option<Secret> {
+        self.credential.basic().filter(|_| self.purpose != Purpose::LoginByPost)
     }
 
     /// Where it goes.
@@ -79,21 +117,39 @@ impl<'a> TokenRequest<'a> {
         &self.realm
     }
 
-    /// The HTTP request; a Basic `authorization` has to be added to it.
+    /// The HTTP request; its [`authorization`](Self::authorization) has to be added to it.
     pub(crate) fn request(&self) -> Request<'_> {
         let service = self.service.map(|service| ("service", service));
-        if let Credential::IdentityToken(token) = self.credential {
-            let scope = self.scopes.join(" ");
-            let mut fields = vec![("grant_type", "refresh_token")];
-            fields.extend(service);
-            fields.push(("scope", &scope));
+        let scope = self.scopes.join(" ");
+        let post = |grant: &[(&str, &str)]| {
+            let mut fields: Vec<(&str, &str)> = service.into_iter().collect();
+            if !scope.is_empty() {
+                fields.push(("scope", &scope));
+            }
             fields.push(("client_id", CLIENT_ID));
-            fields.push(("refresh_token", token.expose()));
+            fields.extend(grant);
             let method = Method::PostForm(Secret::new(form(&fields)));
-            return Request::new(method, self.realm.clone());
+            Request::new(method, self.realm.clone())
+        };
+        match self.credential {
+            Credential::IdentityToken(token) => {
+                return post(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]);
+            }
+            Credential::Password { user, password } if self.purpose == Purpose::LoginByPost => {
+                return post(&[
+                    ("grant_type", "password"),
+                    ("access_type", "offline"),
+                    ("username", user),
+                    ("password", password.expose()),
+                ]);
+            }
+            _ => {}
         }
         let mut fields: Vec<(&str, &str)> = service.into_iter().collect();
         fields.extend(self.scopes.iter().map(|scope| ("scope", *scope)));
+        if self.purpose == Purpose::Login {
+            fields.extend([("offline_token", "true"), ("client_id", CLIENT_ID)]);
+        }
         if let Credential::Password { user, .. } = self.credential {
             fields.push(("account", user));
         }
@@ -134,6 +190,7 @@ impl Token {
         Ok(Token {
             header: Secret::new(format!("Bearer {token}")),
             expires: asked + life.saturating_sub(margin),
+            identity: answer.refresh_token.filter(|token| !token.is_empty()).map(Secret::new),
         })
     }
 }
@@ -195,10 +252,36 @@ mod tests {
         };
         assert_eq!(
             form.expose(),
-            "grant_type=refresh_token&service=s&scope=repository%3Aa%3Apull&client_id=kiln\
+            "service=s&scope=repository%3Aa%3Apull&client_id=kiln&grant_type=refresh_token\
              &refresh_token=hunter%202"
         );
         assert!(!format!("{request:?} {:?}", request.request()).contains("hunter"));
+    }
+
+    #[test]
+    fn a_login_asks_for_an_identity_token() {
+        let challenge = challenge_of(r#"Bearer realm="https://t.example/x",service="s""#);
+        let password = Secret::new("hunter 2");
+        let credential = Credential::Password { user: "me".to_owned(), password };
+        let login = TokenRequest::new(&challenge, "", &credential, "r.example", |_| false).unwrap();
+        assert!(login.by_post().is_none());
+        let login = login.with_purpose(Purpose::Login);
+        assert_eq!(
+            login.request().url.full(),
+            "https://t.example/x?service=s&offline_token=true&client_id=kiln&account=me"
+        );
+        assert!(login.authorization().is_some());
+        let login = login.by_post().unwrap();
+        let Method::PostForm(form) = login.request().method else {
+            panic!("not posted");
+        };
+        assert_eq!(
+            form.expose(),
+            "service=s&client_id=kiln&grant_type=password&access_type=offline&username=me\
+             &password=hunter%202"
+        );
+        assert!(login.authorization().is_none() && login.by_post().is_none());
+        assert!(!format!("{login:?} {:?}", login.request()).contains("hunter"));
     }
 
     #[test]

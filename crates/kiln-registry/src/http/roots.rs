@@ -23,7 +23,7 @@ const SYSTEM_BUNDLES: &[&str] = &[
 
 /// How TLS is spoken, by the configuration and what it says of one host.
 pub(crate) fn load(config: &Config, trust: &Trust) -> Result<TlsConfig, Error> {
-    let client = trust.client.as_ref().map(|(certificate, key)| read_client(certificate, key));
+    let client = trust.client.first().map(|(certificate, key)| read_client(certificate, key));
     Ok(TlsConfig::builder()
         .root_certs(load_roots(config, trust)?)
         .client_cert(client.transpose()?)

@@ -4,11 +4,12 @@
 //! which they are written. Of both kinds kiln reads `capabilities` (`pull`: what digests stand
 //! for, `resolve`: what tags stand for), `ca`, `client`, `skip_verify`, `header` and
 //! `override_path`; what else there is is passed over, as containerd does it. A host that is the
-//! origin tells the origin's certificates. Pushing to a host other than the origin
-//! (capability `push`) is not done. `_default` stands for all registries that have no directory.
+//! origin tells the origin's certificates. The first host with the capability `push` is written
+//! to; the origin is the last of them. A host without `capabilities` has all of them. `_default`
+//! stands for all registries that have no directory.
 //!
-//! Without `hosts.toml`, `*.crt` are authorities, and `X.cert` with `X.key` is kiln's own
-//! certificate.
+//! Without `hosts.toml`, `*.crt` are authorities, and each `X.cert` with `X.key` is a certificate
+//! of kiln's own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Endpoint, Route, Trust, Way, parse, wrong};
+use super::{Endpoint, PushTo, Route, Trust, Way, parse, wrong};
 use crate::error::Error;
 use crate::http::Scheme;
 use crate::repository::Repository;
@@ -59,13 +60,14 @@ impl<T: Clone> OneOrMany<T> {
     }
 }
 
-/// A file with both, or pairs of files.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Client {
-    File(String),
-    Files(Vec<String>),
-    Pairs(Vec<Vec<String>>),
+/// A file with certificate and key, or a list of such files and of pairs of files.
+type Client = OneOrMany<OneOrMany<String>>;
+
+impl Host {
+    fn can(&self, what: &str) -> bool {
+        let known = self.capabilities.as_deref().unwrap_or_default();
+        known.is_empty() || known.iter().any(|known| known == what)
+    }
 }
 
 /// The way that the first `hosts.toml` names that is for the registry.
@@ -108,26 +110,33 @@ fn route(path: &Path, file: File, repository: &Repository, direct: &Route) -> Re
     }
     let mut hosts: Vec<_> = file.host.into_iter().collect();
     hosts.sort_by_key(|(url, _)| url.span().start);
+    let origin_takes_pushes = file.origin.can("push");
+    let mut push = None;
     for (url, host) in hosts {
         let mut mirror = endpoint(path, url.get_ref(), &host)?;
         let origin = &mut route.origin.endpoint;
         if mirror.authority == origin.authority {
             mirror.login.clone_from(&origin.login);
             *origin = mirror;
+            if host.can("push") {
+                push.get_or_insert(PushTo::Origin);
+            }
             continue;
         }
         mirror.namespace = Some(repository.registry.clone());
-        let can = |what: &str| match &host.capabilities {
-            Some(known) => known.iter().any(|known| known == what),
-            None => true,
-        };
+        if host.can("push") {
+            push.get_or_insert(PushTo::Mirror(route.mirrors.len()));
+        }
         route.mirrors.push(Way {
             endpoint: mirror,
             name: repository.name.clone(),
-            has_tags: can("resolve"),
-            has_digests: can("pull"),
+            has_tags: host.can("resolve"),
+            has_digests: host.can("pull"),
         });
     }
+    route.push = push.unwrap_or_else(|| {
+        if origin_takes_pushes { PushTo::Origin } else { PushTo::Nobody(path.to_owned()) }
+    });
     Ok(route)
 }
 
@@ -151,18 +160,14 @@ fn complete(path: &Path, host: &Host, endpoint: &mut Endpoint) -> Result<(), Err
     let trust = &mut endpoint.trust;
     trust.ca =
         host.ca.iter().flat_map(|ca| ca.all().iter().map(beside).collect::<Vec<_>>()).collect();
-    let one = |file: &String| (beside(file), beside(file));
-    trust.client = match &host.client {
-        None => None,
-        Some(Client::File(file)) => Some(one(file)),
-        Some(Client::Files(files)) => files.first().map(one),
-        Some(Client::Pairs(pairs)) => match pairs.first().map(Vec::as_slice) {
-            Some([both]) => Some(one(both)),
-            Some([certificate, key]) if key.is_empty() => Some(one(certificate)),
-            Some([certificate, key]) => Some((beside(certificate), beside(key))),
+    for pair in host.client.iter().flat_map(OneOrMany::all) {
+        trust.client.push(match pair.all().as_slice() {
+            [both] => (beside(both), beside(both)),
+            [certificate, key] if key.is_empty() => (beside(certificate), beside(certificate)),
+            [certificate, key] => (beside(certificate), beside(key)),
             _ => return Err(wrong(path, "`client` must be a file or pairs of files")),
-        },
-    };
+        });
+    }
     trust.is_unverified = host.skip_verify;
     if host.skip_verify && endpoint.scheme.is_none() {
         endpoint.scheme = Some(Scheme::Https);
@@ -189,12 +194,12 @@ pub(super) fn add_certificates(
         for file in &files {
             if ending(file, "crt") {
                 trust.ca.push(file.clone());
-            } else if ending(file, "cert") && trust.client.is_none() {
+            } else if ending(file, "cert") {
                 let key = file.with_extension("key");
                 if !key.exists() {
                     return Err(wrong(file, "there is no key beside this certificate"));
                 }
-                trust.client = Some((file.clone(), key));
+                trust.client.push((file.clone(), key));
             }
         }
         if *trust != Trust::default() {

@@ -10,8 +10,8 @@
 //! Certificates of `certs.d/HOST` (docker's and podman's form) are added to an origin or mirror
 //! that was given none. Files are read when a repository is first asked for, never before.
 //!
-//! Invariants: the origin is always the last that is asked, and only it is written to. A host
-//! gets the login of its own name and of no other.
+//! Invariants: the origin is always the last that is asked, and only it is written to, unless a
+//! `hosts.toml` names another host for that. A host gets the login of its own name and of no other.
 
 mod containers;
 mod hosts;
@@ -42,8 +42,8 @@ pub struct RouteFiles {
 pub(crate) struct Trust {
     /// PEM bundles of authorities trusted besides the usual ones.
     pub(crate) ca: Vec<PathBuf>,
-    /// PEM files of kiln's own certificate and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    /// PEM files of kiln's own certificates, each with its key: the first that the host takes.
+    pub(crate) client: Vec<(PathBuf, PathBuf)>,
     /// Whether any certificate will do.
     pub(crate) is_unverified: bool,
 }
@@ -139,8 +139,22 @@ pub(crate) struct Way {
 pub(crate) struct Route {
     /// Asked first, in this order.
     pub(crate) mirrors: Vec<Way>,
-    /// Asked when no mirror has it, and for all that is written.
+    /// Asked when no mirror has it.
     pub(crate) origin: Way,
+    /// Who is written to.
+    pub(crate) push: PushTo,
+}
+
+/// The host that is written to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PushTo {
+    /// The origin.
+    #[default]
+    Origin,
+    /// The mirror of this number.
+    Mirror(usize),
+    /// None, by what this file says.
+    Nobody(PathBuf),
 }
 
 impl Route {
@@ -152,7 +166,18 @@ impl Route {
             has_tags: true,
             has_digests: true,
         };
-        Self { mirrors: Vec::new(), origin }
+        Self { mirrors: Vec::new(), origin, push: PushTo::Origin }
+    }
+
+    /// The host that is written to.
+    pub(crate) fn push(&self) -> Result<&Way, Error> {
+        match &self.push {
+            PushTo::Origin => Ok(&self.origin),
+            PushTo::Mirror(number) => Ok(self.mirrors.get(*number).unwrap_or(&self.origin)),
+            PushTo::Nobody(path) => {
+                Err(wrong(path, "no host has the capability `push`, so nothing can be pushed"))
+            }
+        }
     }
 
     /// The way to a repository. Errors are [`Error::Route`] and [`Error::Blocked`].
@@ -171,7 +196,7 @@ impl Route {
         };
         for way in route.mirrors.iter_mut().chain([&mut route.origin]) {
             let Endpoint { login, trust, scheme, .. } = &mut way.endpoint;
-            if trust.ca.is_empty() && trust.client.is_none() {
+            if trust.ca.is_empty() && trust.client.is_empty() {
                 hosts::add_certificates(&files.certificates, login, trust)?;
             }
             // Who has certificates speaks TLS, also on this machine.

@@ -41,7 +41,7 @@ struct Settings {
     is_http: bool,
     is_insecure: bool,
     ca: Vec<PathBuf>,
-    client: Option<(PathBuf, PathBuf)>,
+    client: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The way that the project's and the user's file name, if they know the registry.
@@ -180,22 +180,24 @@ fn settings_of(path: &Path, table: &Table) -> Result<Settings, Error> {
                 let files = strings(value).ok_or_else(|| bad("a list of files"))?;
                 settings.ca = files.iter().map(|file| beside(path, file)).collect();
             }
-            _ => settings.client = keypair(path, value)?,
+            _ => settings.client = keypairs(path, value)?,
         }
     }
     Ok(settings)
 }
 
-fn keypair(path: &Path, value: &Value) -> Result<Option<(PathBuf, PathBuf)>, Error> {
+fn keypairs(path: &Path, value: &Value) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     let bad =
         || wrong(path, "`keypair` of a registry must be [{ cert = \"FILE\", key = \"FILE\" }]");
-    let [pair] = value.as_array().ok_or_else(bad)?.as_slice() else {
-        return Err(bad());
+    let read = |pair: &Value| {
+        let pair = pair.as_table().ok_or_else(bad)?;
+        known(path, pair, " of a keypair", &KEYPAIR_KEYS)?;
+        let file = |name: &str| Some(beside(path, pair.get(name)?.as_str()?));
+        file("cert").zip(file("key")).ok_or_else(bad)
     };
-    let pair = pair.as_table().ok_or_else(bad)?;
-    known(path, pair, " of a keypair", &KEYPAIR_KEYS)?;
-    let file = |name: &str| Some(beside(path, pair.get(name)?.as_str()?));
-    file("cert").zip(file("key")).map(Some).ok_or_else(bad)
+    let pairs: Vec<_> =
+        value.as_array().ok_or_else(bad)?.iter().map(read).collect::<Result<_, _>>()?;
+    if pairs.is_empty() { Err(bad()) } else { Ok(pairs) }
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {

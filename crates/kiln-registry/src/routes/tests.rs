@@ -51,7 +51,7 @@ impl Files {
             for ca in &trust.ca {
                 line.push_str(&format!(" ca={}", ca.display()));
             }
-            if let Some((certificate, key)) = &trust.client {
+            for (certificate, key) in &trust.client {
                 line.push_str(&format!(" client={},{}", certificate.display(), key.display()));
             }
             for (name, value) in headers {
@@ -59,7 +59,13 @@ impl Files {
             }
             line
         });
-        self.shorten(&lines.collect::<Vec<_>>().join("\n"))
+        let mut lines: Vec<String> = lines.collect();
+        match &route.push {
+            PushTo::Origin => {}
+            PushTo::Mirror(number) => lines[*number].push_str(" push"),
+            PushTo::Nobody(path) => lines.push(format!("no push by {}", path.display())),
+        }
+        self.shorten(&lines.join("\n"))
     }
 
     fn shorten(&self, text: &str) -> String {
@@ -159,9 +165,10 @@ fn hosts_toml_of_containerd() {
             "server = \"https://registry-1.docker.io\"\n\
              [host.\"https://z.example\"]\n  capabilities = [\"pull\"]\n  ca = \"z.crt\"\n\
              [host.\"http://a.example:5000/mirror\"]\n  skip_verify = true\n\
+             capabilities = [\"pull\", \"resolve\"]\n\
              [host.\"http://a.example:5000/mirror\".header]\n  x-a = [\"1\", \"2\"]\n\
              [host.\"https://o.example/api/docker\"]\n  override_path = true\n\
-             client = [[\"c.pem\", \"c.key\"]]\n",
+             client = [[\"c.pem\", \"c.key\"], \"both.pem\"]\n",
         ),
         (
             "certs.d/own.example_5000_/hosts.toml",
@@ -172,7 +179,7 @@ fn hosts_toml_of_containerd() {
     insta::assert_snapshot!(files.route("docker.io/library/a"), @"
     https://z.example/v2/library/a as z.example digests ns ca=certs.d/docker.io/z.crt
     http://a.example:5000/mirror/v2/library/a as a.example:5000 unverified ns x-a:1 x-a:2
-    https://o.example/api/docker/library/a as o.example ns client=certs.d/docker.io/c.pem,certs.d/docker.io/c.key
+    https://o.example/api/docker/library/a as o.example ns client=certs.d/docker.io/c.pem,certs.d/docker.io/c.key client=certs.d/docker.io/both.pem,certs.d/docker.io/both.pem push
     https://registry-1.docker.io/v2/library/a as docker.io
     ");
     insta::assert_snapshot!(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod blobs;
+mod hosts;
 mod logins;
 mod manifests;
 mod mirrors;

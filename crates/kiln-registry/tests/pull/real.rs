@@ -316,6 +316,35 @@ fn a_registry_that_wants_a_certificate() {
     let routes = RouteFiles { certificates: vec![at("docker")], ..RouteFiles::default() };
     let error = Client::new(with(routes)).resolve(&reference).unwrap_err();
     assert!(matches!(error, Error::ClientCertificate { .. }), "{error}");
+    // The first of several certificates that the registry takes.
+    fs::create_dir(at("others")).unwrap();
+    make_certificates(&at("others"));
+    fs::write(
+        at("kiln.toml"),
+        settings(
+            "keypair = [{ cert = \"others/leaf.pem\", key = \"others/leaf.key\" }, \
+             { cert = \"leaf.pem\", key = \"leaf.key\" }]",
+        ),
+    )
+    .unwrap();
+    let hosts = format!(
+        "server = \"https://{}\"\nskip_verify = true\nclient = [[\"../../others/leaf.pem\", \
+         \"../../others/leaf.key\"], [\"../../leaf.pem\", \"../../leaf.key\"]]\n",
+        real.host
+    );
+    fs::write(containerd.join("hosts.toml"), hosts).unwrap();
+    fs::copy(at("leaf.key"), docker.join("client.key")).unwrap();
+    for ending in ["cert", "key"] {
+        let from = if ending == "cert" { "others/leaf.pem" } else { "others/leaf.key" };
+        fs::copy(at(from), docker.join(format!("a.{ending}"))).unwrap();
+    }
+    for routes in [
+        RouteFiles { certificates: vec![at("docker")], ..RouteFiles::default() },
+        RouteFiles { certificates: vec![at("containerd")], ..RouteFiles::default() },
+        RouteFiles { user_settings: Some(at("kiln.toml")), ..RouteFiles::default() },
+    ] {
+        pull_and_compare(&real, with(routes));
+    }
     // Any certificate will do where that is what is wanted.
     let unverified = Real::start(Mode::Tls);
     let text = format!("[registry.\"{}\"]\ninsecure = true\n", unverified.host);
@@ -324,4 +353,15 @@ fn a_registry_that_wants_a_certificate() {
     let name = format!("{}/app:1", unverified.host).parse().unwrap();
     let error = Client::new(with(routes)).resolve(&name).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    let hosts = at("hosts").join(&unverified.host);
+    fs::create_dir_all(&hosts).unwrap();
+    let routes = RouteFiles { certificates: vec![at("hosts")], ..RouteFiles::default() };
+    for (skip_verify, is_reached) in [(true, true), (false, false)] {
+        let text =
+            format!("server = \"https://{}\"\nskip_verify = {skip_verify}\n", unverified.host);
+        fs::write(hosts.join("hosts.toml"), text).unwrap();
+        let error = Client::new(with(routes.clone())).resolve(&name).unwrap_err();
+        assert_eq!(matches!(error, Error::NotFound { .. }), is_reached, "{error}");
+        assert_eq!(matches!(error, Error::Tls { .. }), !is_reached, "{error}");
+    }
 }

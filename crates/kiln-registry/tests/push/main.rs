@@ -8,4 +8,5 @@ mod faults;
 mod logins;
 mod manifests;
 mod real;
+mod referrers;
 mod support;

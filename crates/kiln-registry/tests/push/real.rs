@@ -28,14 +28,14 @@ fn find() -> Option<PathBuf> {
 }
 
 /// A running registry; ends when dropped.
-struct Real {
+pub(crate) struct Real {
     child: Child,
-    host: String,
+    pub(crate) host: String,
     _directory: tempfile::TempDir,
 }
 
 impl Real {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(program) = find() else {
             assert!(std::env::var_os("CI").is_none(), "docker-registry is missing");
             #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]

@@ -37,6 +37,8 @@ pub enum Target {
     Blob,
     /// For manifests and indexes.
     Manifest,
+    /// For lists of what points to a manifest.
+    Referrers,
     /// For tokens.
     Token,
     /// Of uploads, with this method.
@@ -56,6 +58,7 @@ impl Target {
             Self::Upload(method) => path.contains("/uploads/") && request.method == method,
             Self::PutManifest => path.contains("/manifests/") && request.method == "PUT",
             Self::Manifest => path.contains("/manifests/"),
+            Self::Referrers => path.contains("/referrers/"),
             Self::Token => path == "/token",
         }
     }

@@ -33,8 +33,28 @@ pub enum Login {
     },
     /// A token for an identity token.
     IdentityToken(String),
+    /// The same, and the identity token for user and password (distribution's `oauth.md`).
+    Exchange {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+        /// The identity token.
+        identity: String,
+        /// How it is asked for.
+        by: ExchangeBy,
+    },
     /// A scheme that nobody knows.
     Unknown,
+}
+
+/// How a token service wants to be asked for an identity token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeBy {
+    /// `GET`, with `offline_token=true`.
+    Get,
+    /// `POST`, with `access_type=offline`; it knows no `GET`.
+    Post,
 }
 
 #[derive(Debug)]
@@ -107,7 +127,7 @@ pub(crate) fn challenge(state: &State, scope: &str) -> Answer {
 /// Asks for the repository that a request is about.
 pub(crate) fn repository(request: &Request) -> Option<&str> {
     let path = request.bare_path().strip_prefix("/v2/")?;
-    let (repository, _) = ["/manifests/", "/blobs/uploads/", "/blobs/"]
+    let (repository, _) = ["/manifests/", "/blobs/uploads/", "/blobs/", "/referrers/"]
         .iter()
         .find_map(|middle| path.rsplit_once(middle))?;
     Some(repository)
@@ -128,17 +148,41 @@ pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
         found.flat_map(|(_, value)| value.split(' ')).map(str::to_owned).collect()
     };
     let shown = request.header("authorization");
+    let is = |name: &str, value: &str| all(name) == [value];
+    let is_refresh = |identity: &str| {
+        request.method == "POST"
+            && shown.is_none()
+            && is("refresh_token", identity)
+            && is("grant_type", "refresh_token")
+            && !all("client_id").is_empty()
+    };
+    let mut refresh = None;
+    if let Login::Exchange { by: ExchangeBy::Post, .. } = &content.login
+        && request.method != "POST"
+    {
+        return Answer::error(405, "UNSUPPORTED", "that is not supported");
+    }
     let is_allowed = match &content.login {
         Login::AnonymousToken => shown.is_none() && request.method == "GET",
         Login::Token { user, password } => {
             shown == Some(&basic(user, password)) && request.method == "GET"
         }
-        Login::IdentityToken(token) => {
-            request.method == "POST"
-                && shown.is_none()
-                && all("refresh_token") == [token.as_str()]
-                && all("grant_type") == ["refresh_token"]
-                && !all("client_id").is_empty()
+        Login::IdentityToken(identity) => is_refresh(identity),
+        Login::Exchange { user, password, identity, by } => {
+            let is_login = match by {
+                ExchangeBy::Get => request.method == "GET" && shown == Some(&basic(user, password)),
+                ExchangeBy::Post => {
+                    shown.is_none()
+                        && is("grant_type", "password")
+                        && is("username", user)
+                        && is("password", password)
+                }
+            };
+            let is_offline = is("offline_token", "true") || is("access_type", "offline");
+            if is_login && is_offline && !all("client_id").is_empty() {
+                refresh = Some(identity.clone());
+            }
+            refresh.is_some() || is_refresh(identity)
         }
         _ => false,
     };
@@ -149,7 +193,10 @@ pub(crate) fn issue(content: &mut Content, request: &Request) -> Answer {
     content.issued += 1;
     let text = BlobDigest::of(format!("token {}", content.issued).as_bytes()).hex();
     let name = if request.method == "POST" { "access_token" } else { "token" };
-    let answer = serde_json::json!({ name: text, "expires_in": 300 });
+    let mut answer = serde_json::json!({ name: text, "expires_in": 300 });
+    if let Some(refresh) = refresh {
+        answer["refresh_token"] = refresh.into();
+    }
     content.tokens.push(IssuedToken { text, scopes: all("scope") });
     Answer::new(200, answer.to_string().into_bytes()).header("Content-Type", "application/json")
 }
@@ -185,7 +232,9 @@ fn basic(user: &str, password: &str) -> String {
 /// Writes docker's `config.json` with a login for `key`, into a directory.
 pub(crate) fn write_config(directory: &Path, key: &str, login: &Login) {
     let entry = match login {
-        Login::Basic { user, password } | Login::Token { user, password } => {
+        Login::Basic { user, password }
+        | Login::Token { user, password }
+        | Login::Exchange { user, password, .. } => {
             serde_json::json!({"auth": base64(format!("{user}:{password}").as_bytes())})
         }
         Login::IdentityToken(token) => {

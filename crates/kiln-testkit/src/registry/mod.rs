@@ -7,6 +7,7 @@
 
 mod fault;
 mod login;
+mod referrers;
 mod serve;
 mod upload;
 pub(crate) mod wire;
@@ -21,7 +22,8 @@ use std::thread;
 use kiln_core::digest::BlobDigest;
 
 pub use fault::{Damage, Fault, Target};
-pub use login::Login;
+pub use login::{ExchangeBy, Login};
+pub use referrers::Referrers;
 pub use upload::{Locations, Mounts, Uploads};
 
 /// One request, as the registry saw it.
@@ -96,6 +98,9 @@ pub(crate) struct Content {
     faults: Vec<(Fault, u32)>,
     login: Login,
     serving: Blobs,
+    referrers: Referrers,
+    /// What its paths begin with, in place of `/v2`.
+    base: Option<String>,
     tokens: Vec<login::IssuedToken>,
     /// How many tokens there ever were.
     issued: u32,
@@ -209,6 +214,16 @@ impl Registry {
     /// Serves blobs like this from now on.
     pub fn serve_blobs(&self, blobs: Blobs) {
         self.state.lock().serving = blobs;
+    }
+
+    /// Answers only below this path from now on, in place of `/v2`. Uploads go on at `/v2`.
+    pub fn serve_below(&self, base: &str) {
+        self.state.lock().base = Some(base.to_owned());
+    }
+
+    /// Lists what points to a manifest like this from now on.
+    pub fn list_referrers(&self, referrers: Referrers) {
+        self.state.lock().referrers = referrers;
     }
 
     /// Takes uploads like this from now on.

@@ -8,7 +8,7 @@ use kiln_core::digest::BlobDigest;
 
 use super::fault::Damage;
 use super::wire::{After, Answer, read_body, read_head, write_answer};
-use super::{Blobs, Content, Request, Server, State, login, upload};
+use super::{Blobs, Content, Request, Server, State, login, referrers, upload};
 
 /// Serves one connection to its end.
 pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<State>) {
@@ -36,7 +36,10 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
                 state.hang();
                 return;
             }
-            answer(state, &mut content, &request, damage.as_ref())
+            match rebase(&content, request.clone()) {
+                Some(request) => answer(state, &mut content, &request, damage.as_ref()),
+                None => Answer::error(404, "NAME_UNKNOWN", "there is nothing here"),
+            }
         };
         let written = write_answer(&mut stream, state, &request, (&answer, damage.as_ref()));
         let is_unread = matches!(damage, Some(Damage::RefusesUnread(_)));
@@ -44,6 +47,16 @@ pub(crate) fn connection(mut stream: TcpStream, server: Server, state: &Arc<Stat
             return;
         }
     }
+}
+
+/// The request as if the registry were at its usual place.
+fn rebase(content: &Content, mut request: Request) -> Option<Request> {
+    if let Some(base) = &content.base
+        && request.server == Server::Registry
+    {
+        request.path = format!("/v2{}", request.path.strip_prefix(base.as_str())?);
+    }
+    Some(request)
 }
 
 fn take_fault(content: &mut Content, request: &Request) -> Option<Damage> {
@@ -115,7 +128,9 @@ fn answer(
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Answer::error(405, "UNSUPPORTED", "that is not supported");
     }
-    if request.bare_path().contains("/manifests/") {
+    if request.bare_path().contains("/referrers/") {
+        referrers::list(content, repository, request)
+    } else if request.bare_path().contains("/manifests/") {
         manifest(content, repository, name, damage)
     } else if content.serving == Blobs::Redirected {
         // As with pre-signed addresses: whoever has this may read the blob.

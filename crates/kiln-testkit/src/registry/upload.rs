@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::fault::Damage;
 use super::login::{parse_form, repository};
 use super::wire::Answer;
-use super::{Content, Request, State};
+use super::{Content, Referrers, Request, State};
 
 /// How a registry takes uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,7 +204,13 @@ pub(crate) fn put_manifest(
         Some(Damage::ClaimsDigest(digest)) => digest.clone(),
         _ => digest.to_string(),
     };
-    created(&format!("/v2/{repository}/manifests/{digest}"), &claimed)
+    let answer = created(&format!("/v2/{repository}/manifests/{digest}"), &claimed);
+    match document["subject"]["digest"].as_str() {
+        Some(subject) if content.referrers != Referrers::Unknown => {
+            answer.header("OCI-Subject", subject)
+        }
+        _ => answer,
+    }
 }
 
 fn created(location: &str, digest: &str) -> Answer {

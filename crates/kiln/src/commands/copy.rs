@@ -24,7 +24,8 @@ use crate::session::{ArchiveForm, ImagePlace};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kiln copy debian:13-slim registry.internal/debian:13-slim
   kiln copy ghcr.io/me/app:1 oci-archive://app.tar
-  kiln copy docker-archive://saved.tar ghcr.io/me/app:1")]
+  kiln copy docker-archive://saved.tar ghcr.io/me/app:1
+  kiln copy --referrers ghcr.io/me/app:1 registry.internal/app:1")]
 pub(crate) struct Copy {
     /// Where the image is
     #[arg(value_name = "SOURCE")]
@@ -32,6 +33,9 @@ pub(crate) struct Copy {
     /// Where it shall be
     #[arg(value_name = "TARGET")]
     to: PlaceOption,
+    /// Copy what points to the image, too: signatures, SBOMs and other artifacts, of all its platforms
+    #[arg(long, alias = "recursive")]
+    referrers: bool,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -49,11 +53,24 @@ impl Copy {
                                        what is copied",
             ));
         }
-        watched(config, self.quiet, |session, watching| {
-            let digest = session.copy_image((&self.from.0, &self.to.0), watching)?;
-            render::print_lines(&[digest]);
-            Ok(())
-        })
+        let places = (&self.from.0, &self.to.0);
+        let copied = watched(config, self.quiet, |session, watching| {
+            if self.referrers {
+                let (digest, count) = session.copy_with_referrers(places, watching)?;
+                return Ok((digest, Some(count)));
+            }
+            Ok((session.copy_image(places, watching)?, None))
+        });
+        let (digest, count) = copied?;
+        render::print_lines(&[digest]);
+        if let Some(count) = count.filter(|_| !self.quiet) {
+            render::note_lines(&[match count {
+                0 => "no artifact points to the image".to_owned(),
+                1 => "one artifact that points to the image is there, too".to_owned(),
+                more => format!("{more} artifacts that point to the image are there, too"),
+            }]);
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,8 @@ use super::transfer::watched;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::session::{ImagePlace, IndexBase, IndexEffect, IndexRequest};
+use crate::session::transfer::Watch;
+use crate::session::{ImagePlace, IndexBase, IndexEffect, IndexRequest, Session};
 
 /// Join images of several platforms under one name, and look at such names
 #[derive(Debug, clap::Args)]
@@ -74,6 +75,13 @@ struct Inspect {
     /// Write the document as it is, byte for byte
     #[arg(long, conflicts_with = "format")]
     raw: bool,
+    /// Show what points to the image and to the images of an index: signatures, SBOMs and other
+    /// artifacts
+    #[arg(long, conflicts_with = "raw")]
+    referrers: bool,
+    /// Of these only artifacts of this type, such as application/spdx+json
+    #[arg(long, value_name = "TYPE", requires = "referrers")]
+    artifact_type: Option<String>,
     /// How it is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     format: InspectFormat,
@@ -150,6 +158,9 @@ impl Inspect {
     fn run(&self, config: &Config) -> Result<(), Failure> {
         // What goes to standard output alone, needs no progress beside it.
         watched(config, true, |session, watching| {
+            if self.referrers {
+                return self.show_referrers(session, watching);
+            }
             let found = session.find_image(&self.image.0, watching)?;
             if self.raw {
                 render::print_document(&found.bytes);
@@ -160,13 +171,26 @@ impl Inspect {
                 InspectFormat::Text => render::index::lines(&name, &found),
                 InspectFormat::Json => render::index::json(&name, &found),
             };
-            let lines = lines.map_err(|error| {
-                Failure::input("no-image", format!("{name} is not valid: {error}"))
-            })?;
-            render::print_lines(&lines);
+            render::print_lines(&lines.map_err(|error| invalid(&name, &error))?);
             Ok(())
         })
     }
+
+    fn show_referrers(&self, session: &Session, watching: Watch<'_>) -> Result<(), Failure> {
+        let what = (&self.image.0, self.artifact_type.as_deref());
+        let (found, referrers) = session.find_referrers(what, watching)?;
+        let name = self.image.0.to_string();
+        let lines = match self.format {
+            InspectFormat::Text => render::index::referrers((&name, &found), (&referrers, what.1)),
+            InspectFormat::Json => render::index::referrers_json((&name, &found), &referrers),
+        };
+        render::print_lines(&lines.map_err(|error| invalid(&name, &error))?);
+        Ok(())
+    }
+}
+
+fn invalid(name: &str, error: &serde_json::Error) -> Failure {
+    Failure::input("no-image", format!("{name} is not valid: {error}"))
 }
 
 /// A source as it is written.

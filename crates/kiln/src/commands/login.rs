@@ -12,7 +12,8 @@ use crate::session::{LoginCheck, LoginPlace, Session};
 /// Log in to a registry
 ///
 /// The registry is asked whether user and password are right before they are kept where docker
-/// keeps them: with the credential helper that docker's config.json names, else in that file.
+/// keeps them: with the credential helper that docker's config.json names, else in that file. Where
+/// the registry gives an identity token for them, that is kept in place of the password.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln login ghcr.io -u me --password-stdin < token.txt")]
 pub(crate) struct Login {
@@ -112,7 +113,11 @@ impl Login {
             LoginPlace::File(path) => format!("not encrypted, in {}", path.display()),
             LoginPlace::Helper(helper) => format!("by {helper}"),
         };
-        render::print_lines(&[format!("logged in to {registry}; the login is kept {kept}")]);
+        let what = match check {
+            LoginCheck::Exchanged(_) => "an identity token, not the password,",
+            LoginCheck::Accepted | LoginCheck::NotAsked => "the login",
+        };
+        render::print_lines(&[format!("logged in to {registry}; {what} is kept {kept}")]);
         Ok(())
     }
 }

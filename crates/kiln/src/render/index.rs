@@ -1,6 +1,6 @@
 //! What a name of a registry or a layout stands for.
 
-use kiln_core::oci::{Descriptor, Index, Manifest, media_type};
+use kiln_core::oci::{Descriptor, Index, Manifest, Referrer, media_type};
 use serde_json::{Value, json};
 
 use super::format::size;
@@ -66,6 +66,79 @@ fn remarks(index: &Index, image: &Descriptor) -> String {
     let annotations = image.annotations.iter().filter(|(key, _)| *key != KIND && *key != ATTESTED);
     remarks.extend(annotations.map(|(key, value)| format!("{key}={value}")));
     remarks.join(", ")
+}
+
+/// What points to an image: a line for each artifact, with what it points to. `kind` is the type of
+/// artifacts that was asked for.
+pub(crate) fn referrers(
+    (name, found): (&str, &FoundImage),
+    (referrers, kind): (&[Referrer], Option<&str>),
+) -> Result<Vec<String>, serde_json::Error> {
+    let descriptor = &found.descriptor;
+    let mut lines = vec![
+        format!("name        {name}"),
+        format!("media type  {}", descriptor.media_type),
+        format!("digest      {}", descriptor.digest),
+        String::new(),
+    ];
+    let is_index = media_type::is_index(&descriptor.media_type);
+    let images = if is_index {
+        serde_json::from_slice::<Index>(&found.bytes)?.manifests
+    } else {
+        Vec::new()
+    };
+    let subject = |referrer: &Referrer| {
+        let digest = referrer.subject;
+        if digest == descriptor.digest {
+            return if is_index { "the index" } else { "the image" }.to_owned();
+        }
+        let image = images.iter().find(|image| image.digest == digest);
+        let platform = image.and_then(|image| image.platform.as_ref()).map(ToString::to_string);
+        platform.unwrap_or_else(|| format!("sha256:{}", &digest.hex()[..12]))
+    };
+    let rows: Vec<Vec<String>> = referrers
+        .iter()
+        .map(|referrer| {
+            let artifact = &referrer.descriptor;
+            let kind = artifact.artifact_type().unwrap_or(&artifact.media_type);
+            let annotations = artifact.annotations.iter();
+            let remarks: Vec<String> =
+                annotations.map(|(key, value)| format!("{key}={value}")).collect();
+            let digest = artifact.digest.to_string();
+            vec![kind.to_owned(), subject(referrer), digest, remarks.join(", ")]
+        })
+        .collect();
+    if rows.is_empty() {
+        lines.push(match kind {
+            Some(kind) => format!("no artifact of type {kind} points to it"),
+            None => "no artifact points to it".to_owned(),
+        });
+        return Ok(lines);
+    }
+    let left = |title| (title, Align::Left);
+    lines.extend(table(&[left("ARTIFACT TYPE"), left("OF"), left("DIGEST"), left("")], &rows));
+    Ok(lines)
+}
+
+/// The same for programs: descriptors, each with the digest of its `subject`.
+pub(crate) fn referrers_json(
+    (name, found): (&str, &FoundImage),
+    referrers: &[Referrer],
+) -> Result<Vec<String>, serde_json::Error> {
+    let described = |referrer: &Referrer| {
+        let mut value = serde_json::to_value(&referrer.descriptor)?;
+        value["subject"] = serde_json::to_value(referrer.subject)?;
+        Ok(value)
+    };
+    let referrers: Vec<Value> = referrers.iter().map(described).collect::<Result<_, _>>()?;
+    let all = json!({
+        "name": name,
+        "digest": found.descriptor.digest,
+        "size": found.bytes.len(),
+        "mediaType": found.descriptor.media_type,
+        "referrers": referrers,
+    });
+    Ok(vec![format!("{all:#}")])
 }
 
 fn layers(manifest: &Manifest) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Images between the store, registries, layouts and archives, as commands see it.
 
-use kiln_core::oci::{Platform, Reference};
+use kiln_core::oci::{Platform, Reference, Referrer};
 pub(crate) use kiln_engine::{
     ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch,
 };
@@ -43,6 +43,17 @@ impl Session {
         Ok(digest.map_err(|error| transfer_failure("copy-failed", error))?.to_string())
     }
 
+    /// The same, with all that points to it; gives how many artifacts that are, too.
+    pub(crate) fn copy_with_referrers(
+        &self,
+        (from, to): (&ImagePlace, &ImagePlace),
+        watch: Watch<'_>,
+    ) -> Result<(String, usize), Failure> {
+        let copied = from.copy_with_referrers(&self.engine, to, watch);
+        let (digest, count) = copied.map_err(|error| transfer_failure("copy-failed", error))?;
+        Ok((digest.to_string(), count))
+    }
+
     /// Joins images into an index and sends it; gives the index.
     pub(crate) fn join_images(
         &self,
@@ -60,6 +71,17 @@ impl Session {
         watch: Watch<'_>,
     ) -> Result<FoundImage, Failure> {
         kiln_engine::find_image(&self.engine, place, watch)
+            .map_err(|error| transfer_failure("no-image", error))
+    }
+
+    /// The same, and what points to it and to its manifests.
+    pub(crate) fn find_referrers(
+        &self,
+        (place, artifact_type): (&ImagePlace, Option<&str>),
+        watch: Watch<'_>,
+    ) -> Result<(FoundImage, Vec<Referrer>), Failure> {
+        place
+            .find_referrers(&self.engine, artifact_type, watch)
             .map_err(|error| transfer_failure("no-image", error))
     }
 
@@ -81,7 +103,11 @@ impl Session {
         let logins = logins(config)?;
         let client = Client::new(registry_config(config));
         let check = client.check_login(registry, user, password).map_err(|e| login_failure(&e))?;
-        let place = logins.keep(registry, user, password).map_err(|e| login_failure(&e))?;
+        let place = match &check {
+            LoginCheck::Exchanged(token) => logins.keep_identity(registry, user, token),
+            LoginCheck::Accepted | LoginCheck::NotAsked => logins.keep(registry, user, password),
+        }
+        .map_err(|e| login_failure(&e))?;
         Ok((check, place))
     }
 

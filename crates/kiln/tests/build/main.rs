@@ -31,6 +31,7 @@ mod object_cache;
 mod outputs;
 mod parallel;
 mod platforms;
+mod referrers;
 mod registry;
 mod remote_context;
 mod report;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use kiln_core::digest::BlobDigest;
 use kiln_testkit::oci::{Compression, TestImage, index};
-use kiln_testkit::registry::{Damage, Fault, Login, Mounts, Registry, Uploads};
+use kiln_testkit::registry::{Damage, ExchangeBy, Fault, Login, Mounts, Registry, Uploads};
 
 use crate::fixture::{Project, Run, busybox, busybox_layer, has_tool, run};
 
@@ -307,6 +307,32 @@ fn a_login_lets_pushes_through_until_the_logout() {
     assert_eq!(again, format!("there was no login for {}", registry.host()));
 }
 
+/// A registry's login whose token service gives identity tokens.
+fn exchange() -> Login {
+    let [user, password, identity] = ["me", "hunter2", "1dentity"].map(str::to_owned);
+    Login::Exchange { user, password, identity, by: ExchangeBy::Get }
+}
+
+#[test]
+fn an_identity_token_takes_the_place_of_the_password() {
+    let registry = Registry::start();
+    registry.require(exchange());
+    let project = project("scratch");
+    let name = registry.reference("app:1");
+    project.build(&["-t", &name]);
+    let printed = login(&project, &registry, "hunter2").expect_code(0).stdout();
+    assert!(printed.contains("; an identity token, not the password, is kept"), "{printed}");
+    let config: serde_json::Value =
+        serde_json::from_str(&project.read(".docker/config.json")).unwrap();
+    let expected = serde_json::json!({"auth": "bWU6", "identitytoken": "1dentity"});
+    assert_eq!(config["auths"][&registry.host()], expected);
+    registry.revoke_tokens();
+    registry.clear_requests();
+    kiln(&project, &["push", "-q", &name]);
+    assert_eq!(count(&registry, "POST /token"), 1, "{}", registry.log());
+    assert_eq!(count(&registry, "GET /token"), 0, "{}", registry.log());
+}
+
 #[test]
 fn a_credential_helper_keeps_the_login() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -345,6 +371,16 @@ fn a_credential_helper_keeps_the_login() {
     run(&mut with_path(&["logout", &host])).expect_code(0);
     assert_eq!(project.read("erased"), host);
     assert!(!project.at("kept").exists());
+
+    registry.require(exchange());
+    let mut command = with_path(&["login", &host, "-u", "me", "--password-stdin"]);
+    command.stdin(fs::File::open(project.at("password")).unwrap());
+    run(&mut command).expect_code(0);
+    let kept: serde_json::Value = serde_json::from_str(&project.read("kept")).unwrap();
+    assert_eq!((&kept["Username"], &kept["Secret"]), (&"<token>".into(), &"1dentity".into()));
+    let other = registry.reference("app:2");
+    kiln(&project, &["tag", &name, &other]);
+    run(&mut with_path(&["push", "-q", &other])).expect_code(0);
 }
 
 #[test]
