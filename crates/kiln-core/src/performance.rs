@@ -302,7 +302,7 @@ fn causes(builds: &[&BuildReport]) -> Vec<CauseSummary> {
                 inputs.filter(|input| *input < position).find_map(|input| roots[input].clone())
             };
             let ran = !is_cached(step) && is_counted(step);
-            let root = if ran { own.map(Cause::heading).or_else(below) } else { None };
+            let root = if ran { own.map(named).or_else(below) } else { None };
             if let Some(root) = &root {
                 *in_build.entry(root.clone()).or_default() += step.duration_ms;
             }
@@ -318,6 +318,14 @@ fn causes(builds: &[&BuildReport]) -> Vec<CauseSummary> {
     let mut causes: Vec<CauseSummary> = causes.into_values().collect();
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.cost_ms));
     causes
+}
+
+/// A cause in a line: with its file if that is one.
+fn named(cause: &Cause) -> String {
+    match cause.files() {
+        Some(files) if files.count() == 1 => cause.to_string(),
+        _ => cause.heading(),
+    }
 }
 
 /// The chain of steps, each the input of the next, that took longest.

@@ -110,6 +110,9 @@ mod tests {
         SETTING                        VALUE                FROM
         root                           /var/lib/kiln        default
         BUILDKIT_PROGRESS              plain                environment
+        budget.cached                  "1s"                 default
+        budget.clean                   "3m"                 default
+        budget.hit-rate                95                   default
         budget.production.layers       20                   DIR/kiln.toml
         cache.keep-storage             "20GB"               DIR/kiln.toml
         cache.min-free                 "5%"                 default

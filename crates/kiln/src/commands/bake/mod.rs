@@ -134,6 +134,10 @@ impl std::str::FromStr for ListOption {
 impl Bake {
     /// Runs the command.
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
+        if config.variable("BUILDX_BAKE_FILE_RELATIVE_PATHS").is_some_and(|text| text != "0") {
+            return Err(Failure::usage("BUILDX_BAKE_FILE_RELATIVE_PATHS is not possible yet")
+                .with_help("start kiln in the directory of the file: paths begin there"));
+        }
         let files = self.files(config)?;
         let world = files::world(&self.variables, config)?;
         let read = bake::read(&files, &world).map_err(|problems| failure(&files, problems))?;

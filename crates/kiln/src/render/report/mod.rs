@@ -94,8 +94,10 @@ const STAGE_HEADER: [(&str, Align); 4] = [
 fn step_rows(steps: &[StepSummary]) -> Vec<Vec<String>> {
     let row = |step: &StepSummary| {
         let name = match step.stage.as_str() {
-            "" => one_line(&step.instruction),
-            stage => format!("[{}] {}", one_line(stage), one_line(&step.instruction)),
+            "" => without_flags(&one_line(&step.instruction)),
+            stage => {
+                format!("[{}] {}", one_line(stage), without_flags(&one_line(&step.instruction)))
+            }
         };
         vec![
             truncate(&name, INSTRUCTION_COLUMNS),
@@ -105,6 +107,15 @@ fn step_rows(steps: &[StepSummary]) -> Vec<Vec<String>> {
         ]
     };
     steps.iter().filter(|step| step.median_ms > 0).take(ROWS).map(row).collect()
+}
+
+/// An instruction without its flags: `RUN --mount=type=cache,target=/c make` is `RUN make`.
+fn without_flags(instruction: &str) -> String {
+    let mut words = instruction.split(' ');
+    let keyword = words.next().unwrap_or_default();
+    let rest: Vec<&str> =
+        words.skip_while(|word| word.starts_with("--") || word.is_empty()).collect();
+    format!("{keyword} {}", rest.join(" "))
 }
 
 const STEP_HEADER: [(&str, Align); 4] = [
@@ -389,6 +400,14 @@ mod tests {
         assert_eq!(sparkline(&[5]), "▅");
         assert_eq!(sparkline(&[10, 100, 1000, 10_000]), "▁▃▆█");
         assert_eq!(sparkline(&[1; 100]).chars().count(), SPARKS);
+    }
+
+    #[test]
+    fn flags_do_not_hide_commands() {
+        let shown =
+            without_flags("RUN --mount=type=cache,target=/c --network=none uv sync --frozen");
+        assert_eq!(shown, "RUN uv sync --frozen");
+        assert_eq!(without_flags("COPY a b"), "COPY a b");
     }
 
     #[test]
