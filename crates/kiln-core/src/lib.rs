@@ -3,6 +3,7 @@
 pub mod bake;
 pub mod cache_key;
 pub mod cause;
+pub mod csv;
 pub mod diagnostic;
 pub mod digest;
 pub mod dockerfile;

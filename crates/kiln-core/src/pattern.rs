@@ -63,7 +63,7 @@ fn relative(pattern: &str) -> String {
 }
 
 /// The shortest path that means the same: no `.`, no `a/..`, no doubled or trailing slashes.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

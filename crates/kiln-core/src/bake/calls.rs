@@ -349,5 +349,5 @@ fn base_name(path: &str) -> String {
 /// Go's `path.Dir`.
 fn dir_name(path: &str) -> String {
     let end = path.rfind('/').map_or(0, |at| at + 1);
-    super::resolve::clean(&path[..end])
+    crate::pattern::clean(&path[..end])
 }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{fields, parse_bool, quoted};
 use super::value::Value;
+use crate::csv::{fields, quoted};
+use crate::dockerfile::parse_bool;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// A cache: its type, and its attributes.

@@ -23,7 +23,6 @@ mod interpolate;
 mod networks;
 mod overrides;
 mod problem;
-mod record;
 mod resolve;
 mod scope;
 mod syntax;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Attestation, Entry, OutputEntry, SecretEntry, merge};
-use super::record::parse_bool;
 use super::resolve::matches;
 use super::target::Resources;
 use super::value::Value;
 use super::{Config, Problem, Target, World};
 use crate::diagnostic::did_you_mean;
+use crate::dockerfile::parse_bool;
 
 /// Overrides by target and key.
 pub(super) type Overrides = BTreeMap<String, BTreeMap<String, Override>>;

@@ -326,32 +326,10 @@ fn settle_paths(target: &mut Target) -> Result<(), Problem> {
         return wrong("dockerfile from stdin not allowed in bake");
     }
     let context = match context.strip_prefix("cwd://") {
-        Some(path) => clean(path),
+        Some(path) => crate::pattern::clean(path),
         None if is_remote(&context) => context,
-        None => clean(&context),
+        None => crate::pattern::clean(&context),
     };
     target.context = Some(context);
     Ok(())
-}
-
-/// A path without `.`, `..` behind a name, and repeated slashes (Go's `path.Clean`).
-pub(super) fn clean(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if is_absolute => {}
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (is_absolute, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
 }

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use regex_lite::Regex;
 use sha2::Digest as _;
 
-use super::record;
 use super::value::{Number, Value};
+use crate::csv::fields;
 
 type Called = Result<Value, String>;
 
@@ -194,10 +194,10 @@ pub(super) fn uuid_v5(namespace: &str, name: &str) -> Called {
 pub(super) fn csv_decode(text: &str) -> Called {
     let mut lines = text.lines().filter(|line| !line.is_empty());
     let Some(header) = lines.next() else { return Err("there is no header".to_owned()) };
-    let names = record::fields(header)?;
+    let names = fields(header)?;
     let mut rows = Vec::new();
     for line in lines {
-        let fields = record::fields(line)?;
+        let fields = fields(line)?;
         if fields.len() != names.len() {
             return Err(format!("`{line}` has not as many fields as the header"));
         }

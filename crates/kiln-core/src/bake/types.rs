@@ -158,7 +158,7 @@ impl Type {
 
     /// A text from outside as a value of this type: a primitive, or one CSV record of them.
     pub(super) fn read(&self, name: &str, text: &str) -> Result<Value, String> {
-        let fields = || super::record::fields(text).map_err(|why| format!("{name}: {why}"));
+        let fields = || crate::csv::fields(text).map_err(|why| format!("{name}: {why}"));
         let all = |inner: &Self| -> Result<Vec<Value>, String> {
             fields()?.iter().map(|field| inner.read_primitive(name, field)).collect()
         };
@@ -194,7 +194,7 @@ impl Type {
         match self {
             Self::String => Ok(Value::string(text)),
             Self::Bool => {
-                let value = super::record::parse_bool(text);
+                let value = crate::dockerfile::parse_bool(text);
                 value.map(Value::Bool).ok_or_else(|| format!("{name}=`{text}` is no bool"))
             }
             Self::Number => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 
+use super::whole_file::replace_file;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::generate::{self, File, Project, Sources};
@@ -122,7 +123,7 @@ impl Init {
             Some(_) if self.force => Fate::Replaced,
             Some(_) => return Ok(Fate::Kept),
         };
-        write(&directory.join(file.path), &file.text)?;
+        replace_file(&directory.join(file.path), &file.text)?;
         Ok(fate)
     }
 
@@ -154,7 +155,7 @@ impl Init {
             )));
         }
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        write(&path, &format!("{text}{end}\n{}\n", generate::INCLUDE))?;
+        replace_file(&path, &format!("{text}{end}\n{}\n", generate::INCLUDE))?;
         Ok(Some(format!("the line `{}` was added to your {name}", generate::INCLUDE)))
     }
 }
@@ -178,19 +179,4 @@ fn read(directory: &Path, files: &[File]) -> Result<Vec<Option<String>>, Failure
         });
     }
     Ok(known)
-}
-
-/// Replaces a file in one step.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| Failure::file("make", parent, error))?;
-    }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Failure::file("write", path, error)
-    })
 }

@@ -1,6 +1,6 @@
 //! `kiln lock`: writes down what references stand for, so that later builds use the same.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use kiln_core::diagnostic::did_you_mean;
@@ -11,6 +11,7 @@ use kiln_engine::BuildRequest;
 use super::build::context::ContextPlace;
 use super::build::{Build, lock_option};
 use super::transfer::watched;
+use super::whole_file::replace_file;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
@@ -123,7 +124,7 @@ impl Lock {
             return Err(Failure::input("lock-file", format!("{name} is out of date"))
                 .with_help("the same command without `--check` writes it"));
         }
-        write(&path, &locked.to_text())?;
+        replace_file(&path, &locked.to_text())?;
         self.note(&summary(&name, &locked, &changes));
         Ok(())
     }
@@ -252,18 +253,6 @@ impl Lock {
         }
         Ok(combinations)
     }
-}
-
-/// Replaces the file in one step.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Failure::file("write", path, error)
-    })
 }
 
 fn summary(name: &str, locked: &LockFile, changes: &[Change]) -> String {

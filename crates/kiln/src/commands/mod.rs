@@ -27,6 +27,7 @@ mod tag;
 mod transfer;
 mod unsupported;
 mod version;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

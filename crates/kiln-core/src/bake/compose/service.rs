@@ -7,11 +7,11 @@ use crate::bake::entry::{
     Attestation, CacheEntry, Entry, OutputEntry, SecretEntry, SshEntry, merge,
 };
 use crate::bake::problem::Problem;
-use crate::bake::record::parse_bool;
-use crate::bake::resolve::clean;
 use crate::bake::yaml::{Kind, Node};
 use crate::bake::{Target, World, check_name};
 use crate::diagnostic::did_you_mean;
+use crate::dockerfile::parse_bool;
+use crate::pattern::clean;
 
 type Read<T> = Result<T, Problem>;
 

@@ -6,6 +6,7 @@ use kiln_core::report::BuildReport;
 use kiln_core::trace::trace;
 
 use super::super::explain::document::document;
+use super::super::whole_file::replace_file;
 use super::named;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -52,7 +53,7 @@ impl Export {
         match &self.output {
             None => render::print_document(text.as_bytes()),
             Some(path) => {
-                std::fs::write(path, text).map_err(|error| Failure::file("write", path, error))?;
+                replace_file(path, &text)?;
             }
         }
         Ok(())

@@ -1,8 +1,23 @@
-//! `key=value,key=value`: one CSV record (RFC 4180), as docker's options are written.
+//! One CSV record (RFC 4180): `key=value,key=value`, as docker's flags are written.
+
+/// A quote that is not closed, or one inside an unquoted field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the quotes in `{0}` do not match")]
+pub struct QuotesError(String);
+
+/// Bake files say what is wrong in words, with the place of the attribute.
+impl From<QuotesError> for String {
+    fn from(error: QuotesError) -> Self {
+        error.to_string()
+    }
+}
 
 /// The fields of a record, unquoted.
-pub(super) fn fields(text: &str) -> Result<Vec<String>, String> {
-    let bad = || format!("the quotes in `{text}` do not match");
+///
+/// # Errors
+/// When its quotes do not match.
+pub fn fields(text: &str) -> Result<Vec<String>, QuotesError> {
+    let bad = || QuotesError(text.to_owned());
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
@@ -43,7 +58,7 @@ fn quoted_field(text: &str) -> Option<(String, &str)> {
 }
 
 /// One field, quoted if it has to be.
-pub(super) fn quoted(field: &str) -> String {
+pub(crate) fn quoted(field: &str) -> String {
     if field.contains([',', '"']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
@@ -51,11 +66,18 @@ pub(super) fn quoted(field: &str) -> String {
     }
 }
 
-/// A bool as Go reads one.
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_split_as_go_splits_them() {
+        assert_eq!(fields("a,b=c,").unwrap(), ["a", "b=c", ""]);
+        assert_eq!(fields(r#""a,b",c"#).unwrap(), ["a,b", "c"]);
+        assert_eq!(fields(r#""say ""hi""""#).unwrap(), [r#"say "hi""#]);
+        for bad in [r#""a"#, r#"a"b"#, r#""a"b"#] {
+            assert_eq!(fields(bad), Err(QuotesError(bad.to_owned())));
+        }
+        assert_eq!(quoted("a,b"), r#""a,b""#);
     }
 }
