@@ -162,8 +162,8 @@ pub(super) mod samples {
             started_unix_ms: 1_772_445_600_000,
             duration_ms: 2514,
             place: Place {
-                context: "/work/app".to_owned(),
-                dockerfile: "/work/app/Dockerfile".to_owned(),
+                context: "/home/me/app".to_owned(),
+                dockerfile: "/home/me/app/Dockerfile".to_owned(),
                 targets: vec!["production".to_owned()],
                 platforms: vec!["linux/amd64".to_owned()],
             },
@@ -201,9 +201,9 @@ mod tests {
         let lines = rows(&[samples::build(), failed], now);
         insta::assert_snapshot!(lines.join("\n"), @r"
         BUILD   WHEN           TOOK   RESULT   CACHED    SIZE   COMMIT     TARGET       DOCKERFILE
-        b42     2 hours ago   2.51s   ok          90%   182MB   0a1b2c3d   production   /work/app/Dockerfile
-        b41     2 hours ago   2.51s   failed                               production   /work/app/Dockerfile
+        b42     2 hours ago   2.51s   ok          90%   182MB   0a1b2c3d   production   /home/me/app/Dockerfile
+        b41     2 hours ago   2.51s   failed                               production   /home/me/app/Dockerfile
         ");
-        insta::assert_snapshot!(json_line(&samples::build()), @r#"{"build":"b42","started":"2026-03-02T10:00:00Z","duration_ms":2514,"context":"/work/app","dockerfile":"/work/app/Dockerfile","targets":["production"],"platforms":["linux/amd64"],"command":["kiln","build","--target","production","."],"commit":{"id":"0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d","branch":"main"},"images":[{"target":"production","platform":"linux/amd64","id":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","steps":10,"cached":9,"layers":7,"size_bytes":182000000}],"outcome":"done","error":null}"#);
+        insta::assert_snapshot!(json_line(&samples::build()), @r#"{"build":"b42","started":"2026-03-02T10:00:00Z","duration_ms":2514,"context":"/home/me/app","dockerfile":"/home/me/app/Dockerfile","targets":["production"],"platforms":["linux/amd64"],"command":["kiln","build","--target","production","."],"commit":{"id":"0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d","branch":"main"},"images":[{"target":"production","platform":"linux/amd64","id":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","steps":10,"cached":9,"layers":7,"size_bytes":182000000}],"outcome":"done","error":null}"#);
     }
 }
