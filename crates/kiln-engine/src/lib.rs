@@ -13,7 +13,6 @@ mod context;
 mod engine;
 mod error;
 mod export;
-mod git_commit;
 mod history;
 mod lock_file;
 mod machine;
@@ -33,6 +32,7 @@ mod ssh;
 mod transfer;
 mod user;
 mod wanted;
+mod working_tree;
 
 pub use bake::{BakeTarget, bake};
 pub use build::build;

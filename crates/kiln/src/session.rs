@@ -222,11 +222,11 @@ impl Session {
     /// Builds the targets of a bake file.
     pub(crate) fn bake(
         &self,
-        targets: &[BakeTarget],
+        (targets, file): (&[BakeTarget], &str),
         events: &EventSink,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, (usize, BuildError)> {
-        kiln_engine::bake(&self.engine, targets, events, cancelled)
+        kiln_engine::bake(&self.engine, (targets, file), events, cancelled)
     }
 
     /// Reads standard input; an archive is kept.
@@ -259,6 +259,7 @@ impl Session {
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
     /// disk. Called when the result is out.
     pub(crate) fn settle(&self) {
+        self.engine.complete_history();
         if self.store.is_unsettled() {
             // The next build does what could not be done now.
             let _ = self.store.settle();
@@ -267,6 +268,7 @@ impl Session {
 
     /// Cleans up behind a build, and makes room if the policy says so; what went, if anything did.
     pub(crate) fn settle_build(&self, config: &Config) -> Result<Option<Pruned>, Failure> {
+        self.engine.complete_history();
         if !self.store.is_unsettled() {
             return Ok(None);
         }
