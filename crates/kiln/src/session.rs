@@ -20,7 +20,7 @@ use kiln_core::event::EventSink;
 use kiln_core::lint::CacheMountContent;
 use kiln_core::lock_file::{LockFile, Upgrade};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
-use kiln_core::report::{BuildId, BuildReport};
+use kiln_core::report::{BuildId, BuildReport, Contents};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
     BakeTarget, BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest,
@@ -489,6 +489,11 @@ impl Session {
     /// A build of the history by its number.
     pub(crate) fn build_report(&self, id: BuildId) -> Result<Option<BuildReport>, Failure> {
         self.store.history().build(id).map_err(|error| store_failure(&error))
+    }
+
+    /// What a build took of its context, and the layers of its images.
+    pub(crate) fn contents(&self, build: &BuildReport) -> Contents {
+        kiln_engine::contents(&self.engine, build)
     }
 
     /// What a key is made of, if the store has its record.

@@ -1,6 +1,7 @@
 //! What is known of a build when it is over: the fold of its events, and the steps that they were
 //! about. History, `kiln explain` and reports are made of it.
 
+mod contents;
 mod timeline;
 mod union;
 
@@ -12,6 +13,7 @@ use crate::cause::Cause;
 use crate::digest::{BlobDigest, CacheKey, ContentId, Recipe};
 use crate::event::{Outcome, Usage};
 
+pub use contents::{Contents, ContextContents, LayerContents, SizedFile};
 pub use timeline::{KEPT_LOG_BYTES, Lane, Timeline};
 pub use union::{StepLog, TargetSteps, union};
 

@@ -41,7 +41,7 @@ use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 use ahead::Ahead;
 use cause::Ingredients;
 pub(crate) use file_step::fits_archive;
-pub(crate) use inputs::StepInputs;
+pub(crate) use inputs::{StepInputs, context_key, is_of_context};
 pub(crate) use journal::Journal;
 use make::NewLayer;
 pub(crate) use make::adopt_root;
