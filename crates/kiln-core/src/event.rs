@@ -51,6 +51,13 @@ pub enum EventKind {
         /// Bytes in all, if known.
         total_bytes: Option<u64>,
     },
+    /// What the command of an activity used, or the thread that did it.
+    Used {
+        /// Whose.
+        activity: ActivityId,
+        /// So much.
+        usage: Usage,
+    },
     /// An activity ended.
     Completed {
         /// Which.
@@ -86,6 +93,22 @@ pub enum Pace {
     Instant,
     /// Perhaps longer.
     Lasting,
+}
+
+/// What work used, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in programs.
+    pub user_ms: u64,
+    /// Processor time in the kernel.
+    pub system_ms: u64,
+    /// The most memory that one of its processes had; `None` if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// Read from disks: what was in memory already is not.
+    pub read_bytes: u64,
+    /// To be written to disks.
+    pub written_bytes: u64,
 }
 
 /// Standard output or error.

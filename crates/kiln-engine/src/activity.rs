@@ -1,10 +1,13 @@
 //! Activities: numbers for lines of work, and their events.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kiln_core::cause::Cause;
 use kiln_core::digest::StepId;
-use kiln_core::event::{Activity, ActivityId, Event, EventKind, EventSink, Outcome, Pace, Stream};
+use kiln_core::event::{
+    Activity, ActivityId, Event, EventKind, EventSink, Outcome, Pace, Stream, Usage,
+};
 use kiln_core::report::Timeline;
 
 use crate::solve::lock;
@@ -63,6 +66,11 @@ impl Activities {
         Running { activities: self, id, completed: false }
     }
 
+    /// Time since the start of the build.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.sink.elapsed()
+    }
+
     /// What happened so far.
     pub(crate) fn timeline(&self) -> MutexGuard<'_, Timeline> {
         lock(&self.timeline)
@@ -104,6 +112,11 @@ impl Running<'_> {
             current_bytes,
             total_bytes,
         });
+    }
+
+    /// Notes what it used.
+    pub(crate) fn used(&self, usage: Usage) {
+        self.activities.emit(EventKind::Used { activity: self.id, usage });
     }
 
     pub(crate) fn complete(mut self, outcome: Outcome) {

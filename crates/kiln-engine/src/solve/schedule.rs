@@ -325,7 +325,7 @@ fn guess(step: &Step) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kiln_core::dockerfile::parse;
     use kiln_core::oci::Platform;
     use kiln_core::plan::{Facts, PlanRequest, Planning, PlatformChoice, ResultLayout};
@@ -333,7 +333,8 @@ mod tests {
 
     use super::*;
 
-    fn plan(text: &str) -> Plan {
+    /// The plan of a Dockerfile that needs no image.
+    pub(in crate::solve) fn plan(text: &str) -> Plan {
         let (dockerfile, diagnostics) = parse(&SourceFile::new("Dockerfile", text));
         assert!(diagnostics.is_empty());
         let request = PlanRequest {
