@@ -78,6 +78,31 @@ fn words(line: &str) -> Vec<String> {
     found
 }
 
+/// A word with something in place of each `$NAME`, `${…}`, `${{ … }}` and `$(…)`.
+fn substituted(word: &str) -> String {
+    let mut made = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once('$') {
+        let end = if after.starts_with(['{', '(']) {
+            let mut depth = 0_i32;
+            let closes = |c: char| {
+                depth += i32::from("{(".contains(c)) - i32::from("})".contains(c));
+                depth == 0
+            };
+            after.find(closes).map_or(after.len(), |at| at + 1)
+        } else {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            after.find(|c| !is_name(c)).unwrap_or(after.len())
+        };
+        let value =
+            if after[..end].contains("platform") { "linux/arm64" } else { "registry.example" };
+        made.push_str(before);
+        made.push_str(value);
+        rest = &after[end..];
+    }
+    made + rest
+}
+
 /// The commands of a line that call kiln.
 fn commands(line: &str) -> Vec<Vec<String>> {
     let is_end = |word: &String| ["|", "&", ";"].contains(&word.as_str());
@@ -94,7 +119,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
         let end = rest.iter().position(|word| word == "<" || word == ">").unwrap_or(rest.len());
         let is_whole = !rest.iter().any(|word| word == "…");
         if command[..at].iter().all(is_before) && is_whole {
-            found.push(rest[..end].to_vec());
+            found.push(rest[..end].iter().map(|word| substituted(word)).collect());
         }
     }
     found
@@ -102,7 +127,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn command_lines_are_found_in_blocks() {
-    let text = "kiln no\n```sh\n$ A=1 sudo kiln build -t \"a b\" . \\\n  --push > log # why\ncat x | kiln login r && kiln run $(cat y) z\n```\n```yaml\n- run: kiln check .\n- kiln build -t x\n  --load .\n```\n";
+    let text = "kiln no\n```sh\n$ A=1 sudo kiln build -t \"a b\" . \\\n  --push > log # why\ncat x | kiln login r && kiln run $(cat y) z --platform ${{ m.platform }}:$A-b\n```\n```yaml\n- run: kiln check .\n- kiln build -t x\n  --load .\n```\n";
     let found: Vec<String> =
         lines(text).iter().flat_map(|l| commands(l)).map(|words| words.join("_")).collect();
     assert_eq!(
@@ -110,7 +135,7 @@ fn command_lines_are_found_in_blocks() {
         [
             "kiln_build_-t_a b_._--push",
             "kiln_login_r",
-            "kiln_run_$(cat y)_z",
+            "kiln_run_registry.example_z_--platform_linux/arm64:registry.example-b",
             "kiln_check_.",
             "kiln_build_-t_x_--load_.",
         ]

@@ -150,6 +150,7 @@ pub(crate) fn find(sources: &Sources, manifest: &Manifest, objects: &[&Object]) 
                 manifest.build.as_ref().map(|build| build.module.as_str()).unwrap_or_default();
             let backend = backend.split(['.', ':']).next().unwrap_or_default();
             let mut paths = manifest.build_files.clone();
+            paths.retain(|path| !path.starts_with(&format!("{top}/")));
             paths.push(top.clone());
             return Layout {
                 is_package: true,

@@ -243,7 +243,7 @@ impl Manifest {
             });
         }
         self.tools = table(file, &["tool"]).keys().cloned().collect();
-        self.read_build_files(&project, &poetry, sources);
+        self.read_build_files(file, sources);
         for path in
             strings(table(file, &["tool", "hatch", "build", "targets", "wheel"]).get("packages"))
         {
@@ -299,15 +299,17 @@ impl Manifest {
         }
     }
 
-    fn read_build_files(&mut self, project: &Table, poetry: &Table, sources: &Sources) {
+    /// Files that are there and that a table about the build names: the readme, a changelog, a script.
+    fn read_build_files(&mut self, file: &Table, sources: &Sources) {
         let mut files: Vec<String> = vec!["pyproject.toml".to_owned()];
-        for of in [project, poetry] {
-            let readme = of.get("readme");
-            files.extend(readme.and_then(Value::as_str).map(str::to_owned));
-            files.extend(strings(readme));
-            files.extend(readme.and_then(|table| table.get("file")?.as_str()).map(str::to_owned));
-            let license = of.get("license").and_then(|table| table.get("file")?.as_str());
-            files.extend(license.map(str::to_owned));
+        files.extend(all_strings(&Value::Table(table(file, &["project"]))));
+        for tool in ["poetry", "hatch", "setuptools", "flit", "pdm", "scikit-build", "maturin"] {
+            files.extend(all_strings(&Value::Table(table(file, &["tool", tool]))));
+        }
+        for script in ["setup.py", "setup.cfg"] {
+            let is_path = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+            let words = sources.text(script).unwrap_or_default().split(|c| !is_path(c));
+            files.extend(words.map(str::to_owned));
         }
         for name in [
             "setup.py",
@@ -411,6 +413,8 @@ impl Manifest {
             (Manager::Uv, "uv.lock is there".to_owned())
         } else if sources.has("poetry.lock") {
             (Manager::Poetry, "poetry.lock is there".to_owned())
+        } else if self.build.as_ref().is_some_and(|build| build.module == "uv_build") {
+            (Manager::Uv, "uv_build builds the package".to_owned())
         } else if has_poetry && !names_own && !self.is_built_by_poetry(file) {
             (Manager::Poetry, "pyproject.toml has [tool.poetry]".to_owned())
         } else if let Some(first) = self.requirements.first()
@@ -438,11 +442,15 @@ impl Manifest {
             return Err((found, help.to_owned()));
         };
         (self.manager, self.why) = (manager, why);
-        if manager == Manager::Poetry && !sources.has("poetry.lock") {
-            self.notes.push(
-                "poetry.lock is not there, and the build needs it: `poetry lock` makes it"
-                    .to_owned(),
-            );
+        let tool = match manager {
+            Manager::Uv => "uv",
+            Manager::Poetry => "poetry",
+            _ => "",
+        };
+        if !tool.is_empty() && !sources.has(&format!("{tool}.lock")) {
+            self.notes.push(format!(
+                "{tool}.lock is not there, and the build needs it: `{tool} lock` makes it"
+            ));
         }
         if manager != Manager::Poetry {
             // What is left are those that other tools know, too.
@@ -566,6 +574,16 @@ pub(super) fn table(file: &Table, path: &[&str]) -> Table {
         at = at.and_then(|table| table.get(*key)?.as_table());
     }
     at.cloned().unwrap_or_default()
+}
+
+/// All texts in a value, at any depth.
+fn all_strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.trim_start_matches("./").to_owned()],
+        Value::Array(items) => items.iter().flat_map(all_strings).collect(),
+        Value::Table(table) => table.values().flat_map(all_strings).collect(),
+        _ => Vec::new(),
+    }
 }
 
 pub(super) fn strings(value: Option<&Value>) -> Vec<String> {

@@ -63,7 +63,7 @@ pub(crate) struct Project {
     kind: Kind,
     framework: Option<Framework>,
     celery: Option<Celery>,
-    layout: Layout,
+    pub(super) layout: Layout,
     build: Option<Backend>,
     is_built_by_uv: bool,
     workspace: Workspace,

@@ -112,7 +112,8 @@ fn linters(sources: &Sources, manifest: &Manifest, layout: &Layout) -> Vec<Strin
             found.push(format!("ruff format --check {paths}"));
         }
     }
-    if manifest.has("black") {
+    // Beside ruff and without settings it is there for something else.
+    if manifest.has("black") && (manifest.tools.contains("black") || !manifest.has("ruff")) {
         found.push(format!("black --check {paths}"));
     }
     if manifest.has("mypy") && manifest.tools.contains("mypy") {

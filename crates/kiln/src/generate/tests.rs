@@ -480,6 +480,28 @@ fn members_of_a_workspace_are_installed_beside_the_project() {
 }
 
 #[test]
+fn what_a_build_reads_is_there() {
+    let pyproject = "[project]\nname = \"shop\"\n[build-system]\nrequires = [\"hatchling\", \"hatch-fancy-pypi-readme\"]\nbuild-backend = \"hatchling.build\"\n[tool.hatch.version]\npath = \"shop/__init__.py\"\n[[tool.hatch.metadata.hooks.fancy-pypi-readme.fragments]]\npath = \"CHANGELOG.md\"\n";
+    let (_, project) = detect(&[
+        ("pyproject.toml", pyproject),
+        ("shop/__init__.py", ""),
+        ("CHANGELOG.md", ""),
+        ("other.md", ""),
+    ]);
+    assert_eq!(project.layout.paths, ["pyproject.toml", "CHANGELOG.md", "shop"]);
+    let (_, project) = detect(&[
+        ("setup.py", "setup(name='shop', long_description=open(\"README.rst\").read())"),
+        ("setup.cfg", "[metadata]\nname = shop\n[options.data_files]\nshare/man = extra/shop.1\n"),
+        ("shop/__init__.py", ""),
+        ("README.rst", ""),
+        ("extra/shop.1", ""),
+        ("extra/other.1", ""),
+    ]);
+    let paths = ["README.rst", "extra/shop.1", "setup.py", "setup.cfg", "shop"];
+    assert_eq!(project.layout.paths, paths);
+}
+
+#[test]
 fn applications_of_a_class_of_their_own_are_found() {
     let (_, project) = detect(&[
         ("requirements.txt", "flask\nuwsgi\n"),
@@ -545,8 +567,27 @@ fn tests_get_secrets_that_nobody_sets() {
 }
 
 #[test]
+fn linters_are_those_that_the_project_has_set_up() {
+    let linted = |settings: &str| {
+        let (sources, project) = detect(&[
+            ("requirements.txt", "flask\nruff\nblack\nmypy\npytest\n"),
+            ("pyproject.toml", settings),
+            ("shop/web.py", "app = Flask(__name__)\n"),
+            ("tests/test_web.py", ""),
+        ]);
+        let text = file(&project, &sources, "Makefile");
+        let lines =
+            text.lines().filter_map(|line| Some(line.split_once("run $(IMAGE):testing ")?.1));
+        lines.collect::<Vec<&str>>().join("; ")
+    };
+    assert_eq!(linted("[tool.ruff]\n"), "ruff check shop tests");
+    let both = "ruff check shop tests; black --check shop tests; mypy shop";
+    assert_eq!(linted("[tool.black]\n[tool.mypy]\n"), both);
+}
+
+#[test]
 fn poetry_without_dependencies_exports_nothing_for_production() {
-    let pyproject = "[project]\nname = \"core\"\n[tool.poetry]\n[tool.poetry.group.test.dependencies]\npytest = \"*\"\n[build-system]\nrequires = [\"poetry-core\"]\nbuild-backend = \"poetry.core.masonry.api\"\n";
+    let pyproject = "[project]\nname = \"core\"\n[tool.poetry]\n[tool.poetry.group.test.dependencies]\npytest = \"*\"\n[build-system]\nrequires = []\nbuild-backend = \"poetry.core.masonry.api\"\n";
     let (sources, project) = detect(&[
         ("pyproject.toml", pyproject),
         ("poetry.lock", ""),
@@ -555,6 +596,8 @@ fn poetry_without_dependencies_exports_nothing_for_production() {
     ]);
     let text = file(&project, &sources, "Dockerfile");
     assert!(text.contains("\nRUN uv venv\n"), "{text}");
+    // What builds it is in its own sources.
+    assert!(text.contains("    uv venv /opt/build\nRUN"), "{text}");
     assert!(text.contains("poetry export --only test --output"), "{text}");
 }
 
