@@ -210,5 +210,7 @@ fn become_root() -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+mod documents_tests;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
