@@ -17,6 +17,10 @@ use crate::report::{BuildId, BuildReport, ImageReport, StepReport};
 /// So many of the last builds of a kind are what a budget is held against.
 pub const JUDGED: usize = 5;
 
+/// Fewer builds than this are no series, as on a machine of CI that begins with nothing: neither the hit rate
+/// nor the time of cached builds, which there come from elsewhere, is judged by them.
+pub const SERIES: usize = 3;
+
 /// What a build was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -412,11 +416,13 @@ pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
     {
         let Some(limit) = limit else { continue };
         let of_kind = performance.kinds.iter().find(|summary| summary.kind == kind);
+        let builds = of_kind.map_or(0, |summary| summary.durations_ms.len());
+        let is_judged = kind == Kind::Clean || builds >= SERIES;
         judgements.push(Judgement {
             key,
-            found: of_kind.map(|summary| summary.median_ms as f64),
+            found: of_kind.filter(|_| is_judged).map(|summary| summary.median_ms as f64),
             limit: limit.as_secs_f64() * 1000.0,
-            builds: of_kind.map_or(0, |summary| summary.durations_ms.len().min(JUDGED)),
+            builds: builds.min(JUDGED),
         });
     }
     if let Some(limit) = budget.hit_rate {
@@ -431,7 +437,7 @@ pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
             rate.steps += line.rate.steps;
             rate.cached += line.rate.cached;
         }
-        let found = (rate.steps > 0).then(|| rate.percent());
+        let found = (rate.steps > 0 && judged.len() >= SERIES).then(|| rate.percent());
         judgements.push(Judgement { key: "hit-rate", found, limit, builds: judged.len() });
     }
     let images = &performance.images;
@@ -591,12 +597,17 @@ mod tests {
             judged,
             [
                 ("clean", Some(14_000.0), true),
-                ("cached", Some(8.0), true),
+                ("cached", None, true),
                 ("hit-rate", Some(10.0 * 100.0 / 12.0), false),
                 ("image-size", Some(5000.0), false),
                 ("layers", Some(4.0), true),
             ]
         );
+        let cached = builds().swap_remove(4);
+        let more: Vec<_> = builds().into_iter().chain([BuildReport { id: 7, ..cached }]).collect();
+        assert_eq!(judge(&super::performance(&more), &budget)[1].found, Some(8.0), "a series");
+        let few = judge(&super::performance(&more[2..4]), &budget);
+        assert!(few[2].found.is_none() && few[2].builds == 2, "{few:?}");
         let nothing = super::performance(&[]);
         assert!(judge(&nothing, &budget).iter().all(Judgement::is_kept));
     }
