@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BuildLine, JUDGED, Kind, Performance, Rate};
+use super::{BuildLine, JUDGED, Kind, Performance, Rate, SERIES};
 
 /// What builds may take; what is `None` is not judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,11 +66,13 @@ pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
     {
         let Some(limit) = limit else { continue };
         let of_kind = performance.kinds.iter().find(|summary| summary.kind == kind);
+        let builds = of_kind.map_or(0, |summary| summary.durations_ms.len());
+        let is_judged = kind == Kind::Clean || builds >= SERIES;
         judgements.push(Judgement {
             key,
-            found: of_kind.map(|summary| summary.median_ms as f64),
+            found: of_kind.filter(|_| is_judged).map(|summary| summary.median_ms as f64),
             limit: limit.as_secs_f64() * 1000.0,
-            builds: of_kind.map_or(0, |summary| summary.durations_ms.len().min(JUDGED)),
+            builds: builds.min(JUDGED),
         });
     }
     if let Some(limit) = budget.hit_rate {
@@ -85,7 +87,7 @@ pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
             rate.steps += line.rate.steps;
             rate.cached += line.rate.cached;
         }
-        let found = (rate.steps > 0).then(|| rate.percent());
+        let found = (rate.steps > 0 && judged.len() >= SERIES).then(|| rate.percent());
         judgements.push(Judgement { key: "hit-rate", found, limit, builds: judged.len() });
     }
     let images = &performance.images;

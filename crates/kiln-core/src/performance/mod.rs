@@ -23,6 +23,10 @@ pub use budget::{Budget, Judgement, judge};
 /// So many of the last builds of a kind are what a budget is held against.
 pub const JUDGED: usize = 5;
 
+/// Fewer builds than this are no series, as on a machine of CI that begins with nothing: neither the hit rate
+/// nor the time of cached builds, which there come from elsewhere, is judged by them.
+pub const SERIES: usize = 3;
+
 /// What a build was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -160,12 +160,17 @@ fn budgets_are_held_against_medians() {
         judged,
         [
             ("clean", Some(14_000.0), true),
-            ("cached", Some(8.0), true),
+            ("cached", None, true),
             ("hit-rate", Some(10.0 * 100.0 / 12.0), false),
             ("image-size", Some(5000.0), false),
             ("layers", Some(4.0), true),
         ]
     );
+    let cached = builds().swap_remove(4);
+    let more: Vec<_> = builds().into_iter().chain([BuildReport { id: 7, ..cached }]).collect();
+    assert_eq!(judge(&super::performance(&more), &budget)[1].found, Some(8.0), "a series");
+    let few = judge(&super::performance(&more[2..4]), &budget);
+    assert!(few[2].found.is_none() && few[2].builds == 2, "{few:?}");
     let nothing = super::performance(&[]);
     assert!(judge(&nothing, &budget).iter().all(Judgement::is_kept));
 }

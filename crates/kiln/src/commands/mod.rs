@@ -49,7 +49,14 @@ use crate::render;
     max_term_width = 100,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kiln init                                   files for a Python project: Dockerfile, CI, make
+  kiln build -t app:1 .                       build an image
+  kiln run app:1                              run it
+  kiln bake                                   build the targets of docker-bake.hcl
+  kiln explain                                why the steps of the last build ran
+  kiln report                                 how builds perform"
 )]
 pub(crate) struct CommandLine<C: Subcommand> {
     /// Directory of kiln's store [env: KILN_ROOT] [default: ~/.local/share/kiln, for root

@@ -23,6 +23,10 @@ const COMMIT_DIGITS: usize = 8;
 
 /// List builds, the newest first
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history ls -n 5
+  kiln history ls --filter services/api       builds of one project
+  kiln history ls --all --format json > builds.jsonl")]
 pub(super) struct List {
     /// So many
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "20", conflicts_with = "all")]
@@ -43,6 +47,9 @@ pub(super) struct List {
 
 /// Forget builds
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history rm b41 b42
+  kiln history rm --all")]
 pub(super) struct Remove {
     /// Builds: b42, @, @1
     #[arg(required_unless_present = "all", value_name = "BUILD")]

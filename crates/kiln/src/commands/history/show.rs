@@ -20,6 +20,9 @@ use crate::session::Session;
 
 /// Show a build: its command, commit, images, and what each step took and why it ran
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history show                           the last build
+  kiln history show b42 --format json")]
 pub(super) struct Show {
     /// Which: b42, @, @1
     #[arg(value_name = "BUILD", default_value = "@")]
@@ -33,6 +36,10 @@ pub(super) struct Show {
 ///
 /// Of each step that ran, the last 64 KiB are kept. Secrets are not among them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history logs                           all steps of the last build
+  kiln history logs @1 12                     the step at line 12, in the build before
+  kiln history logs b42 pytest                steps with this text, in build b42")]
 pub(super) struct Logs {
     /// Which: b42, @, @1
     #[arg(value_name = "BUILD", default_value = "@")]

@@ -44,7 +44,7 @@ fn judged(judgement: &Judgement) -> [String; 3] {
         "image-size" => size(number as u64),
         _ => format!("{number:.0}"),
     };
-    let found = judgement.found.map_or_else(|| "no build yet".to_owned(), value);
+    let found = judgement.found.map_or_else(|| "too few builds yet".to_owned(), value);
     let sign = if judgement.key == "hit-rate" { "≥" } else { "≤" };
     [judgement.key.to_owned(), found, format!("{sign} {}", value(judgement.limit))]
 }

@@ -77,7 +77,7 @@ fn budgets(html: &mut String, judgements: &[Judgement]) {
     for judgement in judgements {
         let [key, found, limit] = judged(judgement);
         let (class, word) = match (judgement.found, judgement.is_kept()) {
-            (None, _) => ("faint", "no build yet"),
+            (None, _) => ("faint", "too few builds yet"),
             (_, true) => ("kept", "kept"),
             (_, false) => ("broken", "not kept"),
         };
