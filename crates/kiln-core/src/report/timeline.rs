@@ -109,14 +109,20 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Activity, Stream};
+    use crate::event::{Activity, Pace, Stream};
 
     #[test]
     fn the_last_lines_of_a_log_are_kept() {
         let mut timeline = Timeline::default();
         let step = StepId::from_bytes([1; 32]);
-        let activity =
-            Activity { id: 1, name: "x".into(), step: Some(step), line: None, causes: Vec::new() };
+        let activity = Activity {
+            id: 1,
+            name: "x".into(),
+            step: Some(step),
+            line: None,
+            causes: Vec::new(),
+            pace: Pace::Lasting,
+        };
         timeline.handle(Duration::ZERO, &EventKind::Started(activity));
         for number in 0..40_000 {
             let bytes = format!("line {number}\n").into_bytes();

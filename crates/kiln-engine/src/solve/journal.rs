@@ -215,7 +215,7 @@ fn base(op: &Op) -> Option<BaseReport> {
 
 #[cfg(test)]
 mod tests {
-    use kiln_core::event::{Activity, EventKind, Usage};
+    use kiln_core::event::{Activity, EventKind, Pace, Usage};
 
     use super::super::schedule::tests::plan;
     use super::*;
@@ -234,7 +234,8 @@ mod tests {
         for (number, (name, started, ended)) in spans.into_iter().enumerate() {
             let id = number as u32;
             let (name, step) = (name.to_owned(), Some(step(name)));
-            let activity = Activity { id, name, step, line: None, causes: Vec::new() };
+            let pace = Pace::Lasting;
+            let activity = Activity { id, name, step, line: None, causes: Vec::new(), pace };
             timeline.handle(at(started), &EventKind::Started(activity));
             if id == 1 {
                 timeline.handle(at(started + 1), &EventKind::Used { activity: id, usage });

@@ -53,6 +53,7 @@ use crate::cache::Imports;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
+use crate::export::early::EarlyArchive;
 use crate::history::Recorded;
 use crate::lock_file;
 use crate::network_files::{NetworkFiles, network_files};
@@ -96,6 +97,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) fetcher: Fetcher,
     /// What other machines have built.
     pub(crate) imports: Imports,
+    /// The output's file, begun while steps run.
+    pub(crate) early_archive: Option<EarlyArchive>,
     ahead: Ahead,
     images: BTreeMap<BlobDigest, Arc<BaseImage>>,
     contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
@@ -186,6 +189,7 @@ impl<'a> Solver<'a> {
             stopped,
             fetcher,
             imports: Imports::default(),
+            early_archive: EarlyArchive::of(plan, request),
             ahead: Ahead::default(),
             images,
             contexts: Mutex::default(),
@@ -355,7 +359,7 @@ impl<'a> Solver<'a> {
                 (path, None)
             }
         };
-        let activity = self.activities.start_step(&step.name, Some(step.id), (None, Vec::new()));
+        let activity = self.activities.start_look(&step.name, step.id, None);
         let result = Context::load(&self.engine.store, root, ignore_file)
             .map(|context| Arc::new(context.with_wanted(WantedFiles::of(self.plan, step))));
         activity.finish(&result);
@@ -404,6 +408,8 @@ impl<'a> Solver<'a> {
             working_tree.begin(store, registry.git(), &self.request.context);
         }
         let activity = self.start(&made_of, inputs);
+        // There is more to do for those who wait.
+        call_helpers();
         let before = kiln_sandbox::thread_usage();
         let result = self.make(step, inputs, (&activity, recipe));
         if matches!(step.op, Op::File(_)) {
@@ -484,9 +490,7 @@ impl<'a> Solver<'a> {
         let Some(layer) = self.engine.store.layers().by_id(&record.result.layer)? else {
             return Ok(None);
         };
-        let line = self.line(step);
-        let activity =
-            self.activities.start_step(&step.name, Some(step.id), (Some(line), Vec::new()));
+        let activity = self.activities.start_look(&step.name, step.id, Some(self.line(step)));
         activity.complete(Outcome::Cached);
         // The record of a key by whole inputs has the parts of the exact one.
         let exact = if inputs.has_two_keys() { record.parts.key() } else { *key };
