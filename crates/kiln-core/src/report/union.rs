@@ -76,12 +76,11 @@ impl Merged {
         };
         let known = alike.iter().find(is_known).map(|(known, _)| *known);
         places[position] = Some(known.unwrap_or(self.steps.len()) as u32);
-        match known {
-            Some(known) => add(&mut self.steps[known], step),
-            None => {
-                alike.push((self.steps.len(), target.project.clone()));
-                self.steps.push(step);
-            }
+        if let Some(known) = known {
+            add(&mut self.steps[known], step);
+        } else {
+            alike.push((self.steps.len(), target.project.clone()));
+            self.steps.push(step);
         }
     }
 }

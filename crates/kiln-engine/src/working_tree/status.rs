@@ -175,9 +175,10 @@ fn make_repository(
 fn counted(status: &[u8]) -> Changes {
     let mut changes = Changes::default();
     for entry in status.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
-        match entry.starts_with(b"??") {
-            true => changes.untracked += 1,
-            false => changes.tracked += 1,
+        if entry.starts_with(b"??") {
+            changes.untracked += 1;
+        } else {
+            changes.tracked += 1;
         }
     }
     changes
