@@ -38,7 +38,7 @@ pub use bake::{BakeTarget, bake};
 pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use engine::Engine;
-pub use error::{BuildError, StepFailure};
+pub use error::{BuildError, StepFailure, with_causes};
 pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use lock_file::lock;
 pub use remote_context::{

@@ -37,6 +37,9 @@ impl Pull {
             for name in &self.names {
                 let digest = session.pull((name, platform), watching)?;
                 render::print_lines(&[format!("{}@{digest}", bare(name).familiar())]);
+                if let Some(wanted) = &self.platform {
+                    warn_of_other(&session.image(&digest)?.config.platform(), wanted);
+                }
             }
             Ok(())
         })
@@ -46,4 +49,13 @@ impl Pull {
 /// A name without the digest that it was asked for by.
 fn bare(name: &Reference) -> Reference {
     Reference { digest: None, ..name.clone() }
+}
+
+/// An image that is there for one platform alone is what a registry has, whatever was asked for.
+fn warn_of_other(platform: &Platform, wanted: &Platform) {
+    let machine = |platform: &Platform| (platform.os.clone(), platform.architecture.clone());
+    if machine(platform) != machine(wanted) {
+        let what = format!("warning: this image is for {platform}: there is none for {wanted}");
+        render::note_lines(&[what]);
+    }
 }
