@@ -104,8 +104,8 @@ fn pull_error() {
     #1 pull REG/app:1
     #1 sha256:[digest] [size] [time] done
     #1 sha256:[digest] [size] [time] done
-    warning: this image is for linux/amd64: there is none for linux/arm64
     #1 DONE [time]
+    warning: this image is for linux/amd64: there is none for linux/arm64
     ");
 }
 
