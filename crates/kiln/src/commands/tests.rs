@@ -15,6 +15,35 @@ fn the_definition_is_sound() {
     Cli::command().debug_assert();
 }
 
+/// `kiln build` is read without the other commands: to the same end.
+#[test]
+fn build_alone_is_read_as_among_all_commands() {
+    let read = |line: &str| {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let alone = CommandLine::<BuildAlone>::try_parse_from(&words)
+            .map(|CommandLine { root, command: BuildAlone::Build(build) }| (root, build));
+        let all = Cli::try_parse_from(&words).map(|line| match line.command {
+            Command::Build(build) => (line.root, build),
+            other => panic!("{other:?}"),
+        });
+        (format!("{:?}", alone.ok()), format!("{:?}", all.ok()), parse(&words).is_ok())
+    };
+    for line in [
+        "kiln build .",
+        "kiln build --root /x -q . --root /y",
+        "kiln build -t a --target b,c --build-arg A=1 --no-cache --no-cache -o out .",
+    ] {
+        let (alone, all, is_read) = read(line);
+        assert_eq!(alone, all, "{line}");
+        assert!(alone.starts_with("Some") && is_read, "{line}");
+    }
+    let (alone, all, is_read) = read("kiln build --taget b .");
+    assert!(alone == "None" && all == "None" && !is_read);
+    let words = ["kiln", "build", "--taget", "b", "."].map(OsString::from);
+    let said = parse(&words).unwrap_err().to_string();
+    assert_eq!(said, Cli::try_parse_from(&words).unwrap_err().to_string());
+}
+
 #[test]
 fn misspelt_flags_and_commands_are_recognised() {
     insta::assert_snapshot!(refused(&["kiln", "biuld"]), @r"

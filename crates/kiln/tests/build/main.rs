@@ -18,6 +18,7 @@ mod commands;
 mod container;
 mod disk;
 mod download;
+mod early;
 mod explain;
 mod failures;
 mod fixture;

@@ -157,7 +157,9 @@ impl Bake {
             render::print_lines(&[definition.to_json()]);
             return Ok(());
         }
-        self.perform(&definition, config)
+        // That of the last file counts; overrides are of the one before them.
+        let own = files.iter().rev().find(|file| !file.name.contains(".override."));
+        self.perform((&definition, own.map_or("-", |file| &file.name)), config)
     }
 
     /// Whether it builds, and not only says what it would.

@@ -12,7 +12,7 @@ use kiln_core::report::{BuildReport, StepReport};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::explain::{Explanation, explanation};
+use crate::render::explain::{Detail, Explanation, explanation};
 use crate::session::Session;
 use choice::{BuildChoice, steps_named};
 
@@ -69,6 +69,7 @@ impl Explain {
                     build: &build,
                     steps: &steps,
                     keys: &keys,
+                    detail: Detail::Causes,
                     now: Timestamp::now(),
                     columns: if terminal { render::terminal::size().0 } else { usize::MAX },
                 };

@@ -133,8 +133,10 @@ fn row(build: &BuildReport, now: Timestamp) -> Vec<String> {
     };
     let (steps, cached) = (of_images(|image| image.steps), of_images(|image| image.cached));
     let bytes: u64 = build.images.iter().map(|image| image.size_bytes).sum();
-    let commit =
-        build.commit.as_ref().map(|commit| commit.id.chars().take(COMMIT_DIGITS).collect());
+    let commit = build.commit.as_ref().map(|commit| {
+        let short: String = commit.id.chars().take(COMMIT_DIGITS).collect();
+        if commit.is_dirty() == Some(true) { short + "-dirty" } else { short }
+    });
     vec![
         format!("b{}", build.id),
         age(ago),
@@ -158,7 +160,7 @@ fn result(outcome: &Outcome) -> &'static str {
 
 #[cfg(test)]
 pub(super) mod samples {
-    use kiln_core::report::{Commit, ImageReport, Place};
+    use kiln_core::report::{Changes, Commit, ImageReport, Place};
 
     use super::*;
 
@@ -173,9 +175,14 @@ pub(super) mod samples {
                 dockerfile: "/home/me/app/Dockerfile".to_owned(),
                 targets: vec!["production".to_owned()],
                 platforms: vec!["linux/amd64".to_owned()],
+                projects: Vec::new(),
             },
             command: ["kiln", "build", "--target", "production", "."].map(str::to_owned).to_vec(),
-            commit: Some(Commit { id: "0a1b2c3d".repeat(5), branch: Some("main".to_owned()) }),
+            commit: Some(Commit {
+                id: "0a1b2c3d".repeat(5),
+                branch: Some("main".to_owned()),
+                changes: Some(Changes { tracked: 2, untracked: 1 }),
+            }),
             images: vec![ImageReport {
                 target: "production".to_owned(),
                 platform: "linux/amd64".to_owned(),

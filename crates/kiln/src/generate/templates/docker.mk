@@ -76,7 +76,7 @@ docker-down: ## Stop what docker-up-fast started
 
 .PHONY: docker-test
 docker-test: docker-build-test ## Run the tests in their image
-	$(KILN) run $(IMAGE):testing
+	$(KILN) run {% for name in testing.secrets %}-e [[ name ]]=for-tests-only {% endfor %}$(IMAGE):testing
 {% else %}
 
 .PHONY: docker-test
