@@ -40,7 +40,7 @@ pub use build::build;
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use contents::contents;
 pub use engine::Engine;
-pub use error::{BuildError, StepFailure};
+pub use error::{BuildError, StepFailure, with_causes};
 pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use lock_file::lock;
 pub use remote_context::{

@@ -464,7 +464,7 @@ impl Session {
                 Ok(format!("it answers, and asks for a login ({error})"))
             }
             Err(error) => {
-                let failure = Failure::environment(error.to_string());
+                let failure = Failure::environment(kiln_engine::with_causes(&error));
                 Err(match error.hint() {
                     Some(hint) => failure.with_help(hint),
                     None => failure,

@@ -16,8 +16,8 @@ use crate::session::Session;
 /// Write builds as JSON, one line each, with all of their steps
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln history export > builds.jsonl             all builds, the oldest first
-  kiln history export @ --trace -o trace.json    the last one, for chrome://tracing or ui.perfetto.dev")]
+  kiln history export > builds.jsonl          all builds, the oldest first
+  kiln history export @ --trace -o t.json     the last one, for chrome://tracing or ui.perfetto.dev")]
 pub(super) struct Export {
     /// Which: b42, @, @1; all if none is named
     #[arg(value_name = "BUILD")]
@@ -38,7 +38,10 @@ impl Export {
             let build = match self.builds.as_slice() {
                 [] => named(&session, "@")?,
                 [one] => named(&session, one)?,
-                _ => return Err(Failure::usage("a trace is of one build")),
+                _ => {
+                    return Err(Failure::usage("a trace is of one build")
+                        .with_help("name it: `kiln history export --trace b42`"));
+                }
             };
             format!("{}\n", trace(&build))
         } else {
