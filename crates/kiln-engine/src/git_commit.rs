@@ -11,7 +11,7 @@ const DEPTH: usize = 5;
 
 /// The commit that is checked out where `directory` is; `None` outside of repositories, and before the
 /// first commit.
-pub(crate) fn commit(directory: &Path) -> Option<Commit> {
+pub fn commit(directory: &Path) -> Option<Commit> {
     let start = fs::canonicalize(directory).ok()?;
     let git = start.ancestors().find_map(git_directory)?;
     let head = read(&git.join("HEAD"))?;

@@ -35,10 +35,12 @@ mod user;
 mod wanted;
 
 pub use bake::{BakeTarget, bake};
-pub use build::build;
+pub use build::{build, fetch_bases};
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
+pub use context::context_files;
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
+pub use git_commit::commit;
 pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use lock_file::lock;
 pub use remote_context::{

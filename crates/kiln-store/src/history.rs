@@ -242,17 +242,20 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<BuildReport> {
     Ok(BuildReport { id: row.get(0)?, ..from_json(row, 1)? })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("lists of texts and numbers are JSON")
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
     })
 }
 
-fn project_id(place: &Place) -> [u8; 32] {
+pub(crate) fn project_id(place: &Place) -> [u8; 32] {
     FieldHasher::new("kiln project 1").field(&place.context).field(&place.dockerfile).finish()
 }
 

@@ -1,6 +1,7 @@
 //! `kiln report`: how the builds of a project perform.
 
 use clap::ValueEnum;
+use kiln_core::benchmark::Benchmark;
 use kiln_core::performance::{Judgement, Performance, judge, performance};
 use kiln_core::report::{BuildReport, Place};
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::explain::choice::BuildChoice;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
+use crate::render::bench::BenchTable;
 use crate::render::report::{Comparison, compared, judgement_lines, markdown, page, text};
 use crate::session::Session;
 use crate::settings;
@@ -17,6 +19,8 @@ use crate::settings;
 const ALL: usize = 1_000_000;
 /// Builds that a budget is held against.
 const JUDGED_BUILDS: usize = 100;
+/// Runs of `kiln bench` that are shown.
+const BENCHMARKS: usize = 3;
 
 /// Show how builds perform: trends, hit rates, what invalidates most, slowest steps, budgets
 ///
@@ -73,13 +77,16 @@ impl Report {
         let performance = performance(&builds);
         let judgements = judge(&performance, &settings::budget(config, &targets(&builds[..1]))?);
         let place = &builds[0].place;
+        let benchmarks = session.last_benchmarks(Some(place), BENCHMARKS)?;
+        let small = BenchTable::of(&benchmarks);
         render::print_lines(&match self.format {
             Format::Text => {
-                text((&performance, &judgements), &place.dockerfile, render::stdout_style(config))
+                let style = render::stdout_style(config);
+                text((&performance, &judgements), &small, &place.dockerfile, style)
             }
-            Format::Markdown => markdown(&performance, &judgements),
-            Format::Html => vec![page(&performance, &judgements, &place.dockerfile)],
-            Format::Json => vec![document(&performance, &judgements)],
+            Format::Markdown => markdown(&performance, &judgements, &small),
+            Format::Html => vec![page(&performance, &judgements, &small, &place.dockerfile)],
+            Format::Json => vec![document(&performance, &judgements, &benchmarks)],
         });
         if self.check { refuse_broken(&judgements) } else { Ok(()) }
     }
@@ -197,7 +204,11 @@ fn refuse_broken(judgements: &[Judgement]) -> Result<(), Failure> {
         .with_help("[budget] of kiln.toml says what builds may take; `kiln report` what they take"))
 }
 
-fn document(performance: &Performance, judgements: &[Judgement]) -> String {
+fn document(
+    performance: &Performance,
+    judgements: &[Judgement],
+    benchmarks: &[Benchmark],
+) -> String {
     let budgets: Vec<_> = judgements
         .iter()
         .map(|judgement| {
@@ -213,5 +224,6 @@ fn document(performance: &Performance, judgements: &[Judgement]) -> String {
     let mut document = serde_json::to_value(performance).unwrap_or_default();
     document["hit_rate_percent"] = json!(performance.rate.percent());
     document["budgets"] = json!(budgets);
+    document["benchmarks"] = json!(benchmarks);
     format!("{document:#}")
 }

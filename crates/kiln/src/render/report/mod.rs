@@ -12,6 +12,7 @@ use kiln_core::performance::{
 use kiln_core::report::{BuildReport, StepReport};
 use serde_json::{Value, json};
 
+use super::bench::BenchTable;
 use super::format::{count, duration, size};
 use super::progress::one_line;
 use super::style::{Role, Style};
@@ -152,6 +153,7 @@ fn judged(judgement: &Judgement) -> [String; 3] {
 /// The lines of a report.
 pub(crate) fn text(
     (performance, judgements): (&Performance, &[Judgement]),
+    benchmarks: &BenchTable,
     dockerfile: &str,
     style: Style,
 ) -> Vec<String> {
@@ -177,6 +179,7 @@ pub(crate) fn text(
     section(&STAGE_HEADER, &stage_rows(performance));
     section(&STEP_HEADER, &step_rows(&performance.steps));
     section(&CAUSE_HEADER, &cause_rows(&performance.causes));
+    section(&benchmarks.header(), &benchmarks.rows);
     if !performance.critical_path.is_empty() {
         lines.push(String::new());
         lines.push(style.paint(Role::Faint, "CRITICAL PATH of the last build that ran something"));
@@ -220,7 +223,11 @@ pub(crate) fn judgement_lines(judgements: &[Judgement], style: Style) -> Vec<Str
 }
 
 /// The same as Markdown, for the summary of a job.
-pub(crate) fn markdown(performance: &Performance, judgements: &[Judgement]) -> Vec<String> {
+pub(crate) fn markdown(
+    performance: &Performance,
+    judgements: &[Judgement],
+    benchmarks: &BenchTable,
+) -> Vec<String> {
     let mut lines = vec![
         "## Build performance".to_owned(),
         String::new(),
@@ -236,16 +243,8 @@ pub(crate) fn markdown(performance: &Performance, judgements: &[Judgement]) -> V
         if rows.is_empty() {
             return;
         }
-        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-        let cell = |text: &String| text.replace('|', "\\|");
         lines.push(String::new());
-        lines.push(line(header.iter().map(|(title, _)| capitalized(title)).collect()));
-        let align = |(_, align): &(&str, Align)| match align {
-            Align::Left => "---".to_owned(),
-            Align::Right => "---:".to_owned(),
-        };
-        lines.push(line(header.iter().map(align).collect()));
-        lines.extend(rows.iter().map(|row| line(row.iter().map(cell).collect())));
+        lines.extend(markdown_table(header, rows));
     };
     let budgets: Vec<Vec<String>> = judgements
         .iter()
@@ -270,7 +269,22 @@ pub(crate) fn markdown(performance: &Performance, judgements: &[Judgement]) -> V
     section(&STAGE_HEADER, &stage_rows(performance));
     section(&STEP_HEADER, &step_rows(&performance.steps));
     section(&CAUSE_HEADER, &cause_rows(&performance.causes));
+    section(&benchmarks.header(), &benchmarks.rows);
     lines
+}
+
+/// A table as Markdown.
+pub(super) fn markdown_table(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<String> {
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let cell = |text: &String| text.replace('|', "\\|");
+    let align = |(_, align): &(&str, Align)| match align {
+        Align::Left => "---".to_owned(),
+        Align::Right => "---:".to_owned(),
+    };
+    let head = line(header.iter().map(|(title, _)| capitalized(title)).collect());
+    let rule = line(header.iter().map(align).collect());
+    let rows = rows.iter().map(|row| line(row.iter().map(cell).collect()));
+    [head, rule].into_iter().chain(rows).collect()
 }
 
 fn capitalized(title: &str) -> String {

@@ -8,6 +8,7 @@ use super::{
     CAUSE_HEADER, KIND_HEADER, STAGE_HEADER, STEP_HEADER, cause_rows, judged, kind_rows, ms,
     percent, stage_rows, step_rows,
 };
+use crate::render::bench::BenchTable;
 use crate::render::format::{count, size};
 use crate::render::table::Align;
 
@@ -24,6 +25,7 @@ const BELOW: f64 = 18.0;
 pub(crate) fn page(
     performance: &Performance,
     judgements: &[Judgement],
+    benchmarks: &BenchTable,
     dockerfile: &str,
 ) -> String {
     let mut html = String::from("<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n");
@@ -45,6 +47,7 @@ pub(crate) fn page(
         ("Stages", table(&STAGE_HEADER, &stage_rows(performance))),
         ("Slowest steps", table(&STEP_HEADER, &step_rows(&performance.steps))),
         ("What made steps run", table(&CAUSE_HEADER, &cause_rows(&performance.causes))),
+        ("Benchmarks", table(&benchmarks.header(), &benchmarks.rows)),
         ("Critical path of the last build that ran something", path(performance)),
     ];
     for (title, body) in tables {
