@@ -118,6 +118,8 @@ class Demo(unittest.TestCase):
 class Series(unittest.TestCase):
     def test_an_edit_that_does_not_fit_is_told(self):
         sys.path.insert(0, str(REPOSITORY / "scripts"))
+        self.addCleanup(sys.path.remove, str(REPOSITORY / "scripts"))
+        sys.dont_write_bytecode = True
         import series
 
         with tempfile.TemporaryDirectory() as work:

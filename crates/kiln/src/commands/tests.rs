@@ -119,7 +119,7 @@ fn reference() -> String {
     };
     write(&mut text, "kiln", &mut root);
     root.build();
-    for command in root.get_subcommands_mut() {
+    for command in root.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
         let title = format!("kiln {}", command.get_name());
         let mut command = command.clone().term_width(100);
         write(&mut text, &title, &mut command);

@@ -148,7 +148,9 @@ fn notes(benchmark: &Benchmark) -> Vec<String> {
         format!("{}: the edit made no step run: is it part of the build?", report.scenario.name())
     }));
     for builder in &benchmark.builders {
-        notes.extend(builder.notes.iter().map(|note| one_line(note)));
+        if benchmark.scenarios.iter().any(|report| report.of(&builder.name).is_some()) {
+            notes.extend(builder.notes.iter().map(|note| one_line(note)));
+        }
         let error = builder.error.as_ref().and_then(|error| error.lines().next());
         notes.extend(error.map(|error| {
             format!("{}: {}; it was measured no further", builder.name, one_line(error))
@@ -166,11 +168,10 @@ fn warning(benchmark: &Benchmark) -> Option<String> {
 
 /// The lines of a benchmark.
 pub(crate) fn text(benchmark: &Benchmark, style: Style) -> Vec<String> {
-    let targets = match benchmark.place.targets.as_slice() {
-        [] => String::new(),
-        targets => format!(" ({})", targets.join(", ")),
-    };
-    let title = format!("{}{}", one_line(&benchmark.place.dockerfile), one_line(&targets));
+    let mut title = one_line(&benchmark.place.dockerfile);
+    if !benchmark.place.targets.is_empty() {
+        title = format!("{title}: {}", one_line(&benchmark.place.targets.join(", ")));
+    }
     let mut lines = vec![style.paint(Role::Strong, &title), machine_line(benchmark), String::new()];
     let (header, all) = all_rows(benchmark);
     let mut shown = table(&header, &all).into_iter();
@@ -209,9 +210,10 @@ impl BenchTable {
     /// Of benchmarks, the newest first.
     pub(crate) fn of(benchmarks: &[Benchmark]) -> Self {
         let mut builders: Vec<String> = Vec::new();
-        for builder in benchmarks.iter().flat_map(|benchmark| &benchmark.builders) {
-            if !builders.contains(&builder.name) {
-                builders.push(builder.name.clone());
+        let scenarios = benchmarks.iter().flat_map(|benchmark| &benchmark.scenarios);
+        for measured in scenarios.flat_map(|scenario| &scenario.results) {
+            if !builders.contains(&measured.builder) {
+                builders.push(measured.builder.clone());
             }
         }
         let mut rows = Vec::new();
@@ -314,8 +316,29 @@ mod tests {
 
     #[test]
     fn figures_are_shown_beside_kilns() {
-        insta::assert_snapshot!(text(&benchmark(), Style::Plain).join("\n"), @"");
-        insta::assert_snapshot!(markdown(&benchmark())[4..7].join("\n"), @"");
+        insta::assert_snapshot!(text(&benchmark(), Style::Plain).join("\n"), @r"
+        /app/Dockerfile: production
+        kiln 0.5.0, docker 20.10; Some CPU, 2 cores, 25.0GB, Linux 6.1.0, load 0.40
+
+        SCENARIO      BUILDER   RUNS   MEDIAN   LEAST     MOST   BESIDE KILN   STEPS RUN
+        cached        kiln         3    9.3ms   8.0ms   12.0ms                   0 of 26
+                      docker       1    0.60s   0.60s    0.60s           65×
+        source-edit   kiln         1    0.32s   0.32s    0.32s                   0 of 26
+
+        cached: what it is
+        source-edit: a comment in a.py
+        source-edit: the edit made no step run: is it part of the build?
+        docker: docker ended with exit code 1; it was measured no further
+        warning: up to 35% of the machine was busy with something else: ratios say more than times
+        ");
+        insta::assert_snapshot!(markdown(&benchmark())[4..7].join("\n"), @r"
+        | Scenario | Builder | Runs | Median | Least | Most | Beside kiln | Steps run |
+        | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+        | cached | kiln | 3 | 9.3ms | 8.0ms | 12.0ms |  | 0 of 26 |
+        ");
+        let mut alone = benchmark();
+        alone.builders.truncate(1);
+        assert!(!text(&alone, Style::Plain)[3].contains("BESIDE"), "with nobody to compare");
     }
 
     #[test]
@@ -323,7 +346,13 @@ mod tests {
         let older = Benchmark { started_unix_ms: 1_772_359_200_000, ..benchmark() };
         let small = BenchTable::of(&[benchmark(), older]);
         let lines = table(&small.header(), &small.rows);
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        BENCHMARK          SCENARIO       KILN        DOCKER
+        2026-03-02 10:00   cached        9.3ms   0.60s (65×)
+                           source-edit   0.32s
+        2026-03-01 10:00   cached        9.3ms   0.60s (65×)
+                           source-edit   0.32s
+        ");
         assert!(BenchTable::of(&[]).rows.is_empty());
     }
 }

@@ -41,12 +41,19 @@ fn stand_in(project: &Project, name: &str, script: &str) {
 }
 
 fn calls(project: &Project) -> String {
+    let build = Project::build_arguments(&[]);
+    let base = build[3].trim_start_matches("base=oci-layout://");
     let text = project.read("calls").replace(&project.path().display().to_string(), "[dir]");
+    let text = text.replace(base, "[base]");
     let word = |word: &str| {
         let is_work = word.contains("[dir]/store/tmp/");
+        let word = word.split_once("@sha256:").map_or(word, |(before, _)| before);
         let shown = match word.rsplit_once("/t") {
             Some((_, rest)) if is_work => match rest.split_once('/') {
-                Some((_, inside)) => format!("[work]/{inside}"),
+                Some((_, inside)) => {
+                    let before = word.split("[dir]").next().unwrap_or_default();
+                    format!("{before}[work]/{inside}")
+                }
                 None => word.to_owned(),
             },
             _ => word.to_owned(),
@@ -152,7 +159,26 @@ fn others_are_measured_in_turn() {
     let cached = &found["scenarios"][1]["results"];
     assert_eq!(names(cached, "builder"), ["kiln", "docker", "buildah"]);
     assert!(cached[1]["ratio"].is_number() && cached[0]["ratio"].is_null(), "{cached}");
-    insta::assert_snapshot!(calls(&project), @"");
+    insta::assert_snapshot!(calls(&project), @r"
+    docker --version
+    docker version --format {{.Server.Version}}
+    buildah --version
+    buildah --version
+    docker build --progress=plain --iidfile [work]/docker-images/0 --file app/Dockerfile --build-arg A=1 --build-context base=oci-layout://[base] --build-arg BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-0 --target=deps [work]/context
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run build --layers --file app/Dockerfile --build-arg A=1 --build-context base=docker-image://oci:[base] --target=deps [work]/context
+    docker build --progress=plain --iidfile [work]/docker-images/0 --file app/Dockerfile --build-arg A=1 --build-context base=oci-layout://[base] --build-arg BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-1 --no-cache --target=deps [work]/context
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run build --layers --file app/Dockerfile --build-arg A=1 --build-context base=docker-image://oci:[base] --no-cache --target=deps [work]/context
+    docker build --progress=plain --iidfile [work]/docker-images/0 --file app/Dockerfile --build-arg A=1 --build-context base=oci-layout://[base] --build-arg BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-1 --target=deps [work]/context
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run build --layers --file app/Dockerfile --build-arg A=1 --build-context base=docker-image://oci:[base] --target=deps [work]/context
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run build --layers --file app/Dockerfile --build-arg A=1 --build-context base=docker-image://oci:[base] --no-cache --target=deps [work]/context
+    docker build --progress=plain --iidfile [work]/docker-images/0 --file app/Dockerfile --build-arg A=1 --build-context base=oci-layout://[base] --build-arg BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-2 --no-cache --target=deps [work]/context
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run build --layers --file app/Dockerfile --build-arg A=1 --build-context base=docker-image://oci:[base] --target=deps [work]/context
+    docker build --progress=plain --iidfile [work]/docker-images/0 --file app/Dockerfile --build-arg A=1 --build-context base=oci-layout://[base] --build-arg BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-2 --target=deps [work]/context
+    docker image inspect --format {{len .RepoTags}} sha256:1
+    docker image rm sha256:1
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run rm --all
+    buildah --root [work]/buildah/store/root --runroot [work]/buildah/store/run umount --all
+    ");
 }
 
 #[test]
@@ -169,7 +195,13 @@ fn buildkit_is_asked_as_it_wants_it() {
     command.args(["--platform=linux/amd64", "--add-host=a:1.2.3.4", "--label=l=1", "app"]);
     fs::create_dir(project.at("other")).unwrap();
     run(&mut command).expect_code(0);
-    insta::assert_snapshot!(calls(&project), @"");
+    insta::assert_snapshot!(calls(&project), @r"
+    buildctl --version
+    buildctl --version
+    buildctl --addr tcp://host:1 debug workers
+    buildctl --addr tcp://host:1 build --progress plain --frontend dockerfile.v0 --local context=[work]/context --local dockerfile=app --opt filename=Dockerfile --opt build-arg:A=1 --opt build-arg:B=2 --oci-layout layout2=[base] --opt context:base=oci-layout://layout2 --local context3=other --opt context:c=local:context3 --opt label:l=1 --allow network.host --opt force-network-mode=host --opt platform=linux/amd64 --opt add-hosts=a=1.2.3.4 --opt build-arg:BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-0 --opt target=deps
+    buildctl --addr tcp://host:1 build --progress plain --frontend dockerfile.v0 --local context=[work]/context --local dockerfile=app --opt filename=Dockerfile --opt build-arg:A=1 --opt build-arg:B=2 --oci-layout layout2=[base] --opt context:base=oci-layout://layout2 --local context3=other --opt context:c=local:context3 --opt label:l=1 --allow network.host --opt force-network-mode=host --opt platform=linux/amd64 --opt add-hosts=a=1.2.3.4 --opt build-arg:BUILDKIT_CACHE_MOUNT_NS=kiln-bench-[mark]-0 --opt target=deps
+    ");
 }
 
 #[test]
@@ -187,21 +219,49 @@ fn another_builder_that_fails_is_left_out() {
         text.contains("docker: docker ended with exit code 3; it was measured no further"),
         "{text}"
     );
-    assert!(text.contains("cached     kiln      1 "), "{text}");
+    assert!(text.contains("cached     kiln         1"), "{text}");
 }
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
     let project = project();
     let refused = |words: &[&str]| project.show(&bench(&project, words));
-    insta::assert_snapshot!(refused(&["--edit=nowhere.py"]), @"");
-    insta::assert_snapshot!(refused(&["--only=cached", "--edit=app/main.py"]), @"");
-    insta::assert_snapshot!(refused(&["--cold", "--against=docker"]), @"");
-    insta::assert_snapshot!(refused(&["--target=dpes"]), @"");
+    insta::assert_snapshot!(refused(&["--edit=nowhere.py"]), @r"
+    exit 1
+    error[file]: open nowhere.py: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(refused(&["--only=cached", "--edit=app/main.py"]), @r"
+    exit 2
+    error: `--edit`: `--only` leaves source-edit out
+    ");
+    insta::assert_snapshot!(refused(&["--cold", "--against=docker"]), @r"
+    exit 2
+    error: `--cold` is not for docker
+     help: images of its engine are yours, and are not removed
+    ");
+    insta::assert_snapshot!(refused(&["--target=dpes"]), @r"
+    exit 1
+    source-edit is left out: no source was found that a step takes of the context (`--edit FILE` names one)
+    dependency-edit is left out: no file of dependencies was found that a step takes of the context (`--edit-dependencies FILE` names one)
+    kiln: kiln ended with exit code 1
+      error[unknown-target]: target stage `dpes` could not be found
+      --> app/Dockerfile
+      help: did you mean `deps`?
+    error[bench]: there is nothing to measure: kiln does not build it
+    ");
     stand_in(&project, "docker", "echo cannot connect >&2; exit 1");
-    insta::assert_snapshot!(refused(&["--against=docker"]), @"");
+    insta::assert_snapshot!(refused(&["--against=docker"]), @r"
+    exit 3
+    error[environment]: docker ended with exit code 1
+           cannot connect
+     help: start the engine, or say with DOCKER_HOST where one is
+    ");
     let mut command = project.command(&["bench", "--against=buildah", "app"]);
-    insta::assert_snapshot!(project.show(&run(command.env("PATH", project.at("bin")))), @"");
+    insta::assert_snapshot!(project.show(&run(command.env("PATH", project.at("bin")))), @r"
+    exit 3
+    error[environment]: buildah is not installed
+     help: install buildah, or leave it out of `--against`
+    ");
     let git = project.kiln(&["bench", "https://host/x.git"]);
     assert!(git.stderr.contains("`kiln bench` measures builds of a directory"), "{}", git.stderr);
     project.dockerfile("FROM base\nCOPY nothing /\nRUN false\n");

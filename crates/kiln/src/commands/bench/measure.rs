@@ -11,7 +11,7 @@ use kiln_core::performance::Rate;
 
 use super::builder::{Bases, Builder, Fault, Freshness, Job, timed};
 use super::machine;
-use super::project::{Edit, Project};
+use super::project::{Project, shown};
 use crate::failure::Failure;
 use crate::render::bench::Meter;
 
@@ -137,10 +137,7 @@ impl Measuring<'_> {
                 "nothing was there; pulling base images is measured, too".to_owned()
             }
             (Scenario::Cached, _) => "the same again".to_owned(),
-            (scenario, _) => {
-                let edits = self.project.edits(scenario).map(Edit::shown);
-                edits.collect::<Vec<_>>().join("; ")
-            }
+            (scenario, _) => shown(self.project.edits(scenario)),
         }
     }
 

@@ -13,9 +13,15 @@ use kiln_engine::{BuildRequest, context_files};
 use kiln_store::{ContextEntry, EntryKind};
 
 use crate::failure::Failure;
+use crate::render::progress::one_line;
+use crate::render::report::without_flags;
+use crate::render::text::truncate;
 
 /// Files of the context's root that a build reads although they may be ignored.
 const READ_ANYWAY: [&str; 2] = [".dockerignore", "kiln.lock"];
+
+/// Columns of an instruction.
+const INSTRUCTION_COLUMNS: usize = 60;
 
 /// A copy of a context.
 #[derive(Debug)]
@@ -37,11 +43,31 @@ pub(super) struct Edit {
     text: Vec<u8>,
 }
 
-impl Edit {
-    /// What is done, for people.
-    pub(super) fn shown(&self) -> String {
-        let taker = self.taker.as_ref().map(|taker| format!(", which {taker} takes"));
-        format!("{} in {}{}", self.line.name(), self.path, taker.unwrap_or_default())
+/// What edits are, for people: those that are alike in one breath.
+pub(super) fn shown<'a>(edits: impl Iterator<Item = &'a Edit>) -> String {
+    let mut groups: Vec<(&Edit, Vec<&str>)> = Vec::new();
+    for edit in edits {
+        let is_alike = |known: &Edit| (&known.taker, known.line) == (&edit.taker, edit.line);
+        match groups.iter_mut().find(|(known, _)| is_alike(known)) {
+            Some((_, paths)) => paths.push(&edit.path),
+            None => groups.push((edit, vec![&edit.path])),
+        }
+    }
+    let group = |(edit, paths): &(&Edit, Vec<&str>)| {
+        let taker =
+            edit.taker.as_ref().map(|taker| format!(", taken first by {}", instruction(taker)));
+        format!("{} in {}{}", edit.line.name(), paths.join(" and "), taker.unwrap_or_default())
+    };
+    groups.iter().map(group).collect::<Vec<_>>().join("; ")
+}
+
+/// `[app 2/5] RUN --mount=… uv sync` is `RUN uv sync (app)`.
+fn instruction(step: &str) -> String {
+    let text = step.split_once("] ").map_or(step, |(_, text)| text);
+    let text = truncate(&without_flags(&one_line(text)), INSTRUCTION_COLUMNS);
+    match kiln_core::report::stage(step) {
+        "" => text,
+        stage => format!("{text} ({stage})"),
     }
 }
 
@@ -180,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn edits_are_told_together() {
+        let edit = |path: &str, taker: Option<&str>| Edit {
+            path: path.to_owned(),
+            taker: taker.map(str::to_owned),
+            line: Line::of(path),
+            text: Vec::new(),
+        };
+        let sync = "[deps 2/12] RUN --mount=type=cache,target=/c uv sync";
+        let edits = [edit("a.toml", Some(sync)), edit("b.json", None), edit("a.lock", Some(sync))];
+        assert_eq!(
+            shown(edits.iter()),
+            "a comment in a.toml and a.lock, taken first by RUN uv sync (deps); \
+             a line of blanks in b.json"
+        );
+    }
+
+    #[test]
     fn edits_are_made_in_a_copy() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("app");
@@ -208,14 +251,14 @@ mod tests {
         for scenario in [Scenario::SourceEdit, Scenario::DependencyEdit] {
             project.choose(scenario, &[], &request).unwrap();
         }
-        let shown = |scenario| project.edits(scenario).map(Edit::shown).collect::<Vec<_>>();
+        let text = |scenario| shown(project.edits(scenario));
         assert_eq!(
-            shown(Scenario::SourceEdit),
-            ["a comment in src/app.py, which [2/2] COPY src /src takes"]
+            text(Scenario::SourceEdit),
+            "a comment in src/app.py, taken first by COPY src /src"
         );
         assert_eq!(
-            shown(Scenario::DependencyEdit),
-            ["a comment in requirements.txt, which [1/2] COPY requirements.txt / takes"]
+            text(Scenario::DependencyEdit),
+            "a comment in requirements.txt, taken first by COPY requirements.txt /"
         );
         for mark in [1, 2] {
             project.edit(Scenario::SourceEdit, mark).unwrap();

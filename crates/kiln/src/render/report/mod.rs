@@ -111,7 +111,7 @@ fn step_rows(steps: &[StepSummary]) -> Vec<Vec<String>> {
 }
 
 /// An instruction without its flags: `RUN --mount=type=cache,target=/c make` is `RUN make`.
-fn without_flags(instruction: &str) -> String {
+pub(crate) fn without_flags(instruction: &str) -> String {
     let mut words = instruction.split(' ');
     let keyword = words.next().unwrap_or_default();
     let rest: Vec<&str> =
