@@ -4,9 +4,9 @@
 //! stream of [`Event`]s. An activity is one line of work that a person may want to see: a step of
 //! the plan, or work around it such as loading metadata or writing an output. Secrets never enter.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,13 @@ pub enum EventKind {
         /// Bytes in all, if known.
         total_bytes: Option<u64>,
     },
+    /// What the command of an activity used, or the thread that did it.
+    Used {
+        /// Whose.
+        activity: ActivityId,
+        /// So much.
+        usage: Usage,
+    },
     /// An activity ended.
     Completed {
         /// Which.
@@ -75,6 +82,33 @@ pub struct Activity {
     pub line: Option<usize>,
     /// Why it was not answered by the cache, one cause each.
     pub causes: Vec<Cause>,
+    /// How long it is likely to take.
+    pub pace: Pace,
+}
+
+/// How long an activity is likely to take: whether somebody who watches wants to see it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Less than anyone would notice.
+    Instant,
+    /// Perhaps longer.
+    Lasting,
+}
+
+/// What work used, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in programs.
+    pub user_ms: u64,
+    /// Processor time in the kernel.
+    pub system_ms: u64,
+    /// The most memory that one of its processes had; `None` if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// Read from disks: what was in memory already is not.
+    pub read_bytes: u64,
+    /// To be written to disks.
+    pub written_bytes: u64,
 }
 
 /// Standard output or error.
@@ -103,9 +137,9 @@ pub enum Outcome {
 }
 
 /// Where events go in; cheap to clone, one for each thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EventSink {
-    sender: Sender<Event>,
+    out: Arc<dyn Fn(Event) + Send + Sync>,
     start: Instant,
     /// The number of the next activity, the same for all who write here.
     next: Arc<AtomicU32>,
@@ -113,10 +147,16 @@ pub struct EventSink {
     whose: Option<Arc<str>>,
 }
 
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventSink").field("whose", &self.whose).finish_non_exhaustive()
+    }
+}
+
 impl EventSink {
-    /// A sink whose times count from `start`.
-    pub fn new(sender: Sender<Event>, start: Instant) -> Self {
-        Self { sender, start, next: Arc::new(AtomicU32::new(1)), whose: None }
+    /// A sink that hands events to `out`, on the thread where they happen. Times count from `start`.
+    pub fn new(out: impl Fn(Event) + Send + Sync + 'static, start: Instant) -> Self {
+        Self { out: Arc::new(out), start, next: Arc::new(AtomicU32::new(1)), whose: None }
     }
 
     /// The same place for the events of one of several targets: its name stands in those of
@@ -141,7 +181,7 @@ impl EventSink {
         self.start.elapsed()
     }
 
-    /// Sends an event; when nobody listens any more it is dropped.
+    /// Sends an event.
     pub fn emit(&self, kind: EventKind) {
         self.send(Event { at: self.elapsed(), kind });
     }
@@ -151,8 +191,7 @@ impl EventSink {
         if let Some(whose) = &self.whose {
             event.kind = event.kind.of(whose);
         }
-        // A renderer that is gone must not fail the build.
-        let _ = self.sender.send(event);
+        (self.out)(event);
     }
 }
 

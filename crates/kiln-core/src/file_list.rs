@@ -22,7 +22,7 @@ use crate::cause::{Change, FileChange};
 use crate::digest::{ContentId, FileDigest};
 
 /// Bytes of a digest that are kept.
-const DIGEST_BYTES: usize = 8;
+pub const DIGEST_BYTES: usize = 8;
 const ATTRIBUTES: u8 = 0x10;
 const CAPABILITY: u8 = 0x20;
 
@@ -174,6 +174,22 @@ pub fn find<'a>(joined: &'a [u8], content: &ContentId) -> Option<&'a [u8]> {
         let list = reader.text()?;
         if found == *content.as_bytes() {
             return Some(list);
+        }
+    }
+}
+
+/// The regular files of a list, each with the start of its digest; `None` if it is damaged.
+pub fn files(list: &[u8]) -> Option<Vec<(Vec<u8>, [u8; DIGEST_BYTES])>> {
+    let mut entries = Entries::new(list);
+    let mut files = Vec::new();
+    loop {
+        entries.advance()?;
+        match &entries.entry {
+            None => return Some(files),
+            Some(Entry { kind: 1, value, .. }) => {
+                files.push((entries.path.clone(), (*value).try_into().ok()?));
+            }
+            Some(_) => {}
         }
     }
 }

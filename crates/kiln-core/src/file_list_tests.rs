@@ -92,11 +92,27 @@ proptest! {
     }
 
     #[test]
+    fn regular_files_are_listed_with_their_digests(files in files()) {
+        let listed: BTreeMap<_, _> = super::files(&list(&files)).unwrap().into_iter().collect();
+        let expected: BTreeMap<_, _> = files
+            .iter()
+            .filter_map(|(path, file)| match file.state().kind {
+                FileKind::File(digest) => {
+                    Some((path.clone(), *digest.as_bytes().first_chunk().unwrap()))
+                }
+                _ => None,
+            })
+            .collect();
+        prop_assert_eq!(listed, expected);
+    }
+
+    #[test]
     fn damaged_lists_are_no_lists(bytes in prop::collection::vec(any::<u8>(), 0..40), files in files()) {
         // Whatever stands there: nothing panics.
         let _ = differences(&bytes, &list(&files));
         let _ = differences(&list(&files), &bytes);
         let _ = find(&bytes, &ContentId::from_bytes([0; 32]));
+        let _ = super::files(&bytes);
     }
 }
 

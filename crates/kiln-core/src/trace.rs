@@ -27,7 +27,7 @@ pub fn trace(build: &BuildReport) -> Value {
         lines.resize(lines.len().max(line + 1), 0);
         lines[line] = end;
         events.push(json!({
-            "name": step.name,
+            "name": build.step_name(step),
             "cat": word(step.outcome.as_ref()),
             "ph": "X",
             "ts": step.started_ms * 1000,
@@ -35,8 +35,10 @@ pub fn trace(build: &BuildReport) -> Value {
             "pid": 1,
             "tid": line + 1,
             "args": {
-                "stage": step.stage(),
+                "stage": build.step_stage(step),
                 "line": step.line,
+                "waited_ms": step.waited_ms,
+                "usage": step.usage,
                 "causes": step.causes.iter().map(ToString::to_string).collect::<Vec<_>>(),
             },
         }));

@@ -1,10 +1,13 @@
 //! Activities: numbers for lines of work, and their events.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kiln_core::cause::Cause;
 use kiln_core::digest::StepId;
-use kiln_core::event::{Activity, ActivityId, Event, EventKind, EventSink, Outcome, Stream};
+use kiln_core::event::{
+    Activity, ActivityId, Event, EventKind, EventSink, Outcome, Pace, Stream, Usage,
+};
 use kiln_core::report::Timeline;
 
 use crate::solve::lock;
@@ -23,7 +26,12 @@ impl Activities {
 
     /// Starts an activity that is no step of the plan.
     pub(crate) fn start(&self, name: impl Into<String>) -> Running<'_> {
-        self.start_step(name, None, (None, Vec::new()))
+        self.begin(name.into(), None, (None, Vec::new()), Pace::Lasting)
+    }
+
+    /// The same of one that is over soon unless steps have run.
+    pub(crate) fn start_brief(&self, name: impl Into<String>) -> Running<'_> {
+        self.begin(name.into(), None, (None, Vec::new()), Pace::Instant)
     }
 
     /// Starts a step: its line in the Dockerfile, and why it runs.
@@ -31,12 +39,36 @@ impl Activities {
         &self,
         name: impl Into<String>,
         step: Option<StepId>,
+        why: (Option<usize>, Vec<Cause>),
+    ) -> Running<'_> {
+        self.begin(name.into(), step, why, Pace::Lasting)
+    }
+
+    /// Starts a step that only looks: at the cache, or at files of a directory.
+    pub(crate) fn start_look(
+        &self,
+        name: impl Into<String>,
+        step: StepId,
+        line: Option<usize>,
+    ) -> Running<'_> {
+        self.begin(name.into(), Some(step), (line, Vec::new()), Pace::Instant)
+    }
+
+    fn begin(
+        &self,
+        name: String,
+        step: Option<StepId>,
         (line, causes): (Option<usize>, Vec<Cause>),
+        pace: Pace,
     ) -> Running<'_> {
         let id = self.sink.number();
-        let activity = Activity { id, name: name.into(), step, line, causes };
-        self.emit(EventKind::Started(activity));
+        self.emit(EventKind::Started(Activity { id, name, step, line, causes, pace }));
         Running { activities: self, id, completed: false }
+    }
+
+    /// Time since the start of the build.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.sink.elapsed()
     }
 
     /// What happened so far.
@@ -80,6 +112,11 @@ impl Running<'_> {
             current_bytes,
             total_bytes,
         });
+    }
+
+    /// Notes what it used.
+    pub(crate) fn used(&self, usage: Usage) {
+        self.activities.emit(EventKind::Used { activity: self.id, usage });
     }
 
     pub(crate) fn complete(mut self, outcome: Outcome) {

@@ -14,9 +14,10 @@ use kiln_core::event::EventSink;
 use kiln_core::oci::Descriptor;
 use kiln_core::plan::ContextKind;
 
-use crate::build::build;
+use crate::build::build_part;
 use crate::engine::Engine;
 use crate::error::BuildError;
+use crate::history::Record;
 use crate::request::{BuildRequest, ImageOptions, ImageTarget, NamedContext, Output};
 use crate::result::{BuildResult, TargetResult};
 
@@ -48,6 +49,7 @@ struct State {
 struct Baking<'a> {
     engine: &'a Engine,
     targets: &'a [BakeTarget],
+    record: &'a Record<'a>,
     events: &'a EventSink,
     cancelled: &'a Arc<AtomicBool>,
     state: Mutex<State>,
@@ -55,20 +57,21 @@ struct Baking<'a> {
 }
 
 /// Builds targets, each once; results come in the order of the targets, under their names. The first
-/// failure ends all.
+/// failure ends all. In the history they are one build, of the file that names them.
 ///
 /// # Errors
 /// The first failure, with the index of its target. Links have no circles and name targets of the list.
 pub fn bake(
     engine: &Engine,
-    targets: &[BakeTarget],
+    (targets, file): (&[BakeTarget], &str),
     events: &EventSink,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<BuildResult, (usize, BuildError)> {
     let start = Instant::now();
     let state = State { waiting: (0..targets.len()).collect(), ..State::default() };
+    let record = Record::begin_bake(targets, file);
     let (state, changed) = (Mutex::new(state), Condvar::new());
-    let baking = Baking { engine, targets, events, cancelled, state, changed };
+    let baking = Baking { engine, targets, record: &record, events, cancelled, state, changed };
     let cores = std::thread::available_parallelism().map_or(LEAST_PARALLEL, NonZero::get);
     match targets.len().min(cores.max(LEAST_PARALLEL)) {
         0 | 1 => baking.work(),
@@ -79,12 +82,13 @@ pub fn bake(
         }),
     }
     let state = baking.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let duration = start.elapsed();
+    let targets: Vec<TargetResult> = state.results.into_values().collect();
+    let failed = state.failed.as_ref().map(|(_, error)| error);
+    record.end(engine, duration, failed.map_or(Ok(&targets), Err));
     match state.failed {
         Some(failed) => Err(failed),
-        None => Ok(BuildResult {
-            targets: state.results.into_values().collect(),
-            duration: start.elapsed(),
-        }),
+        None => Ok(BuildResult { targets, duration }),
     }
 }
 
@@ -99,11 +103,12 @@ impl Baking<'_> {
             let target = &self.targets[index];
             let whose = (self.targets.len() > 1).then_some(target.name.as_str());
             let events = self.events.of(whose);
-            let result = build(self.engine, &request, &events, self.cancelled);
+            let part = (&request, self.record.part(index));
+            let result = build_part(self.engine, part, &events, self.cancelled);
             let mut state = self.state();
             match result {
-                Ok(mut result) => {
-                    if let Some(mut built) = result.targets.pop() {
+                Ok(mut results) => {
+                    if let Some(mut built) = results.pop() {
                         built.name.clone_from(&target.name);
                         state.results.insert(index, built);
                     }

@@ -16,7 +16,7 @@ use crate::base_image::{self, BaseImage, Fetcher, Search, Want};
 use crate::cache::{self, Imports};
 use crate::engine::Engine;
 use crate::error::BuildError;
-use crate::history::Record;
+use crate::history::{Record, Recorded};
 use crate::lock_file;
 use crate::outputs::{self, export};
 use crate::request::BuildRequest;
@@ -41,22 +41,31 @@ pub fn build(
     cancelled: &Arc<AtomicBool>,
 ) -> Result<BuildResult, BuildError> {
     let start = Instant::now();
+    let record = Record::begin(request);
+    let result = build_part(engine, (request, record.part(0)), events, cancelled);
+    let duration = start.elapsed();
+    record.end(engine, duration, result.as_deref());
+    Ok(BuildResult { targets: result?, duration })
+}
+
+/// The same for a build that is recorded elsewhere, or a part of one.
+pub(crate) fn build_part(
+    engine: &Engine,
+    part: (&BuildRequest, Recorded<'_>),
+    events: &EventSink,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Vec<TargetResult>, BuildError> {
     let _cancelling = engine.cancel_registry_with(cancelled);
     let _in_use = engine.store.lock_shared(cancelled)?;
     // An unchanged build only looks things up.
     engine.store.hold_reads()?;
-    let record = Record::begin(request);
-    let result = build_targets(engine, (request, &record), events, cancelled);
-    let result = engine.forget_lost(result);
-    let duration = start.elapsed();
-    record.end(&engine.store, duration, &result);
-    Ok(BuildResult { targets: result?, duration })
+    engine.forget_lost(build_targets(engine, part, events, cancelled))
 }
 
 /// The same, while others keep watch.
 fn build_targets(
     engine: &Engine,
-    (request, record): (&BuildRequest, &Record<'_>),
+    (request, record): (&BuildRequest, Recorded<'_>),
     events: &EventSink,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Vec<TargetResult>, BuildError> {
@@ -113,12 +122,12 @@ type Parts<'a> = (&'a Plan, Images, Imports, Instant);
 /// Solves and exports; gives the imports back, for the next attempt.
 fn attempt(
     engine: &Engine,
-    (request, record): (&BuildRequest, &Record<'_>),
+    (request, record): (&BuildRequest, Recorded<'_>),
     (plan, images, imports, start): Parts<'_>,
     (activities, cancelled): (&Activities, &Arc<AtomicBool>),
 ) -> (Result<Vec<TargetResult>, BuildError>, Imports) {
     let watch = (activities, Arc::clone(cancelled));
-    let mut solver = Solver::new((engine, request), plan, images, watch, start);
+    let mut solver = Solver::new((engine, request, record), plan, images, watch, start);
     solver.imports = imports;
     let result = solve_and_export(&solver);
     if !matches!(result, Err(BuildError::LostLayer { .. })) {

@@ -10,6 +10,7 @@ use kiln_registry::{Client, GitReference};
 use kiln_store::Store;
 
 use crate::error::BuildError;
+use crate::working_tree::Watch;
 
 /// How often it is looked whether something was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(30);
@@ -23,13 +24,21 @@ pub struct Engine {
     /// Where references of git repositories point, by remote and reference: in one process they
     /// point to one place.
     pub(crate) git_references: Mutex<BTreeMap<(String, String), GitReference>>,
+    /// What git says of the working tree of a build.
+    pub(crate) working_tree: Watch,
 }
 
 impl Engine {
     /// An engine over a store. Emulators of other machines are looked for along `search_path`, a
     /// value of `PATH`.
     pub fn new(store: Arc<Store>, registry: Client, search_path: OsString) -> Self {
-        Self { store, registry, search_path, git_references: Mutex::default() }
+        let (git_references, working_tree) = (Mutex::default(), Watch::default());
+        Self { store, registry, search_path, git_references, working_tree }
+    }
+
+    /// Completes the record of the last build, when its user knows the result.
+    pub fn complete_history(&self) {
+        self.working_tree.end(&self.store);
     }
 
     /// Cancels what is spoken with registries once the flag is set, until the result is dropped: who

@@ -1,6 +1,6 @@
 //! Keeps what a build did in the history of the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,71 +9,178 @@ use kiln_core::event::Outcome;
 use kiln_core::git_source::without_credentials;
 use kiln_core::lint::is_secret_name;
 use kiln_core::plan::RemoteFiles;
-use kiln_core::report::{BuildReport, ImageReport, Place, StepReport};
-use kiln_store::Store;
-use kiln_store::history::StepLog;
+use kiln_core::report::{
+    BuildReport, ImageReport, Place, Project, StepLog, StepReport, TargetSteps, union,
+};
 
+use crate::bake::BakeTarget;
+use crate::engine::Engine;
 use crate::error::BuildError;
-use crate::git_commit::commit;
 use crate::redact::Redactor;
 use crate::request::BuildRequest;
 use crate::result::{ImageResult, TargetResult};
+use crate::working_tree::commit;
 
-/// A build of which a report will be kept.
+/// A build of which a report will be kept: of one request, or of several at once.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
-    request: &'a BuildRequest,
     started: SystemTime,
+    parts: Vec<Part<'a>>,
+    /// The file that names them, if one does.
+    bake_file: Option<&'a str>,
+    /// What is built, once somebody asks.
+    place: OnceLock<Place>,
+}
+
+/// A request of a build.
+#[derive(Debug)]
+struct Part<'a> {
+    /// The name that a bake file gives it.
+    target: Option<&'a str>,
+    request: &'a BuildRequest,
     steps: OnceLock<(Vec<StepReport>, Vec<StepLog>)>,
+}
+
+/// One request of a build that is recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded<'a> {
+    record: &'a Record<'a>,
+    number: usize,
 }
 
 impl<'a> Record<'a> {
     /// A build that begins now.
     pub(crate) fn begin(request: &'a BuildRequest) -> Self {
-        Self { request, started: SystemTime::now(), steps: OnceLock::new() }
+        let part = Part { target: None, request, steps: OnceLock::new() };
+        Self::of(vec![part], None)
     }
 
-    /// Notes the steps of the plan with what they wrote, when they are done or will be no more.
-    pub(crate) fn note(&self, steps: (Vec<StepReport>, Vec<StepLog>)) {
-        let _ = self.steps.set(steps);
+    /// Targets of a bake file, which are one build.
+    pub(crate) fn begin_bake(targets: &'a [BakeTarget], bake_file: &'a str) -> Self {
+        let part = |target: &'a BakeTarget| Part {
+            target: Some(&target.name),
+            request: &target.request,
+            steps: OnceLock::new(),
+        };
+        Self::of(targets.iter().map(part).collect(), Some(bake_file))
+    }
+
+    fn of(parts: Vec<Part<'a>>, bake_file: Option<&'a str>) -> Self {
+        Self { started: SystemTime::now(), parts, bake_file, place: OnceLock::new() }
+    }
+
+    /// The request of this number.
+    pub(crate) fn part(&self, number: usize) -> Recorded<'_> {
+        Recorded { record: self, number }
+    }
+
+    /// What is built.
+    fn place(&self) -> &Place {
+        self.place.get_or_init(|| match (self.bake_file, self.parts.as_slice()) {
+            (Some(file), parts) => bake_place(parts, file),
+            (None, parts) => place(parts[0].request),
+        })
     }
 
     /// Keeps what became of it. That it cannot be kept is no failure of the build.
     pub(crate) fn end(
         self,
-        store: &Store,
+        engine: &Engine,
         duration: Duration,
-        result: &Result<Vec<TargetResult>, BuildError>,
+        result: Result<&[TargetResult], &BuildError>,
     ) {
         let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (steps, mut logs) = self.steps.into_inner().unwrap_or_default();
-        if !logs.is_empty() {
-            let secrets = secret_arguments(&self.request.plan.build_args);
-            for (_, log) in &mut logs {
-                let mut redactor = Redactor::new(&secrets);
-                *log = [redactor.push(log), redactor.finish()].concat();
-            }
-        }
+        self.place();
+        let place = self.place.into_inner().unwrap_or_default();
+        let first = self.parts.first().map(|part| part.request);
+        let is_local = |request: &&BuildRequest| request.plan.context.is_none();
+        let local = self.parts.iter().map(|part| part.request).find(is_local);
+        let (steps, logs) = steps_of(self.parts, &place);
         let report = BuildReport {
             id: 0,
             started_unix_ms: since.as_millis() as u64,
             duration_ms: duration.as_millis() as u64,
-            place: place(self.request),
-            command: self.request.command.clone(),
-            commit: match self.request.plan.context {
-                None => commit(&self.request.context),
-                Some(_) => None,
-            },
-            images: result.as_deref().map(images).unwrap_or_default(),
+            command: first.map(|request| request.command.clone()).unwrap_or_default(),
+            commit: local.and_then(|request| commit(&request.context)),
+            images: result.map(images).unwrap_or_default(),
             outcome: match result {
                 Ok(_) => Outcome::Done,
                 Err(BuildError::Canceled) => Outcome::Canceled,
                 Err(error) => Outcome::Failed(error.to_string()),
             },
+            place,
             steps,
         };
-        let _ = store.history().record(&report, &logs);
+        if let Ok(id) = engine.store.history().record(&report, &logs) {
+            engine.working_tree.recorded(id, report.commit.as_ref());
+        }
     }
+}
+
+impl Recorded<'_> {
+    /// Notes the steps of the plan with what they wrote, when they are done or will be no more.
+    pub(crate) fn note(self, steps: (Vec<StepReport>, Vec<StepLog>)) {
+        let _ = self.record.parts[self.number].steps.set(steps);
+    }
+
+    /// What the whole build builds.
+    pub(crate) fn place(self) -> Place {
+        self.record.place().clone()
+    }
+
+    /// What this request is about.
+    pub(crate) fn project(self) -> Project {
+        self.record.place().project(Some(self.number as u32))
+    }
+
+    /// The name that a bake file gives it.
+    pub(crate) fn target(self) -> Option<String> {
+        self.record.parts[self.number].target.map(str::to_owned)
+    }
+}
+
+/// The steps of all parts, and what they wrote without what is secret.
+fn steps_of(parts: Vec<Part<'_>>, place: &Place) -> (Vec<StepReport>, Vec<StepLog>) {
+    let of_part = |(number, part): (usize, Part<'_>)| {
+        let (steps, mut logs) = part.steps.into_inner().unwrap_or_default();
+        if !logs.is_empty() {
+            let secrets = secret_arguments(&part.request.plan.build_args);
+            for (_, log) in &mut logs {
+                let mut redactor = Redactor::new(&secrets);
+                *log = [redactor.push(log), redactor.finish()].concat();
+            }
+        }
+        TargetSteps { project: place.project(Some(number as u32)), steps, logs }
+    };
+    let is_bake = parts.iter().any(|part| part.target.is_some());
+    let mut parts: Vec<TargetSteps> = parts.into_iter().enumerate().map(of_part).collect();
+    match parts.pop() {
+        Some(only) if !is_bake => (only.steps, only.logs),
+        last => union(parts.into_iter().chain(last).collect()),
+    }
+}
+
+/// What the targets of a bake file build: one project if they have one, else that of the file.
+fn bake_place(parts: &[Part<'_>], file: &str) -> Place {
+    let places: Vec<Place> = parts.iter().map(|part| place(part.request)).collect();
+    let projects: Vec<Project> = places.iter().map(|place| place.project(None)).collect();
+    let platforms: BTreeSet<&String> = places.iter().flat_map(|place| &place.platforms).collect();
+    let mut whole = Place {
+        targets: parts.iter().filter_map(|part| part.target.map(str::to_owned)).collect(),
+        platforms: platforms.into_iter().cloned().collect(),
+        ..Place::default()
+    };
+    if let Some(first) = projects.first()
+        && projects.iter().all(|project| project == first)
+    {
+        (whole.context, whole.dockerfile) = (first.context.clone(), first.dockerfile.clone());
+        return whole;
+    }
+    let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.into());
+    whole.context = file.parent().map(|path| path.display().to_string()).unwrap_or_default();
+    whole.dockerfile = file.display().to_string();
+    whole.projects = projects;
+    whole
 }
 
 /// Values of build arguments that a command may show, and nobody is to keep: by their names, and logins in
@@ -109,7 +216,7 @@ fn images(targets: &[TargetResult]) -> Vec<ImageReport> {
 }
 
 /// What a request builds.
-pub(crate) fn place(request: &BuildRequest) -> Place {
+fn place(request: &BuildRequest) -> Place {
     let plan = &request.plan;
     let absolute = |path: &Path| {
         let found = std::fs::canonicalize(path);
@@ -135,5 +242,6 @@ pub(crate) fn place(request: &BuildRequest) -> Place {
         dockerfile,
         targets: plan.targets.clone(),
         platforms: plan.platforms.iter().map(ToString::to_string).collect(),
+        projects: Vec::new(),
     }
 }

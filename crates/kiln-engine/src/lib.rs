@@ -9,11 +9,11 @@ mod base_image;
 mod build;
 mod cache;
 mod container;
+mod contents;
 mod context;
 mod engine;
 mod error;
 mod export;
-mod git_commit;
 mod history;
 mod lock_file;
 mod machine;
@@ -33,14 +33,15 @@ mod ssh;
 mod transfer;
 mod user;
 mod wanted;
+mod working_tree;
 
 pub use bake::{BakeTarget, bake};
 pub use build::{build, fetch_bases};
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
+pub use contents::contents;
 pub use context::context_files;
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure};
-pub use git_commit::commit;
 pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use lock_file::lock;
 pub use remote_context::{
@@ -52,3 +53,4 @@ pub use transfer::{
     ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch, copy_image,
     find_image, join_images, pull, push,
 };
+pub use working_tree::commit;

@@ -180,7 +180,7 @@ fn export_image(
     (options, to): (&ImageOptions, ImageTarget),
     names: &[Reference],
 ) -> Result<Bundle, BuildError> {
-    let activity = solver.activities.start("exporting to image");
+    let activity = solver.activities.start_brief("exporting to image");
     let packed = |options: &ImageOptions| bundle_of(solver, targets, (options, BaseBlobs::Left));
     let stored = to.is_stored().then(|| {
         let bundle = packed(&options.in_store())?;

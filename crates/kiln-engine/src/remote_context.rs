@@ -19,6 +19,7 @@ use kiln_store::layer::LastSymlink;
 use crate::activity::Activities;
 use crate::engine::Engine;
 use crate::error::{BuildError, FileContext, StepError, StepFailure};
+use crate::history::Record;
 use crate::op::download::{self, Kept, Wanted};
 use crate::op::git;
 use crate::request::BuildRequest;
@@ -132,8 +133,10 @@ impl Work<'_> {
         ask: impl FnOnce(&Solver<'_>) -> Result<T, StepError>,
     ) -> Result<(SourceTree, T), BuildError> {
         let plan = plan_of_context(files);
+        // It never ends: nothing is kept.
+        let record = Record::begin(self.request);
         let solver = Solver::new(
-            (self.engine, self.request),
+            (self.engine, self.request, record.part(0)),
             &plan,
             BTreeMap::new(),
             (self.activities, Arc::clone(self.cancelled)),

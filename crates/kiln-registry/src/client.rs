@@ -6,7 +6,7 @@ use kiln_core::digest::BlobDigest;
 use kiln_core::oci::{Descriptor, ImageConfig, Manifest, Platform, Reference, media_type};
 
 use crate::blob::{BlobReader, Origin};
-use crate::config::Config;
+use crate::config::{Config, GitProgram};
 use crate::error::{Error, printable};
 use crate::exchange::{Access, Call, Exchange};
 use crate::http::{Method, Response};
@@ -59,6 +59,11 @@ impl Client {
     /// What the calls of this client share.
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    /// The program `git` and what it is told of its user.
+    pub fn git(&self) -> &GitProgram {
+        &self.exchange.config().git
     }
 
     /// Ends all waits and breaks off all downloads, of all clones, from any thread. Everything

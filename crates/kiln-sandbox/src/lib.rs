@@ -25,6 +25,7 @@ mod child;
 pub mod emulation;
 mod error;
 mod machine;
+mod memory;
 mod mount_namespace;
 mod mount_points;
 mod overlay;
@@ -50,4 +51,4 @@ pub use spec::{
     Access, Mount, MountKind, Network, Privileges, Process, Recursion, Resource, ResourceLimit,
     Rootfs, Spec, Stdio, WritableLayer,
 };
-pub use sys::set_purge_delay;
+pub use sys::{Usage, set_purge_delay, thread_usage};

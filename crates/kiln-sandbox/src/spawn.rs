@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -16,13 +15,14 @@ use rustix::process::{DumpableBehavior, PidfdFlags, Signal};
 use crate::child::{Child, Failure, Outcome};
 use crate::emulation::user_namespace;
 use crate::error::Error;
+use crate::memory::{command_peak, own_bytes};
 use crate::mount_namespace;
 use crate::mount_points::{Entry, MountPoints};
 use crate::overlay::mount_attachable;
 use crate::seccomp::{self, Instruction};
 use crate::setup::{Plan, SetupOp, Source, inside, plan};
 use crate::spec::{Access, Mount, MountKind, Network, Recursion, Spec, Stdio};
-use crate::sys::{self, Depth};
+use crate::sys::{self, Depth, Usage};
 use crate::user_namespace::{IdMaps, current_id_maps};
 
 /// A running command. Dropped without [`Running::wait`], it is killed.
@@ -85,10 +85,8 @@ impl fmt::Display for ExitStatus {
 pub struct Exit {
     /// How it ended.
     pub status: ExitStatus,
-    /// Processor time in user mode.
-    pub user_time: Duration,
-    /// Processor time in the kernel.
-    pub system_time: Duration,
+    /// What was used.
+    pub usage: Usage,
     /// The largest resident set of one of its processes. The kernel counts kiln's own, at the time of the start, into it:
     /// `None` when the command has stayed below that.
     pub max_rss_bytes: Option<u64>,
@@ -132,12 +130,10 @@ impl Running {
         } else {
             ExitStatus::Code(libc::WEXITSTATUS(reaped.status))
         };
-        let above = reaped.max_rss_bytes > self.own_max_rss_bytes;
         Ok(Exit {
             status,
-            user_time: reaped.user,
-            system_time: reaped.system,
-            max_rss_bytes: above.then_some(reaped.max_rss_bytes),
+            usage: reaped.usage,
+            max_rss_bytes: command_peak(reaped.max_rss_bytes, self.own_max_rss_bytes),
         })
     }
 }
@@ -377,7 +373,7 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
         outcome: &outcome,
     };
     let changes_user = (spec.process.uid, spec.process.gid) != (0, 0);
-    let own_max_rss_bytes = sys::own_max_rss_bytes();
+    let own_max_rss_bytes = own_bytes();
     let cloned = keep_dumpable(changes_user, || sys::vfork(namespaces, &mut || child.play()));
     // These numbers belong to the child's own table of descriptors.
     for descriptor in made.into_iter().flatten() {

@@ -348,12 +348,65 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     check(c_long::from(result)).map(drop)
 }
 
-/// How a child ended, with what it used.
+/// What work used, as the kernel counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode.
+    pub user_time: Duration,
+    /// Processor time in the kernel.
+    pub system_time: Duration,
+    /// Bytes that were fetched from block devices.
+    pub read_bytes: u64,
+    /// Bytes of pages that were made dirty, to be written to block devices.
+    pub written_bytes: u64,
+}
+
+impl Usage {
+    fn of(usage: &libc::rusage) -> Self {
+        let duration = |time: libc::timeval| {
+            Duration::new(time.tv_sec as u64, 0) + Duration::from_micros(time.tv_usec as u64)
+        };
+        // Blocks of 512 bytes, whatever the device's are. The same count as `read_bytes` and `write_bytes` of /proc/PID/io,
+        // without opening that.
+        let bytes = |blocks: c_long| blocks as u64 * 512;
+        Self {
+            user_time: duration(usage.ru_utime),
+            system_time: duration(usage.ru_stime),
+            read_bytes: bytes(usage.ru_inblock),
+            written_bytes: bytes(usage.ru_oublock),
+        }
+    }
+
+    /// What was used after `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            user_time: self.user_time.saturating_sub(earlier.user_time),
+            system_time: self.system_time.saturating_sub(earlier.system_time),
+            read_bytes: self.read_bytes.saturating_sub(earlier.read_bytes),
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+        }
+    }
+}
+
+fn resource_usage(who: c_int) -> libc::rusage {
+    // SAFETY: `rusage` is plain data, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a local that lives across the call.
+    unsafe { libc::getrusage(who, &raw mut usage) };
+    usage
+}
+
+/// What the calling thread has used so far.
+pub fn thread_usage() -> Usage {
+    Usage::of(&resource_usage(libc::RUSAGE_THREAD))
+}
+
+/// How a child ended, with what it and all that it waited for used.
 pub(crate) struct Reaped {
     /// As wait(2) encodes it.
     pub(crate) status: c_int,
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
+    pub(crate) usage: Usage,
     pub(crate) max_rss_bytes: u64,
 }
 
@@ -371,24 +424,13 @@ pub(crate) fn reap(pid: i32) -> io::Result<Reaped> {
             Err(error) => return Err(error),
         }
     }
-    let duration = |time: libc::timeval| {
-        Duration::new(time.tv_sec as u64, 0) + Duration::from_micros(time.tv_usec as u64)
-    };
-    Ok(Reaped {
-        status,
-        user: duration(usage.ru_utime),
-        system: duration(usage.ru_stime),
-        max_rss_bytes: usage.ru_maxrss as u64 * 1024,
-    })
+    let max_rss_bytes = usage.ru_maxrss as u64 * 1024;
+    Ok(Reaped { status, usage: Usage::of(&usage), max_rss_bytes })
 }
 
 /// The largest resident set that this process ever had.
 pub(crate) fn own_max_rss_bytes() -> u64 {
-    // SAFETY: `rusage` is plain data, for which all zeroes is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a local that lives across the call.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    usage.ru_maxrss as u64 * 1024
+    resource_usage(libc::RUSAGE_SELF).ru_maxrss as u64 * 1024
 }
 
 /// Which side of a [`fork`] this is.

@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// How many times tables were added to [`SCHEMA`]; an older database gets the new ones when it is
 /// opened. What is there already never changes: older programs use the same store.
-const SCHEMA_VERSION: i64 = 8;
+const SCHEMA_VERSION: i64 = 9;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use kiln_core::digest::FieldHasher;
 use kiln_core::event::Outcome;
-use kiln_core::report::{BuildId, BuildReport, KEPT_LOG_BYTES, Place, StepReport};
+pub use kiln_core::report::StepLog;
+use kiln_core::report::{BuildId, BuildReport, Commit, KEPT_LOG_BYTES, Place, Project, StepReport};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
@@ -30,9 +31,6 @@ const KEPT_LOGS: u64 = 200;
 /// zstd's: logs are written behind each build that did something.
 const LOG_LEVEL: i32 = 1;
 
-/// A step's position in [`BuildReport::steps`], and the end of what it wrote.
-pub type StepLog = (u32, Vec<u8>);
-
 /// Rows are deleted once in so many builds.
 const SWEEP: u64 = 50;
 
@@ -42,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Builds that are tried to compare with.
 const COMPARED: usize = 8;
 
-/// `project` stands for context and Dockerfile, `place` for these with targets and platforms,
+/// `project` stands for context and Dockerfile (with a byte more if there are several), `place` for these with targets and platforms,
 /// `digest` for the steps with their keys and contents.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS builds (
@@ -113,17 +111,44 @@ impl History<'_> {
         })
     }
 
-    /// The builds to compare one of this place with, the best first: those of the same targets and
-    /// platforms, then others of the same Dockerfile and context, each the newest first.
-    pub fn comparable(self, place: &Place) -> Result<Vec<BuildId>, Error> {
+    /// The builds to compare the steps of a project with, in a build of this place, the best first: those
+    /// of the same place, then others that the project is in, each the newest first.
+    pub fn comparable(self, project: &Project, place: &Place) -> Result<Vec<BuildId>, Error> {
         self.store.database().query("find builds", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT id FROM builds WHERE project = ?1
-                     ORDER BY (place = ?2) DESC, id DESC LIMIT ?3",
+                    "SELECT id FROM builds
+                     WHERE project = ?1 OR (length(project) > 32 AND instr(report, ?2))
+                     ORDER BY (place = ?3) DESC, id DESC LIMIT ?4",
                 )?
-                .query_map((project_id(place), place_id(place), COMPARED), |row| row.get(0))?
+                .query_map(
+                    (
+                        &hash_of(&project.context, &project.dockerfile)[..],
+                        json(project),
+                        place_id(place),
+                        COMPARED,
+                    ),
+                    |row| row.get(0),
+                )?
                 .collect()
+        })
+    }
+
+    /// Notes what the working tree had besides the commit, which was not known when the build was
+    /// recorded.
+    pub fn note_commit(self, id: BuildId, commit: &Commit) -> Result<(), Error> {
+        self.store.database().write_soon("note a commit", PATIENCE, |transaction| {
+            let report = transaction
+                .prepare_cached("SELECT id, report FROM builds WHERE id = ?")?
+                .query_row([id], from_row)
+                .optional()?;
+            if let Some(report) = report {
+                let report = BuildReport { commit: Some(commit.clone()), ..report };
+                transaction
+                    .prepare_cached("UPDATE builds SET report = ? WHERE id = ?")?
+                    .execute((json(&report), id))?;
+            }
+            Ok(())
         })
     }
 
@@ -229,6 +254,8 @@ fn with_steps(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<BuildR
                 outcome: Some(Outcome::Cached),
                 started_ms: 0,
                 duration_ms: 0,
+                waited_ms: 0,
+                usage: None,
                 causes: Vec::new(),
                 compared_with: None,
                 ..step.clone()
@@ -255,16 +282,26 @@ pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
     })
 }
 
-pub(crate) fn project_id(place: &Place) -> [u8; 32] {
-    FieldHasher::new("kiln project 1").field(&place.context).field(&place.dockerfile).finish()
+fn hash_of(context: &str, dockerfile: &str) -> [u8; 32] {
+    FieldHasher::new("kiln project 1").field(context).field(dockerfile).finish()
+}
+
+/// What the builds of a project are found by. That of a bake file with several is longer: its report has
+/// to be looked into.
+pub(crate) fn project_id(place: &Place) -> Vec<u8> {
+    let mut id = hash_of(&place.context, &place.dockerfile).to_vec();
+    id.extend((!place.projects.is_empty()).then_some(b'+'));
+    id
 }
 
 fn place_id(place: &Place) -> [u8; 32] {
-    FieldHasher::new("kiln place 1")
-        .field(project_id(place))
-        .list(&place.targets)
-        .list(&place.platforms)
-        .finish()
+    let mut hasher = FieldHasher::new("kiln place 1");
+    let own = hash_of(&place.context, &place.dockerfile);
+    hasher.field(own).list(&place.targets).list(&place.platforms);
+    for project in &place.projects {
+        hasher.field(hash_of(&project.context, &project.dockerfile));
+    }
+    hasher.finish()
 }
 
 /// What two builds have in common whose steps are the same.

@@ -4,8 +4,8 @@
 
 use kiln_core::cause::Cause;
 use kiln_core::digest::{BlobDigest, CacheKey, ContentId, Recipe};
-use kiln_core::event::Outcome;
-use kiln_core::report::{BaseReport, BuildReport, Place, StepReport};
+use kiln_core::event::{Outcome, Usage};
+use kiln_core::report::{BaseReport, BuildReport, Changes, Commit, Place, StepReport};
 use kiln_store::Store;
 
 fn step(name: &str, outcome: Outcome) -> StepReport {
@@ -14,6 +14,7 @@ fn step(name: &str, outcome: Outcome) -> StepReport {
         line: Some(3),
         last_line: Some(5),
         written: u64::MAX - 5,
+        targets: Vec::new(),
         inputs: vec![None, Some(0)],
         base: None,
         recipe: Recipe::from_bytes([1; 32]),
@@ -22,6 +23,8 @@ fn step(name: &str, outcome: Outcome) -> StepReport {
         outcome: Some(outcome),
         started_ms: 40,
         duration_ms: 1500,
+        waited_ms: 0,
+        usage: None,
         causes: Vec::new(),
         compared_with: None,
     }
@@ -37,6 +40,7 @@ fn build(target: &str, steps: Vec<StepReport>) -> BuildReport {
             dockerfile: "/app/Dockerfile".to_owned(),
             targets: vec![target.to_owned()],
             platforms: vec!["linux/amd64".to_owned()],
+            projects: Vec::new(),
         },
         command: vec!["kiln".to_owned(), "build".to_owned()],
         commit: None,
@@ -84,6 +88,15 @@ fn a_build_comes_back_as_it_was() {
     let mut failed = step("[app 2/2] RUN false", Outcome::Failed("exit code 1".to_owned()));
     failed.causes = vec![Cause::New, Cause::Content { what: "`src` of the context".to_owned() }];
     failed.compared_with = Some(7);
+    failed.targets = vec![0, 2];
+    failed.waited_ms = 12;
+    failed.usage = Some(Usage {
+        user_ms: 900,
+        system_ms: 80,
+        peak_memory_bytes: Some(1 << 30),
+        read_bytes: 4096,
+        written_bytes: 8192,
+    });
     let mut base = step("[app 1/2] FROM a:1", Outcome::Cached);
     base.base = Some(BaseReport { reference: "a:1".to_owned(), manifest: BlobDigest::of(b"m") });
     base.inputs = Vec::new();
@@ -137,8 +150,35 @@ fn builds_of_the_same_place_come_first() {
     elsewhere.place.context = "/other".to_owned();
     let elsewhere_id = history.record(&elsewhere, &[]).unwrap();
     let place = build("app", Vec::new()).place;
-    assert_eq!(history.comparable(&place).unwrap(), [second, first, test]);
-    assert_eq!(history.comparable(&elsewhere.place).unwrap(), [elsewhere_id]);
+    let comparable = |place: &Place| history.comparable(&place.project(None), place).unwrap();
+    assert_eq!(comparable(&place), [second, first, test]);
+    assert_eq!(comparable(&elsewhere.place), [elsewhere_id]);
+    // A bake file with several projects is found by each of them.
+    let mut bake = build("app", Vec::new());
+    bake.place.dockerfile = "/docker-bake.hcl".to_owned();
+    bake.place.projects = vec![place.project(None), elsewhere.place.project(None)];
+    let bake_id = history.record(&bake, &[]).unwrap();
+    assert_eq!(comparable(&place), [second, first, bake_id, test]);
+    assert_eq!(comparable(&elsewhere.place), [elsewhere_id, bake_id]);
+    let again = history.record(&bake, &[]).unwrap();
+    let of_bake = history.comparable(&place.project(None), &bake.place).unwrap();
+    assert_eq!(of_bake, [again, bake_id, test, second, first]);
+    assert!(comparable(&bake.place).is_empty());
+}
+
+#[test]
+fn what_is_known_later_is_added() {
+    let (_directory, store) = store();
+    let history = store.history();
+    let commit = Commit { id: "a1".repeat(20), branch: None, changes: None };
+    let mut report = build("app", vec![step("a", Outcome::Done)]);
+    report.commit = Some(commit.clone());
+    report.id = history.record(&report, &[]).unwrap();
+    let changes = Some(Changes { tracked: 1, untracked: 0 });
+    history.note_commit(report.id, &Commit { changes, ..commit.clone() }).unwrap();
+    report.commit = Some(Commit { changes, ..commit.clone() });
+    assert_eq!(history.build(report.id).unwrap(), Some(report));
+    history.note_commit(99, &commit).unwrap();
 }
 
 #[test]

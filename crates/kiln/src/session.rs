@@ -21,7 +21,7 @@ use kiln_core::event::EventSink;
 use kiln_core::lint::CacheMountContent;
 use kiln_core::lock_file::{LockFile, Upgrade};
 use kiln_core::oci::{Descriptor, ImageConfig, Index, Manifest, Platform, Reference, media_type};
-use kiln_core::report::{BuildId, BuildReport};
+use kiln_core::report::{BuildId, BuildReport, Contents};
 use kiln_core::source::{SourceFile, Span};
 use kiln_engine::{
     BakeTarget, BuildError, BuildRequest, BuildResult, ContainerError, ContainerRequest,
@@ -223,11 +223,11 @@ impl Session {
     /// Builds the targets of a bake file.
     pub(crate) fn bake(
         &self,
-        targets: &[BakeTarget],
+        (targets, file): (&[BakeTarget], &str),
         events: &EventSink,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<BuildResult, (usize, BuildError)> {
-        kiln_engine::bake(&self.engine, targets, events, cancelled)
+        kiln_engine::bake(&self.engine, (targets, file), events, cancelled)
     }
 
     /// Reads standard input; an archive is kept.
@@ -260,6 +260,7 @@ impl Session {
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
     /// disk. Called when the result is out.
     pub(crate) fn settle(&self) {
+        self.engine.complete_history();
         if self.store.is_unsettled() {
             // The next build does what could not be done now.
             let _ = self.store.settle();
@@ -268,6 +269,7 @@ impl Session {
 
     /// Cleans up behind a build, and makes room if the policy says so; what went, if anything did.
     pub(crate) fn settle_build(&self, config: &Config) -> Result<Option<Pruned>, Failure> {
+        self.engine.complete_history();
         if !self.store.is_unsettled() {
             return Ok(None);
         }
@@ -488,6 +490,11 @@ impl Session {
     /// A build of the history by its number.
     pub(crate) fn build_report(&self, id: BuildId) -> Result<Option<BuildReport>, Failure> {
         self.store.history().build(id).map_err(|error| store_failure(&error))
+    }
+
+    /// What a build took of its context, and the layers of its images.
+    pub(crate) fn contents(&self, build: &BuildReport) -> Contents {
+        kiln_engine::contents(&self.engine, build)
     }
 
     /// What a key is made of, if the store has its record.

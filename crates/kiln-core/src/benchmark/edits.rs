@@ -237,7 +237,8 @@ mod tests {
         ];
         // The lock of another tool is not read where the dependencies are installed.
         assert_eq!(chosen(NODE, &files), "src/index.ts | package.json yarn.lock");
-        assert_eq!(chosen(NODE, &["yarn.lock", "x.css", "tests/a.ts"]), "tests/a.ts | ");
+        assert_eq!(chosen(NODE, &["yarn.lock", "x.css", "tests/a.ts"]), "x.css | ");
+        assert_eq!(chosen(NODE, &["tests/a.ts"]), "tests/a.ts | ", "better than nothing");
     }
 
     #[test]

@@ -200,7 +200,17 @@ pub(super) mod tests {
         ];
         let shown: Vec<String> =
             firsts.iter().map(|path| format!("{path}: {}", first(&takers, path))).collect();
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        package.json: [deps 2/3] COPY package*.json ./ after 1
+        package-lock.json: [deps 2/3] COPY package*.json ./ after 1
+        src/package.json: [stage-1 2/2] COPY --exclude=*.md --exclude=tests src ./ after 4
+        scripts/run: [stage-1 1/2] RUN --mount=source=scripts,target=/s /s/run after 3
+        src/a/b.js: [stage-1 2/2] COPY --exclude=*.md --exclude=tests src ./ after 4
+        src/README.md: nobody
+        src/tests/x: nobody
+        other: nobody
+        x: nobody
+        ");
     }
 
     #[test]

@@ -23,6 +23,7 @@ fn build(text: &str) -> Vec<StepReport> {
             line: Some(number + 1),
             last_line: None,
             written: 0,
+            targets: Vec::new(),
             inputs: Vec::new(),
             base: None,
             recipe: Recipe::from_bytes([0; 32]),
@@ -31,6 +32,8 @@ fn build(text: &str) -> Vec<StepReport> {
             outcome: None,
             started_ms: 0,
             duration_ms: 0,
+            waited_ms: 0,
+            usage: None,
             causes: Vec::new(),
             compared_with: None,
         };

@@ -12,8 +12,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use kiln_core::digest::BlobDigest;
@@ -53,8 +53,7 @@ impl Fetcher {
 
     /// One of which nothing is told, and that only the end of all requests ends.
     pub(crate) fn silent(engine: &Engine) -> Self {
-        let (sender, _nobody) = mpsc::channel();
-        let activities = Activities::new(EventSink::new(sender, Instant::now()));
+        let activities = Activities::new(EventSink::new(drop, Instant::now()));
         Self::new(engine, &activities, Arc::default())
     }
 }

@@ -123,7 +123,7 @@ fn record(
     let mut archives = Vec::new();
     for epoch in std::iter::once(None).chain(epochs.iter().copied().map(Some)) {
         let form = (options, epoch);
-        let (diff_id, blob) = pack_layer(solver, layer, form, &|| solver.is_canceled())?;
+        let (diff_id, blob) = pack_layer(solver, layer, form, None, &|| solver.is_canceled())?;
         archives.push(SharedArchive { epoch, diff_id, codec: codec.clone(), blob });
     }
     let index = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;

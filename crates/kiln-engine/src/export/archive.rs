@@ -13,12 +13,13 @@ use super::image::copy_blob;
 use crate::error::{BuildError, FileContext};
 use crate::solve::Solver;
 
-const BLOCK_BYTES: u64 = 512;
+/// A tar's unit.
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// Two empty blocks.
 const END: [u8; 1024] = [0; 1024];
 
 /// What is in a tar.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Member {
     /// A directory, by its name with a slash.
     Directory(String),
@@ -35,7 +36,7 @@ impl Member {
     }
 
     /// Its header.
-    fn header(&self) -> [u8; BLOCK_BYTES as usize] {
+    pub(super) fn header(&self) -> [u8; BLOCK_BYTES as usize] {
         match self {
             Self::Directory(name) => plain_header(name, None),
             Self::Bytes(name, bytes) => plain_header(name, Some(bytes.len() as u64)),
@@ -51,7 +52,48 @@ impl Member {
             Self::Blob(_, descriptor) => descriptor.size,
         }
     }
+
+    /// What fills its last block.
+    pub(super) fn padding(&self) -> &'static [u8] {
+        let size = self.size_bytes();
+        &END[..(size.next_multiple_of(BLOCK_BYTES) - size) as usize]
+    }
+
+    /// Writes it to `out`, which is at `path`; `copy` writes what a blob holds.
+    pub(super) fn write<W: Write>(
+        &self,
+        out: &mut W,
+        path: &Path,
+        copy: impl FnOnce(&mut W) -> Result<(), BuildError>,
+    ) -> Result<(), BuildError> {
+        out.write_all(&self.header()).at("write", path)?;
+        match self {
+            Self::Directory(_) => {}
+            Self::Bytes(_, bytes) => out.write_all(bytes).at("write", path)?,
+            Self::Blob(..) => copy(out)?,
+        }
+        out.write_all(self.padding()).at("write", path)
+    }
 }
+
+/// Two members are equal when the same is written for both: blobs go by their names, which hold their
+/// digests, and sizes.
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(name), Self::Directory(other)) => name == other,
+            (Self::Bytes(name, bytes), Self::Bytes(other, others)) => {
+                name == other && bytes == others
+            }
+            (Self::Blob(name, blob), Self::Blob(other, others)) => {
+                name == other && blob.size == others.size
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Member {}
 
 /// A tar to be written.
 #[derive(Clone, Debug, Default)]
@@ -68,22 +110,18 @@ impl Archive {
         self.members.iter().map(padded).sum::<u64>() + END.len() as u64
     }
 
-    /// Writes it to `out`, which is at `path`.
+    /// Writes it to `out`, which is at `path`, from the member of this number on.
     pub(crate) fn write(
         &self,
         solver: &Solver<'_>,
+        first: usize,
         (out, path): (&mut impl Write, &Path),
     ) -> Result<(), BuildError> {
-        for member in &self.members {
-            out.write_all(&member.header()).at("write", path)?;
-            match member {
-                Member::Directory(_) => {}
-                Member::Bytes(_, bytes) => out.write_all(bytes).at("write", path)?,
-                Member::Blob(_, descriptor) => copy_blob(solver, descriptor, (out, path))?,
-            }
-            let size = member.size_bytes();
-            let padding = size.next_multiple_of(BLOCK_BYTES) - size;
-            out.write_all(&END[..padding as usize]).at("write", path)?;
+        for member in &self.members[first..] {
+            member.write(out, path, |out| match member {
+                Member::Blob(_, descriptor) => copy_blob(solver, descriptor, (out, path)),
+                Member::Directory(_) | Member::Bytes(..) => Ok(()),
+            })?;
         }
         out.write_all(&END).at("write", path)
     }

@@ -17,6 +17,7 @@ use kiln_store::layer::{
 };
 use kiln_store::{Layer, Store};
 
+use super::early::Slot;
 use super::recompress::recompress;
 use super::stargz::to_stargz;
 use crate::base_image::{Want, bring_blob, unpack};
@@ -83,7 +84,7 @@ pub(crate) fn pack_image(
     let epoch = layer_epoch(options, target.epoch);
     let mut descriptions = descriptions(solver.plan, target.root).into_iter();
     let below = descriptions.next().unwrap_or_default();
-    for layer in snapshot.layers() {
+    for (position, layer) in snapshot.layers().iter().enumerate() {
         let (mut diff_id, mut descriptor) = match layer {
             SnapshotLayer::Base { image, position } => {
                 let mut descriptor = image.layers[*position].clone();
@@ -98,8 +99,9 @@ pub(crate) fn pack_image(
                 (image.diff_ids[*position], descriptor)
             }
             SnapshotLayer::Built { layer, .. } => {
+                let is_over = || solver.is_canceled();
                 let (diff_id, mut descriptor) =
-                    pack_layer(solver, layer, (options, epoch), &|| solver.is_canceled())?;
+                    pack_layer(solver, layer, (options, epoch), Some(position), &is_over)?;
                 if base == BaseBlobs::Brought {
                     bring_blob(&solver.fetcher, &descriptor)?;
                 }
@@ -231,7 +233,8 @@ impl<W: Write> Write for Stoppable<'_, W> {
     }
 }
 
-/// The blob of a layer that the build made. With an epoch its files are not younger than that, so
+/// The blob of a layer that the build made, which is at this `position` of the image, if that is known.
+/// With an epoch its files are not younger than that, so
 /// that the same build gives the same image at any time.
 ///
 /// # Errors
@@ -240,6 +243,7 @@ pub(crate) fn pack_layer(
     solver: &Solver<'_>,
     layer: &Arc<Layer>,
     (options, epoch): (&ImageOptions, Option<i64>),
+    position: Option<usize>,
     is_over: &(dyn Fn() -> bool + Sync),
 ) -> Result<(DiffId, Descriptor), BuildError> {
     let (compression, codec, media_type) = codec(options);
@@ -267,7 +271,10 @@ pub(crate) fn pack_layer(
         Some(recipe) => store.layers().old_frames(&recipe, &codec)?,
         None => None,
     };
-    let packed = write_blob(store, (&index, &layer.fs), (compression, times, old), is_over)?;
+    let slot = solver.early_archive.as_ref().zip(position);
+    let slot = slot.and_then(|(early, position)| early.slot(position));
+    let how = (compression, times, old);
+    let packed = write_blob(store, (&index, &layer.fs), how, slot, is_over)?;
     match epoch {
         None => store.layers().set_diff_id(&layer.id, &packed.diff_id)?,
         Some(epoch) => {
@@ -305,7 +312,7 @@ fn described_before(
 
 /// What a layer was packed into by a codec, perhaps since its snapshot was made: its diff ID, the
 /// blob and its size in bytes.
-fn packed_before(
+pub(super) fn packed_before(
     store: &Store,
     layer: &Layer,
     (epoch, codec): (Option<i64>, &str),
@@ -321,7 +328,27 @@ fn packed_before(
     Ok(packed.map(|(digest, size_bytes)| (diff_id, digest, size_bytes)))
 }
 
-/// Packs a layer of this index and directory into a blob of the store.
+/// A writer whose bytes also go into a file that is begun early.
+struct Twice<'a, W> {
+    out: W,
+    slot: Option<Slot<'a>>,
+}
+
+impl<W: Write> Write for Twice<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        if let Some(slot) = &mut self.slot {
+            slot.write(&bytes[..length]);
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Packs a layer of this index and directory into a blob of the store, and into `slot`.
 ///
 /// # Errors
 /// [`BuildError::Canceled`] when `is_over` before it is done.
@@ -329,16 +356,20 @@ pub(crate) fn write_blob(
     store: &Store,
     (index, fs): (&LayerIndex, &Path),
     (compression, times, old): (Compression, TarTimes, Option<OldFrames>),
+    slot: Option<Slot<'_>>,
     is_over: &(dyn Fn() -> bool + Sync),
 ) -> Result<Packed, BuildError> {
     let options = TarOptions { times, ..TarOptions::default() };
     let packing = Packing { compression, options: &options, old };
     let mut writer = store.content().unhashed_writer()?;
-    let mut out = Stoppable { out: &mut writer, is_over };
+    let mut out = Stoppable { out: Twice { out: &mut writer, slot }, is_over };
     let packed = match pack(index, fs, packing, &mut out) {
         Err(_) if is_over() => return Err(BuildError::Canceled),
         packed => packed?,
     };
+    if let Some(slot) = out.out.slot {
+        slot.finish(packed.digest, packed.size_bytes);
+    }
     writer.commit_known(packed.digest, packed.size_bytes)?;
     store.layers().remember_frames(&packed.digest, &packed.frames)?;
     Ok(packed)

@@ -195,7 +195,7 @@ fn partial(image: &PackedImage, names: &[Reference], held: usize) -> Archive {
 fn send(solver: &Solver<'_>, engine: &DockerEngine, archive: &Archive) -> Result<(), BuildError> {
     let mut load = engine.load(archive.size_bytes())?;
     let place = engine.address().to_string();
-    match archive.write(solver, (load.body(), Path::new(&place))) {
+    match archive.write(solver, 0, (load.body(), Path::new(&place))) {
         Ok(()) => Ok(load.finish()?),
         Err(_) if solver.is_canceled() => Err(BuildError::Canceled),
         // An engine that ends the connection says why.

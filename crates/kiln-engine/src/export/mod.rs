@@ -2,6 +2,7 @@
 
 mod archive;
 pub(crate) mod docker;
+pub(crate) mod early;
 pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod load;

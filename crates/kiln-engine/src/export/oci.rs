@@ -15,6 +15,7 @@ use kiln_core::oci::{Descriptor, Index, Reference, to_json};
 
 use super::archive::{Archive, Member};
 use super::docker;
+use super::early::Beginning;
 use super::files::REMEMBERED_BYTES;
 use super::image::{PackedImage, copy_blob};
 use crate::error::{BuildError, FileContext};
@@ -121,7 +122,7 @@ pub(crate) fn export(
         }
         Destination::Stdout => {
             let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-            archive(bundle, names, format).write(solver, (&mut out, Path::new("-")))?;
+            archive(bundle, names, format).write(solver, 0, (&mut out, Path::new("-")))?;
             out.flush().at("write", Path::new("-"))
         }
     }
@@ -139,11 +140,17 @@ fn to_file(
     if is_worth_it && exports.is_current(path, what)? {
         return Ok(());
     }
-    let temporary = super::files::beside(path);
-    let file = File::create(&temporary).at("create", &temporary)?;
+    let early = solver.early_archive.as_ref().and_then(|early| early.take(&archive.members));
+    let (temporary, file, first) = if let Some(Beginning { file, temporary, members, .. }) = early {
+        (temporary, file, members.len())
+    } else {
+        let temporary = super::files::beside(path);
+        let file = File::create(&temporary).at("create", &temporary)?;
+        (temporary, file, 0)
+    };
     let mut out = BufWriter::new(file);
     let written = archive
-        .write(solver, (&mut out, &temporary))
+        .write(solver, first, (&mut out, &temporary))
         .and_then(|()| out.flush().at("write", &temporary));
     super::files::put_in_place(written, &temporary, path)?;
     if is_worth_it {
@@ -191,10 +198,14 @@ fn to_directory(
     put(&index_path, &to_json(&updated(index, bundle.entries(names))))
 }
 
+/// What the tar of any image begins with, before its layers.
+pub(super) fn first_members() -> Vec<Member> {
+    vec![Member::Directory("blobs/".to_owned()), Member::Directory("blobs/sha256/".to_owned())]
+}
+
 /// All that the tar of an image is made of.
 pub(crate) fn archive(bundle: &Bundle, names: &[Reference], format: Format) -> Archive {
-    let mut members =
-        vec![Member::Directory("blobs/".to_owned()), Member::Directory("blobs/sha256/".to_owned())];
+    let mut members = first_members();
     members.extend(bundle.blobs().into_iter().map(Member::blob));
     if let Some(index) = &bundle.index {
         let name = format!("blobs/sha256/{}", bundle.descriptor.digest.hex());

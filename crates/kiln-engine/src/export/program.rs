@@ -83,8 +83,9 @@ fn talk(
             String::from_utf8_lossy(&words).into_owned()
         });
         let mut out = BufWriter::with_capacity(1 << 20, input.expect("it was asked for"));
-        let written =
-            archive.write(solver, (&mut out, path)).and_then(|()| out.flush().at("write to", path));
+        let written = archive
+            .write(solver, 0, (&mut out, path))
+            .and_then(|()| out.flush().at("write to", path));
         drop(out);
         let words = hearing.join().unwrap_or_default();
         drop(running);

@@ -20,6 +20,7 @@ use crate::base_image::registry_error;
 use crate::build::{find_images, read};
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
+use crate::history::Record;
 use crate::op::download::{self, Wanted, download};
 use crate::op::git;
 use crate::remote_context::of_context;
@@ -187,8 +188,10 @@ impl Locking<'_> {
         }
         let nothing = Plan::default();
         let shared = (self.activities, Arc::clone(self.cancelled));
-        let solver =
-            Solver::new((self.engine, request), &nothing, BTreeMap::new(), shared, Instant::now());
+        // It never ends: nothing is kept.
+        let record = Record::begin(request);
+        let what = (self.engine, request, record.part(0));
+        let solver = Solver::new(what, &nothing, BTreeMap::new(), shared, Instant::now());
         let pins =
             self.each(&asked, |source| self.ask_source(&solver, source).map_err(of_context))?;
         for (source, pin) in asked.iter().zip(pins) {

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use kiln_core::event::Stream;
+use kiln_core::event::{Stream, Usage};
 use kiln_core::plan::{ExecOp, Network, Security, Ulimit};
 use kiln_sandbox::{
     Access, ExitStatus, Mount, Network as SandboxNetwork, Privileges, Process, Resource,
@@ -114,6 +114,9 @@ fn execute(
     forward(outputs, activity, (&mut last, hidden));
     let exit = running.wait();
     drop(registered);
+    if let Ok(exit) = &exit {
+        activity.used(Usage { peak_memory_bytes: exit.max_rss_bytes, ..counted(&exit.usage) });
+    }
     if solver.is_stopped() {
         return Err(crate::error::BuildError::Canceled.into());
     }
@@ -129,6 +132,17 @@ fn execute(
         *last_output = last.lines();
     }
     Err(error)
+}
+
+/// What the kernel has counted, for the build's report.
+pub(crate) fn counted(usage: &kiln_sandbox::Usage) -> Usage {
+    Usage {
+        user_ms: usage.user_time.as_millis() as u64,
+        system_ms: usage.system_time.as_millis() as u64,
+        peak_memory_bytes: None,
+        read_bytes: usage.read_bytes,
+        written_bytes: usage.written_bytes,
+    }
 }
 
 fn spawn_error(exec: &ExecOp, error: &kiln_sandbox::Error) -> StepError {

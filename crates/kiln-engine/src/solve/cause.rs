@@ -20,7 +20,6 @@ use kiln_store::CacheRecord;
 
 use super::inputs::{ROOT, Taken, is_input_role};
 use super::{Solved, Solver, StepInputs};
-use crate::history::place;
 use crate::request::CacheUse;
 use crate::snapshot::{Snapshot, SnapshotLayer};
 
@@ -110,7 +109,7 @@ impl Solver<'_> {
     /// The step at the same place in the last build that got so far.
     fn find_past(&self, made_of: &Ingredients<'_>) -> Found {
         let store = &self.engine.store;
-        let ids = self.journal.earlier(store, || place(self.request));
+        let ids = self.journal.earlier(store, self.recorded);
         let at = self.journal.number(&made_of.step.id);
         let mut has_builds = false;
         for (age, id) in ids.into_iter().enumerate() {

@@ -30,10 +30,27 @@ pub(super) const ROOT: &str = "the file system so far";
 /// The role of all files of a context.
 const CONTEXT: &str = "files of the context";
 
+/// How the role of some of them ends.
+const OF_CONTEXT: &str = "` of the context";
+
 /// Whether a part of a key with this name is that of an input other than the root: what roles are
 /// made of below.
 pub(super) fn is_input_role(name: &str) -> bool {
     name == CONTEXT || name.starts_with('`') || name.starts_with("the stage that")
+}
+
+/// Whether a part of a key with this name is files of a context.
+pub(crate) fn is_of_context(name: &str) -> bool {
+    name == CONTEXT || (name.starts_with('`') && name.ends_with(OF_CONTEXT))
+}
+
+/// The key of files of a context as a layer.
+pub(crate) fn context_key(content: &ContentId) -> KeyParts {
+    let part = |name: &str, value: String| KeyPart { name: name.to_owned(), value };
+    KeyParts(vec![
+        part("operation", "context files".to_owned()),
+        part("content", content.to_string()),
+    ])
 }
 
 /// Files that a step takes of one of its inputs.
@@ -253,7 +270,7 @@ impl StepInputs {
         let path = path.trim_start_matches('/');
         match &self.solved[input] {
             Solved::Context(_) if path.is_empty() => CONTEXT.to_owned(),
-            Solved::Context(_) => format!("`{path}` of the context"),
+            Solved::Context(_) => format!("`{path}{OF_CONTEXT}"),
             Solved::Snapshot(_) => format!("`/{path}` of another stage"),
         }
     }
@@ -384,11 +401,7 @@ fn escape(path: &str) -> String {
 /// Selected files of a context as a layer, so that they can be mounted; made once for a content.
 fn context_layer(solver: &Solver<'_>, selected: &Selected) -> Result<Arc<Layer>, StepError> {
     let content: ContentId = selection::mount_content(selected);
-    let part = |name: &str, value: String| KeyPart { name: name.to_owned(), value };
-    let parts = KeyParts(vec![
-        part("operation", "context files".to_owned()),
-        part("content", content.to_string()),
-    ]);
+    let parts = context_key(&content);
     let key = parts.key();
     let store = &solver.engine.store;
     let _lock = store.lock_step(&key, &solver.stopped)?;

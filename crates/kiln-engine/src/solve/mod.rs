@@ -41,7 +41,7 @@ use kiln_store::{CacheRecord, Layer, ScratchDir, StepResult};
 use ahead::Ahead;
 use cause::Ingredients;
 pub(crate) use file_step::fits_archive;
-pub(crate) use inputs::StepInputs;
+pub(crate) use inputs::{StepInputs, context_key, is_of_context};
 pub(crate) use journal::Journal;
 use make::NewLayer;
 pub(crate) use make::adopt_root;
@@ -53,9 +53,12 @@ use crate::cache::Imports;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{BuildError, StepError};
+use crate::export::early::EarlyArchive;
+use crate::history::Recorded;
 use crate::lock_file;
 use crate::network_files::{NetworkFiles, network_files};
 use crate::op::download::download;
+use crate::op::exec::counted;
 use crate::op::git::check_out;
 use crate::request::{BuildRequest, CacheUse, NamedContext};
 use crate::snapshot::Snapshot;
@@ -83,6 +86,8 @@ pub(crate) enum Solved {
 pub(crate) struct Solver<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) request: &'a BuildRequest,
+    /// What is kept of the build.
+    recorded: Recorded<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) activities: &'a Activities,
     pub(crate) cancelled: Arc<AtomicBool>,
@@ -92,6 +97,8 @@ pub(crate) struct Solver<'a> {
     pub(crate) fetcher: Fetcher,
     /// What other machines have built.
     pub(crate) imports: Imports,
+    /// The output's file, begun while steps run.
+    pub(crate) early_archive: Option<EarlyArchive>,
     ahead: Ahead,
     images: BTreeMap<BlobDigest, Arc<BaseImage>>,
     contexts: Mutex<BTreeMap<Option<String>, Arc<Context>>>,
@@ -156,7 +163,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl<'a> Solver<'a> {
     pub(crate) fn new(
-        (engine, request): (&'a Engine, &'a BuildRequest),
+        (engine, request, recorded): (&'a Engine, &'a BuildRequest, Recorded<'a>),
         plan: &'a Plan,
         images: BTreeMap<BlobDigest, Arc<BaseImage>>,
         (activities, cancelled): (&'a Activities, Arc<AtomicBool>),
@@ -175,12 +182,14 @@ impl<'a> Solver<'a> {
         Self {
             engine,
             request,
+            recorded,
             plan,
             activities,
             cancelled,
             stopped,
             fetcher,
             imports: Imports::default(),
+            early_archive: EarlyArchive::of(plan, request),
             ahead: Ahead::default(),
             images,
             contexts: Mutex::default(),
@@ -194,7 +203,7 @@ impl<'a> Solver<'a> {
             ssh_agents: SshAgents::default(),
             next: AtomicU64::new(0),
             parallelism: OnceLock::new(),
-            journal: Journal::new(plan, &request.dockerfile),
+            journal: Journal::new(plan, &request.dockerfile, activities.elapsed()),
             start,
         }
     }
@@ -350,7 +359,7 @@ impl<'a> Solver<'a> {
                 (path, None)
             }
         };
-        let activity = self.activities.start_step(&step.name, Some(step.id), (None, Vec::new()));
+        let activity = self.activities.start_look(&step.name, step.id, None);
         let result = Context::load(&self.engine.store, root, ignore_file)
             .map(|context| Arc::new(context.with_wanted(WantedFiles::of(self.plan, step))));
         activity.finish(&result);
@@ -394,9 +403,18 @@ impl<'a> Solver<'a> {
         let recipe = step.recipe;
         let lists = cause::lists(inputs, &exact);
         let made_of = Ingredients { step, parts: &exact, lists: &lists };
+        if !self.has_run.swap(true, Ordering::Relaxed) && self.request.plan.context.is_none() {
+            let Engine { store, registry, working_tree, .. } = self.engine;
+            working_tree.begin(store, registry.git(), &self.request.context);
+        }
         let activity = self.start(&made_of, inputs);
-        self.has_run.store(true, Ordering::Relaxed);
+        // There is more to do for those who wait.
+        call_helpers();
+        let before = kiln_sandbox::thread_usage();
         let result = self.make(step, inputs, (&activity, recipe));
+        if matches!(step.op, Op::File(_)) {
+            activity.used(counted(&kiln_sandbox::thread_usage().since(&before)));
+        }
         match &result {
             Ok(made) => {
                 self.remember(&made_of, &fast, made)?;
@@ -472,9 +490,7 @@ impl<'a> Solver<'a> {
         let Some(layer) = self.engine.store.layers().by_id(&record.result.layer)? else {
             return Ok(None);
         };
-        let line = self.line(step);
-        let activity =
-            self.activities.start_step(&step.name, Some(step.id), (Some(line), Vec::new()));
+        let activity = self.activities.start_look(&step.name, step.id, Some(self.line(step)));
         activity.complete(Outcome::Cached);
         // The record of a key by whole inputs has the parts of the exact one.
         let exact = if inputs.has_two_keys() { record.parts.key() } else { *key };

@@ -45,6 +45,8 @@ struct Board {
     running: usize,
     /// Layers that outputs will need, packed when nothing else is to be done.
     to_pack: VecDeque<PackJob>,
+    /// What the OCI file begins with, as far as that is known, to be copied after that.
+    to_copy: Option<Snapshot>,
     is_packing: bool,
     failure: Option<BuildError>,
 }
@@ -97,17 +99,20 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
     let behind = Behind::of(solver);
     let is_joined = Once::new();
     std::thread::scope(|scope| {
+        let (board, changed, behind) = (&board, &changed, &behind);
         let call_helpers = || {
             is_joined.call_once(|| {
-                lock(&board).is_alone = false;
+                lock(board).is_alone = false;
                 // One for packing, and one that is idle and sees a cancel.
                 let threads = solver.parallelism().min(plan.steps.len()) + 2;
                 for _ in 1..threads {
-                    scope.spawn(|| work(solver, &behind, (&board, &changed), &|| {}));
+                    let tell = || changed.notify_all();
+                    scope.spawn(move || work(solver, behind, (board, changed), &tell));
                 }
             });
+            changed.notify_all();
         };
-        work(solver, &behind, (&board, &changed), &call_helpers);
+        work(solver, behind, (board, changed), &call_helpers);
     });
     let board = board.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     match board.failure {
@@ -121,6 +126,7 @@ pub(crate) fn solve(solver: &Solver<'_>) -> Result<BTreeMap<StepId, Done>, Build
 enum Work {
     Step(StepId),
     Pack(PackJob),
+    Copy(Snapshot),
 }
 
 fn work(
@@ -134,6 +140,12 @@ fn work(
             Work::Step(id) => run(solver, id, (board, behind), call_helpers),
             Work::Pack(job) => {
                 job.run(solver);
+                lock(board).is_packing = false;
+            }
+            Work::Copy(snapshot) => {
+                if let Some(early) = &solver.early_archive {
+                    early.advance(solver, &snapshot);
+                }
                 lock(board).is_packing = false;
             }
         }
@@ -171,6 +183,14 @@ fn next(solver: &Solver<'_>, (board, changed): (&Mutex<Board>, &Condvar)) -> Opt
             state.is_packing = true;
             return Some(Work::Pack(job));
         }
+        // Where nothing runs the file is most likely up to date.
+        if !state.is_packing
+            && solver.has_run()
+            && let Some(snapshot) = state.to_copy.take()
+        {
+            state.is_packing = true;
+            return Some(Work::Copy(snapshot));
+        }
         state = changed
             .wait_timeout(state, CANCEL_POLL)
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -193,6 +213,12 @@ fn run(
     match result {
         Ok((solved, outcome)) => {
             state.to_pack.extend(behind.jobs(id, &solved, &outcome));
+            if let Some(snapshot) = behind.beginning(id, &solved) {
+                let known = state.to_copy.as_ref().map_or(0, |known| known.layers().len());
+                if snapshot.layers().len() > known {
+                    state.to_copy = Some(snapshot);
+                }
+            }
             state.put(solver.plan, id, Done { solved, outcome, at: solver.elapsed() });
         }
         Err(error) => {
@@ -299,7 +325,7 @@ fn guess(step: &Step) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kiln_core::dockerfile::parse;
     use kiln_core::oci::Platform;
     use kiln_core::plan::{Facts, PlanRequest, Planning, PlatformChoice, ResultLayout};
@@ -307,7 +333,8 @@ mod tests {
 
     use super::*;
 
-    fn plan(text: &str) -> Plan {
+    /// The plan of a Dockerfile that needs no image.
+    pub(in crate::solve) fn plan(text: &str) -> Plan {
         let (dockerfile, diagnostics) = parse(&SourceFile::new("Dockerfile", text));
         assert!(diagnostics.is_empty());
         let request = PlanRequest {

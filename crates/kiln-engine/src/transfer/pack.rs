@@ -87,7 +87,7 @@ pub(super) fn pack_layer(
         };
         let how = (compression, TarTimes::Own, old);
         let bytes = std::fs::read(&layer.index_path).at("read", &layer.index_path)?;
-        write_blob(store, (&LayerIndex::decode(&bytes)?, &layer.fs), how, &is_over)?
+        write_blob(store, (&LayerIndex::decode(&bytes)?, &layer.fs), how, None, &is_over)?
     } else {
         // A layer whose times were rewritten is there as an archive alone.
         bring_blob(&Fetcher::silent(work.engine), blob)?;
@@ -96,7 +96,7 @@ pub(super) fn pack_layer(
         let archive = store.content().open(&blob.digest)?;
         let index = unpack(archive, expected, Some(&working.upper))?;
         let how = (compression, TarTimes::Own, None);
-        write_blob(store, (&index, &working.upper), how, &is_over)?
+        write_blob(store, (&index, &working.upper), how, None, &is_over)?
     };
     if packed.diff_id != diff_id {
         // Not an archive as kiln writes them: it is sent as it is.

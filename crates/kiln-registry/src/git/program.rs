@@ -80,7 +80,7 @@ impl std::fmt::Debug for Git<'_> {
 impl<'a> Git<'a> {
     pub(super) fn new(exchange: &'a Exchange, remote: &'a GitRemote) -> Result<Self, Error> {
         let program =
-            find(&exchange.config().git).ok_or_else(|| Error::NoGit { url: remote.shown() })?;
+            exchange.config().git.program().ok_or_else(|| Error::NoGit { url: remote.shown() })?;
         Ok(Self { log: None, exchange, remote, program, directory: None, work_tree: None })
     }
 
@@ -247,17 +247,19 @@ fn read(pipe: Option<impl Read>) -> Vec<u8> {
     bytes
 }
 
-/// `git` in the user's path.
-fn find(user: &GitProgram) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: &PathBuf| {
-        path.is_absolute()
-            && std::fs::metadata(path).is_ok_and(|metadata| {
-                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
-            })
-    };
-    let directories = user.path.as_bytes().split(|byte| *byte == b':');
-    directories.map(|text| Path::new(OsStr::from_bytes(text)).join("git")).find(is_program)
+impl GitProgram {
+    /// `git` in the user's path.
+    pub fn program(&self) -> Option<PathBuf> {
+        use std::os::unix::fs::PermissionsExt;
+        let is_program = |path: &PathBuf| {
+            path.is_absolute()
+                && std::fs::metadata(path).is_ok_and(|metadata| {
+                    metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+                })
+        };
+        let directories = self.path.as_bytes().split(|byte| *byte == b':');
+        directories.map(|text| Path::new(OsStr::from_bytes(text)).join("git")).find(is_program)
+    }
 }
 
 /// How ssh is called: it asks nothing, and knows the user's hosts and keys. Inside a user

@@ -102,9 +102,25 @@ fn what_was_used_is_measured() {
     let script = "dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null";
     let exit = run(&fixture.sh(script)).unwrap().exit;
     assert!(exit.max_rss_bytes > Some(290 << 20), "{:?}", exit.max_rss_bytes);
-    assert!(exit.system_time.as_micros() > 0);
+    assert!(exit.usage.system_time.as_micros() > 0);
     let exit = run(&fixture.command(&["true"])).unwrap().exit;
     assert!(exit.max_rss_bytes < Some(290 << 20), "{:?}", exit.max_rss_bytes);
+    assert_eq!(exit.usage.written_bytes, 0);
+    // Of all that was waited for, through another process, too.
+    let script = "(head -c 3000000 /dev/zero > /file)";
+    let usage = run(&fixture.sh(script)).unwrap().exit.usage;
+    assert!((3_000_000..4_000_000).contains(&usage.written_bytes), "{usage:?}");
+}
+
+#[test]
+fn a_thread_is_measured_for_itself() {
+    let work = || (0..10_000_000_u64).fold(0, |sum, number| sum ^ std::hint::black_box(number));
+    let before = kiln_sandbox::thread_usage();
+    std::thread::spawn(work).join().unwrap();
+    let idle = kiln_sandbox::thread_usage().since(&before).user_time;
+    work();
+    let busy = kiln_sandbox::thread_usage().since(&before).user_time;
+    assert!(busy > 4 * idle, "{idle:?} {busy:?}");
 }
 
 #[test]

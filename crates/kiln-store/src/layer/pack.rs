@@ -80,7 +80,7 @@ pub fn pack<'a>(
     index: &LayerIndex,
     contents: impl Into<Contents<'a>>,
     packing: Packing<'_>,
-    out: &mut (impl Write + Send),
+    out: &mut impl Write,
 ) -> Result<Packed, LayerError> {
     let contents = contents.into();
     let Packing { compression, options, old } = packing;

@@ -2,6 +2,7 @@
 //!
 //! The rules are lists: a change that needs another one adds its line here, with the reason.
 
+mod book;
 mod crates;
 mod documents;
 mod sources;

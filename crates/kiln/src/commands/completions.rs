@@ -1,5 +1,6 @@
 //! `kiln completions` and `kiln man`: made from the command line's own definition.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -45,13 +46,52 @@ impl Man {
     /// Runs the command.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         std::fs::create_dir_all(&self.directory)
-            .map_err(|error| Failure::file("make", &self.directory, error))?;
-        clap_mangen::generate_to(Cli::command(), &self.directory)
-            .map_err(|error| Failure::file("write to", &self.directory, error))?;
+            .map_err(|error| Failure::file("make the directory", &self.directory, error))?;
+        let mut root = Cli::command();
+        root.build();
+        self.write(&root).map_err(|error| Failure::file("write to", &self.directory, error))?;
         let place = self.directory.display();
         render::note_lines(&[format!("the manual is in {place}")]);
         Ok(())
     }
+
+    /// Writes the pages of a command and of those below it.
+    fn write(&self, command: &clap::Command) -> io::Result<()> {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        std::fs::write(self.directory.join(format!("{name}.1")), page(name, command)?)?;
+        command.get_subcommands().try_for_each(|command| self.write(command))
+    }
+}
+
+/// A page, with what clap_mangen has no place for: kiln's version, and examples in lines as they are.
+fn page(name: &str, command: &clap::Command) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut bytes)?;
+    let mut page = String::new();
+    let mut is_example = false;
+    let text = String::from_utf8_lossy(&bytes).replace(".br\n\n.br\n", ".sp\n");
+    for line in text.lines() {
+        match line {
+            ".SH EXTRA" => is_example = true,
+            "Example:" | "Examples:" if is_example => page.push_str(".SH EXAMPLES\n.nf\n"),
+            _ if line.starts_with(".TH ") => {
+                let version = env!("CARGO_PKG_VERSION");
+                page.push_str(&format!(".TH {name} 1 \"\" \"kiln {version}\" \"kiln\"\n"));
+            }
+            _ => {
+                if is_example && line.starts_with(".SH ") {
+                    page.push_str(".fi\n");
+                    is_example = false;
+                }
+                page.push_str(line.trim_end());
+                page.push('\n');
+            }
+        }
+    }
+    if is_example {
+        page.push_str(".fi\n");
+    }
+    Ok(page)
 }
 
 #[cfg(test)]
@@ -67,7 +107,10 @@ mod tests {
         assert!(page("kiln.1").contains("Build container images"));
         let build = page("kiln-build.1");
         assert!(build.contains(".TH kiln-build 1") && build.contains("build\\-context"), "{build}");
-        assert!(page("kiln-cache-prune.1").contains("keep\\-storage"));
+        let prune = page("kiln-cache-prune.1");
+        assert!(prune.contains("keep\\-storage"));
+        let examples = ".SH EXAMPLES\n.nf\n  kiln cache prune \\-\\-dry\\-run                     what would go\n";
+        assert!(prune.contains(examples) && prune.ends_with(".fi\n"), "{prune}");
     }
 
     #[test]

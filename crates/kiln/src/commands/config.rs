@@ -26,6 +26,9 @@ const VARIABLES: [&str; 8] = [
 /// Settings stand in kiln.toml: the project's, in the directory that kiln is started in, and the user's,
 /// ~/.config/kiln/kiln.toml, which comes first.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln config                                 what is in effect here
+  kiln config --schema > kiln.schema.json     for editors")]
 pub(crate) struct ShowConfig {
     /// How it is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]

@@ -8,6 +8,9 @@ use crate::session::{Repair, Session, StoreReport};
 
 /// Verify the store: every blob against its digest, every layer and name against what it needs
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln fsck
+  kiln fsck --repair")]
 pub(crate) struct Fsck {
     /// Drop what is not whole; it is built or fetched again when it is needed
     #[arg(long)]

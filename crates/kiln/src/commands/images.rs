@@ -14,6 +14,10 @@ use crate::session::{Session, StoredImage};
 
 /// List the images of the store
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln images
+  kiln images ghcr.io/me/app                  of one repository
+  kiln images --format json | jq -r .name")]
 pub(crate) struct Images {
     /// Show only images with this repository name
     #[arg(value_name = "NAME")]

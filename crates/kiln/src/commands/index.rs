@@ -19,7 +19,14 @@ use crate::session::{ImagePlace, IndexBase, IndexEffect, IndexRequest, Session};
 
 /// Join images of several platforms under one name, and look at such names
 #[derive(Debug, clap::Args)]
-#[command(alias = "imagetools", subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    alias = "imagetools",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kiln index create -t ghcr.io/me/app:1 ghcr.io/me/app:1-amd64 ghcr.io/me/app:1-arm64
+  kiln index inspect ghcr.io/me/app:1"
+)]
 pub(crate) struct Index {
     #[command(subcommand)]
     command: IndexCommand,
@@ -68,6 +75,10 @@ struct Create {
 /// Show what a name stands for: the images of an index, or the layers of one
 #[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln index inspect debian:13-slim
+  kiln index inspect --raw oci-layout://out > index.json
+  kiln index inspect --referrers --artifact-type application/spdx+json ghcr.io/me/app:1")]
 struct Inspect {
     /// NAME[:TAG][@DIGEST] of a registry, oci-layout://DIR[:TAG] or oci-archive://FILE[:TAG]
     #[arg(value_name = "IMAGE")]

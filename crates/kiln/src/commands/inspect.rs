@@ -10,6 +10,9 @@ use crate::session::{Session, StoredImage};
 
 /// Show an image: its names, layers and config, HEALTHCHECK included
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln inspect app:1
+  kiln inspect --format json app:1 | jq .config.Healthcheck")]
 pub(crate) struct Inspect {
     /// Name, digest, or the start of an image id
     #[arg(value_name = "IMAGE")]

@@ -50,19 +50,49 @@ use crate::render;
     max_term_width = 100,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kiln init                                   files for a Python project: Dockerfile, CI, make
+  kiln build -t app:1 .                       build an image
+  kiln run app:1                              run it
+  kiln bake                                   build the targets of docker-bake.hcl
+  kiln explain                                why the steps of the last build ran
+  kiln report                                 how builds perform"
 )]
-pub(crate) struct Cli {
+pub(crate) struct CommandLine<C: Subcommand> {
     /// Directory of kiln's store [env: KILN_ROOT] [default: ~/.local/share/kiln, for root
     /// /var/lib/kiln]
     #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     root: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: C,
 }
 
+/// All of kiln.
+pub(crate) type Cli = CommandLine<Command>;
+
+/// `kiln build` alone: to define all other commands takes longer than to read its options, and an
+/// unchanged build has little else to do.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum BuildAlone {
+    #[command(args_override_self = true)]
+    Build(Box<build::Build>),
+}
+
+/// Reads a command line. What is wrong with one is said by the definition of all commands.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    if arguments.get(1).is_some_and(|name| name == "build")
+        && let Ok(line) = CommandLine::<BuildAlone>::try_parse_from(arguments)
+    {
+        let BuildAlone::Build(build) = line.command;
+        return Ok(CommandLine { root: line.root, command: Command::Build(build) });
+    }
+    Cli::try_parse_from(arguments)
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
     Init(init::Init),
     #[command(args_override_self = true)]
     Build(Box<build::Build>),
@@ -98,7 +128,7 @@ enum Command {
 
 /// Runs the command line of this process; gives its exit code.
 pub(crate) fn main(config: &Config) -> ExitCode {
-    match run(std::env::args_os(), config) {
+    match run(&std::env::args_os().collect::<Vec<_>>(), config) {
         Ok(code) => code,
         Err(failure) => {
             render::show_failure(&failure, config);
@@ -107,11 +137,8 @@ pub(crate) fn main(config: &Config) -> ExitCode {
     }
 }
 
-fn run(
-    arguments: impl IntoIterator<Item = OsString>,
-    config: &Config,
-) -> Result<ExitCode, Failure> {
-    let cli = match Cli::try_parse_from(arguments) {
+fn run(arguments: &[OsString], config: &Config) -> Result<ExitCode, Failure> {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let error = unsupported::explain(error, &Cli::command());
@@ -196,6 +223,8 @@ fn become_root() -> Result<(), Failure> {
     }
 }
 
+#[cfg(test)]
+mod documents_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
 //! `kiln report`: how the builds of a project perform.
 
 use clap::ValueEnum;
-use kiln_core::benchmark::Benchmark;
-use kiln_core::performance::{Judgement, Performance, judge, performance};
+use kiln_core::event::Outcome;
+use kiln_core::performance::{Judgement, judge, performance};
 use kiln_core::report::{BuildReport, Place};
 use serde_json::json;
 
@@ -10,8 +10,9 @@ use super::explain::choice::BuildChoice;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::bench::BenchTable;
-use crate::render::report::{Comparison, compared, judgement_lines, markdown, page, text};
+use crate::render::report::{
+    Comparison, Reported, compared, judgement_lines, markdown, page, text,
+};
 use crate::session::Session;
 use crate::settings;
 
@@ -76,17 +77,22 @@ impl Report {
         let builds = self.builds(&session, config)?;
         let performance = performance(&builds);
         let judgements = judge(&performance, &settings::budget(config, &targets(&builds[..1]))?);
-        let place = &builds[0].place;
-        let benchmarks = session.last_benchmarks(Some(place), BENCHMARKS)?;
-        let small = BenchTable::of(&benchmarks);
+        // Of the build whose images are shown.
+        let shown = builds.iter().find(|build| build.outcome == Outcome::Done);
+        let contents = shown.map(|build| session.contents(build)).unwrap_or_default();
+        let benchmarks = session.last_benchmarks(Some(&builds[0].place), BENCHMARKS)?;
+        let report = Reported {
+            performance: &performance,
+            judgements: &judgements,
+            contents: &contents,
+            benchmarks: &benchmarks,
+            dockerfile: &builds[0].place.dockerfile,
+        };
         render::print_lines(&match self.format {
-            Format::Text => {
-                let style = render::stdout_style(config);
-                text((&performance, &judgements), &small, &place.dockerfile, style)
-            }
-            Format::Markdown => markdown(&performance, &judgements, &small),
-            Format::Html => vec![page(&performance, &judgements, &small, &place.dockerfile)],
-            Format::Json => vec![document(&performance, &judgements, &benchmarks)],
+            Format::Text => text(&report, render::stdout_style(config)),
+            Format::Markdown => markdown(&report),
+            Format::Html => vec![page(&report)],
+            Format::Json => vec![document(&report)],
         });
         if self.check { refuse_broken(&judgements) } else { Ok(()) }
     }
@@ -204,12 +210,10 @@ fn refuse_broken(judgements: &[Judgement]) -> Result<(), Failure> {
         .with_help("[budget] of kiln.toml says what builds may take; `kiln report` what they take"))
 }
 
-fn document(
-    performance: &Performance,
-    judgements: &[Judgement],
-    benchmarks: &[Benchmark],
-) -> String {
-    let budgets: Vec<_> = judgements
+fn document(report: &Reported<'_>) -> String {
+    let performance = report.performance;
+    let budgets: Vec<_> = report
+        .judgements
         .iter()
         .map(|judgement| {
             json!({
@@ -224,6 +228,8 @@ fn document(
     let mut document = serde_json::to_value(performance).unwrap_or_default();
     document["hit_rate_percent"] = json!(performance.rate.percent());
     document["budgets"] = json!(budgets);
-    document["benchmarks"] = json!(benchmarks);
+    document["benchmarks"] = json!(report.benchmarks);
+    document["context"] = json!(report.contents.context);
+    document["layers"] = json!(report.contents.layers);
     format!("{document:#}")
 }

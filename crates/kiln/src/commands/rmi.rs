@@ -9,6 +9,8 @@ use crate::session::Session;
 ///
 /// The layers stay as long as another name or the build cache has use for them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  kiln rmi app:1 ghcr.io/me/app:1")]
 pub(crate) struct Rmi {
     /// Names, each with its tag (default: latest)
     #[arg(required = true, value_name = "NAME")]

@@ -15,7 +15,14 @@ use crate::session::Session;
 /// The container ends with its command, whose exit code is kiln's, and leaves nothing behind: what
 /// it writes outside of `-v` is thrown away. Its network is the host's unless `--network none`.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "kiln run [OPTIONS] IMAGE [COMMAND]...")]
+#[command(
+    override_usage = "kiln run [OPTIONS] IMAGE [COMMAND]...",
+    after_help = "Examples:
+  kiln run app:1                              the image's own command
+  kiln run -it --entrypoint sh app:1          a shell in it
+  kiln run -v ./src:/app/src:ro -w /app app:1 python -m pytest
+  kiln run --env-file .env -e DEBUG=1 --user 1000 --network none app:1 env"
+)]
 pub(crate) struct Run {
     /// Name or id of the image, then the command instead of the image's CMD
     #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]

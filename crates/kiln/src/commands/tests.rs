@@ -15,6 +15,35 @@ fn the_definition_is_sound() {
     Cli::command().debug_assert();
 }
 
+/// `kiln build` is read without the other commands: to the same end.
+#[test]
+fn build_alone_is_read_as_among_all_commands() {
+    let read = |line: &str| {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let alone = CommandLine::<BuildAlone>::try_parse_from(&words)
+            .map(|CommandLine { root, command: BuildAlone::Build(build) }| (root, build));
+        let all = Cli::try_parse_from(&words).map(|line| match line.command {
+            Command::Build(build) => (line.root, build),
+            other => panic!("{other:?}"),
+        });
+        (format!("{:?}", alone.ok()), format!("{:?}", all.ok()), parse(&words).is_ok())
+    };
+    for line in [
+        "kiln build .",
+        "kiln build --root /x -q . --root /y",
+        "kiln build -t a --target b,c --build-arg A=1 --no-cache --no-cache -o out .",
+    ] {
+        let (alone, all, is_read) = read(line);
+        assert_eq!(alone, all, "{line}");
+        assert!(alone.starts_with("Some") && is_read, "{line}");
+    }
+    let (alone, all, is_read) = read("kiln build --taget b .");
+    assert!(alone == "None" && all == "None" && !is_read);
+    let words = ["kiln", "build", "--taget", "b", "."].map(OsString::from);
+    let said = parse(&words).unwrap_err().to_string();
+    assert_eq!(said, Cli::try_parse_from(&words).unwrap_err().to_string());
+}
+
 #[test]
 fn misspelt_flags_and_commands_are_recognised() {
     insta::assert_snapshot!(refused(&["kiln", "biuld"]), @r"
@@ -90,6 +119,49 @@ fn wrong_values_say_what_is_right() {
     ");
 }
 
+/// Every command with the words that call it, kiln itself first.
+fn every_command() -> Vec<(Vec<String>, clap::Command)> {
+    fn add(command: &clap::Command, above: &[String], all: &mut Vec<(Vec<String>, clap::Command)>) {
+        let words = [above, &[command.get_name().to_owned()]].concat();
+        all.push((words.clone(), command.clone()));
+        for part in command.get_subcommands().filter(|part| !part.is_hide_set()) {
+            add(part, &words, all);
+        }
+    }
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    let mut all = Vec::new();
+    add(&root, &[], &mut all);
+    all
+}
+
+/// The words of a line of a shell up to what they are piped to, and up to what explains them.
+fn words_of(line: &str) -> Vec<String> {
+    let line = line.split("   ").next().unwrap_or_default();
+    let words = line.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
+    words.take_while(|word| !["|", "&&", ">", ">>", "<"].contains(&word.as_str())).collect()
+}
+
+#[test]
+fn every_command_has_examples_that_can_be_given() {
+    for (words, command) in every_command() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let name = words.join(" ");
+        assert!(help.starts_with("Example"), "{name} has no examples");
+        let examples: Vec<&str> = help.lines().skip(1).map(str::trim).collect();
+        assert!(examples.iter().any(|example| example.contains(&name)), "{name}: {examples:?}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{name}: {help}");
+        // `…` stands for the rest of a digest.
+        for example in
+            examples.iter().filter(|text| text.starts_with("kiln ") && !text.contains('…'))
+        {
+            if let Err(error) = Cli::try_parse_from(words_of(example)) {
+                panic!("{example}: {error}");
+            }
+        }
+    }
+}
+
 /// `docs/cli-reference.md` is made from the help of every command: `KILN_WRITE_DOCS=1` with this
 /// test writes it, without it the two are compared.
 #[test]
@@ -110,22 +182,14 @@ fn reference() -> String {
     let mut text = String::from(
         "# kiln: commands and options\n\nMade from the program's own help; a test keeps it current.\n",
     );
-    let mut root = Cli::command().term_width(100);
-    let write = |text: &mut String, title: &str, command: &mut clap::Command| {
-        let help = command.render_long_help().to_string();
+    for (words, _) in every_command() {
+        let asked = words.iter().cloned().chain(["--help".to_owned()]);
+        let help =
+            Cli::command().term_width(100).try_get_matches_from(asked).unwrap_err().to_string();
         let lines = help.lines().map(str::trim_end);
         let help = lines.collect::<Vec<_>>().join("\n");
+        let title = words.join(" ");
         let _ = write!(text, "\n## {title}\n\n```text\n{}\n```\n", help.trim());
-    };
-    write(&mut text, "kiln", &mut root);
-    root.build();
-    for command in root.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
-        let title = format!("kiln {}", command.get_name());
-        let mut command = command.clone().term_width(100);
-        write(&mut text, &title, &mut command);
-        for part in command.get_subcommands() {
-            write(&mut text, &format!("{title} {}", part.get_name()), &mut part.clone());
-        }
     }
     text
 }

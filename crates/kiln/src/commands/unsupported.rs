@@ -4,8 +4,10 @@
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
+const NO_LIMITS: &str = "kiln makes no control groups; start kiln itself in one that has limits";
+
 /// Flags and what to say about each.
-const FLAGS: [(&str, &str); 17] = [
+const FLAGS: [(&str, &str); 26] = [
     ("--attest", "kiln makes no attestations yet"),
     ("--provenance", "kiln makes no attestations yet"),
     ("--sbom", "kiln makes no attestations yet"),
@@ -22,6 +24,15 @@ const FLAGS: [(&str, &str); 17] = [
     ("-p", "the container has the host's network: its ports are open there already"),
     ("--name", "containers have no names; they end with their command"),
     ("--mount", "`-v HOST:CONTAINER[:ro]` shows a directory of the host"),
+    ("--memory", NO_LIMITS),
+    ("-m", NO_LIMITS),
+    ("--cpus", NO_LIMITS),
+    ("--cpu-shares", NO_LIMITS),
+    ("--cpuset-cpus", NO_LIMITS),
+    ("--security-opt", "there is one sandbox; `--allow security.insecure` lets a RUN do more"),
+    ("--isolation", "there is one sandbox"),
+    ("--force-rm", "nothing of a build is left behind"),
+    ("-D", "causes and logs are in every build's progress; `--progress=plain` keeps them"),
     ("--debug", "causes and logs are in every build's progress; `--progress=plain` keeps them"),
 ];
 

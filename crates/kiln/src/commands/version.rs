@@ -4,6 +4,8 @@ use crate::render;
 
 /// Show kiln's version
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  kiln version")]
 pub(crate) struct Version {}
 
 impl Version {

@@ -88,9 +88,24 @@ pub(crate) fn is_own(path: &str) -> bool {
     !is_test && !directories.any(other)
 }
 
+/// The classes, and those of the project's own that are made of them: `class Shop(Flask)`.
+fn with_own<'a>(files: &[(&str, &'a str)], classes: &[&'a str]) -> Vec<&'a str> {
+    let mut all = classes.to_vec();
+    let heads = files.iter().flat_map(|(_, text)| text.lines());
+    for head in heads.filter_map(|line| line.strip_prefix("class ")) {
+        let Some((name, rest)) = head.split_once('(') else { continue };
+        let bases = rest.split([')', ',']).map(|base| base.trim().rsplit('.').next());
+        if bases.flatten().any(|base| classes.contains(&base)) {
+            all.push(name);
+        }
+    }
+    all
+}
+
 /// The likeliest object of one of the classes, below the roots of imports.
 pub(crate) fn find(sources: &Sources, roots: &[String], classes: &[&str]) -> Option<Object> {
     let files: Vec<(&str, &str)> = sources.python().filter(|(path, _)| is_own(path)).collect();
+    let classes = &with_own(&files, classes)[..];
     let mut factories: Vec<(&str, &str)> = Vec::new();
     for (path, text) in &files {
         factories.extend(factories_of(text, classes).into_iter().map(|name| (*path, name)));

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::application::Object;
+use super::application::{self, Object};
 use super::manifest::{Manifest, normal};
 use super::sources::{Sources, is_python};
+use super::workspace::Workspace;
 
 /// Where the sources are.
 #[derive(Clone, Debug, Serialize)]
@@ -86,9 +87,32 @@ impl Layout {
     }
 }
 
-/// The directories that modules are imported from, the likelier first.
-pub(crate) fn roots(sources: &Sources) -> Vec<String> {
-    let has_python = sources.below("src").any(is_python);
+/// Whether there is a file of Python's below a directory.
+pub(crate) fn is_python_below(sources: &Sources, directory: &str) -> bool {
+    sources.below(directory).any(is_python)
+}
+
+/// The directories that modules are imported from, the likelier first, those of members before them.
+pub(crate) fn roots(sources: &Sources, workspace: &Workspace) -> Vec<String> {
+    let mut all: Vec<String> = workspace.members.iter().map(|member| member.root.clone()).collect();
+    all.extend(own_roots(sources));
+    all
+}
+
+/// Django's `manage.py`: at the top, else in `src`, else in another directory at the top.
+pub(crate) fn manage(sources: &Sources) -> Option<&str> {
+    let is_one = |path: &&str| {
+        path.ends_with("/manage.py") && path.matches('/').count() == 1 && application::is_own(path)
+    };
+    let usual = ["manage.py", "src/manage.py"].into_iter().find(|path| sources.has(path));
+    usual.or_else(|| sources.paths().find(is_one))
+}
+
+fn own_roots(sources: &Sources) -> Vec<String> {
+    if let Some((directory, _)) = manage(sources).and_then(|path| path.rsplit_once('/')) {
+        return vec![directory.to_owned(), String::new()];
+    }
+    let has_python = is_python_below(sources, "src");
     let is_imported = sources.python().any(|(_, text)| {
         text.lines().map(str::trim_start).any(|line| {
             ["from src.", "from src ", "import src.", "import src "]
@@ -106,21 +130,27 @@ pub(crate) fn roots(sources: &Sources) -> Vec<String> {
 
 /// The layout of a project whose applications are those `objects`.
 pub(crate) fn find(sources: &Sources, manifest: &Manifest, objects: &[&Object]) -> Layout {
-    let root = roots(sources).first().cloned().unwrap_or_default();
+    let root = own_roots(sources).first().cloned().unwrap_or_default();
+    let members = &manifest.workspace.members;
+    let is_members =
+        |path: &str| members.iter().any(|member| path.starts_with(&format!("{}/", member.path)));
     if let Some(package) = manifest.build.as_ref().and_then(|_| package(sources, manifest)) {
         let holds = |path: &str| path == package || path.starts_with(&format!("{package}/"));
         let top = match package.strip_prefix("src/") {
             Some(_) => "src".to_owned(),
             None => package.clone(),
         };
-        let is_whole = objects
-            .iter()
-            .all(|object| holds(&object.path) || object.path.starts_with(&format!("{top}/")));
-        if is_whole && !sources.has("manage.py") {
+        let is_whole = objects.iter().all(|object| {
+            holds(&object.path)
+                || object.path.starts_with(&format!("{top}/"))
+                || is_members(&object.path)
+        });
+        if is_whole && manage(sources).is_none() {
             let backend =
                 manifest.build.as_ref().map(|build| build.module.as_str()).unwrap_or_default();
             let backend = backend.split(['.', ':']).next().unwrap_or_default();
             let mut paths = manifest.build_files.clone();
+            paths.retain(|path| !path.starts_with(&format!("{top}/")));
             paths.push(top.clone());
             return Layout {
                 is_package: true,
@@ -131,7 +161,11 @@ pub(crate) fn find(sources: &Sources, manifest: &Manifest, objects: &[&Object]) 
             };
         }
     }
-    let paths = copied(sources);
+    let mut paths = copied(sources);
+    let has_other = |path: &String| {
+        !sources.has_directory(path) || sources.below(path).any(|file| !is_members(file))
+    };
+    paths.retain(has_other);
     Layout {
         is_package: false,
         sources: paths.clone(),
@@ -182,5 +216,6 @@ fn copied(sources: &Sources) -> Vec<String> {
             }
         }
     }
+    found.extend(sources.databases());
     found.into_iter().filter(|path| !path.starts_with("docker-compose")).collect()
 }

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use toml::{Table, Value};
 
+use super::poetry;
+use super::requirements::Requirements;
 use super::sources::Sources;
+use super::workspace::Workspace;
 
 /// What installs the dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,18 +53,26 @@ pub(crate) struct Manifest {
     pub(crate) production_groups: Vec<String>,
     /// Groups of development: `--group test`.
     pub(crate) groups: Vec<String>,
+    /// What Poetry's groups of development name, where no lock says more.
+    pub(crate) poetry_development: Vec<String>,
     /// Extras of development.
     pub(crate) extras: Vec<String>,
-    /// Files of requirements for production, then those that they include.
-    pub(crate) requirements: Vec<String>,
-    /// The first of them is what is installed.
-    pub(crate) dev_requirements: Vec<String>,
+    /// Files of requirements for production.
+    pub(crate) requirements: Requirements,
+    /// Those of development.
+    pub(crate) dev_requirements: Requirements,
+    /// The file that names the project's own dependencies.
+    pub(crate) own_file: Option<&'static str>,
+    /// Whether that file says all of them itself.
+    pub(crate) is_own_static: bool,
+    /// Extras of the project that production installs.
+    pub(crate) production_extras: Vec<String>,
     /// Commands: name and `module:function`.
     pub(crate) scripts: Vec<(String, String)>,
+    /// The workspace that the project is the root of.
+    pub(crate) workspace: Workspace,
     /// What builds the package, if anything does.
     pub(crate) build: Option<Backend>,
-    /// Whether there is a lock file.
-    pub(crate) is_locked: bool,
     /// Whether `tool.NAME` is there, for tools of development.
     pub(crate) tools: BTreeSet<String>,
     /// Directories of packages that the project names itself.
@@ -137,8 +148,10 @@ impl Manifest {
         manifest.read_pyproject(&pyproject, sources);
         manifest.read_requirements(sources);
         manifest.read_setup_cfg(sources);
+        manifest.find_own_file(&pyproject, sources);
         manifest.choose_manager(&pyproject, sources)?;
         manifest.read_lock(sources);
+        manifest.read_workspace(&pyproject, sources)?;
         let names: Vec<String> = manifest.dependencies.iter().cloned().collect();
         manifest.all.extend(names);
         Ok(manifest)
@@ -156,12 +169,16 @@ impl Manifest {
             all: BTreeSet::new(),
             production_groups: Vec::new(),
             groups: Vec::new(),
+            poetry_development: Vec::new(),
             extras: Vec::new(),
-            requirements: Vec::new(),
-            dev_requirements: Vec::new(),
+            requirements: Requirements::default(),
+            dev_requirements: Requirements::default(),
+            own_file: None,
+            is_own_static: false,
+            production_extras: Vec::new(),
             scripts: Vec::new(),
+            workspace: Workspace::default(),
             build: None,
-            is_locked: false,
             tools: BTreeSet::new(),
             packages: Vec::new(),
             build_files: Vec::new(),
@@ -226,17 +243,11 @@ impl Manifest {
             });
         }
         self.tools = table(file, &["tool"]).keys().cloned().collect();
-        self.read_build_files(&project, &poetry, sources);
+        self.read_build_files(file, sources);
         for path in
             strings(table(file, &["tool", "hatch", "build", "targets", "wheel"]).get("packages"))
         {
             self.packages.push(path);
-        }
-        if table(file, &["tool", "uv", "workspace"]).contains_key("members") {
-            self.notes.push(
-                "members of the workspace are not looked at: only the project at its root is built"
-                    .to_owned(),
-            );
         }
     }
 
@@ -260,12 +271,14 @@ impl Manifest {
             groups.entry("dev").or_insert(Value::Table(dev));
         }
         for (group, content) in &groups {
-            let names: Vec<String> = content
-                .get("dependencies")
-                .and_then(Value::as_table)
-                .into_iter()
-                .flat_map(|list| list.keys().cloned())
-                .collect();
+            let list = content.get("dependencies").and_then(Value::as_table);
+            let names: Vec<String> =
+                list.into_iter().flat_map(|list| list.keys().cloned()).collect();
+            if is_for_development(group) {
+                let requirements = list.into_iter().flatten();
+                self.poetry_development
+                    .extend(requirements.filter_map(|(k, v)| poetry::requirement(k, v)));
+            }
             if ["prod", "production"].contains(&group.as_str()) {
                 self.production_groups.push(group.clone());
                 for name in &names {
@@ -286,15 +299,17 @@ impl Manifest {
         }
     }
 
-    fn read_build_files(&mut self, project: &Table, poetry: &Table, sources: &Sources) {
+    /// Files that are there and that a table about the build names: the readme, a changelog, a script.
+    fn read_build_files(&mut self, file: &Table, sources: &Sources) {
         let mut files: Vec<String> = vec!["pyproject.toml".to_owned()];
-        for of in [project, poetry] {
-            let readme = of.get("readme");
-            files.extend(readme.and_then(Value::as_str).map(str::to_owned));
-            files.extend(strings(readme));
-            files.extend(readme.and_then(|table| table.get("file")?.as_str()).map(str::to_owned));
-            let license = of.get("license").and_then(|table| table.get("file")?.as_str());
-            files.extend(license.map(str::to_owned));
+        files.extend(all_strings(&Value::Table(table(file, &["project"]))));
+        for tool in ["poetry", "hatch", "setuptools", "flit", "pdm", "scikit-build", "maturin"] {
+            files.extend(all_strings(&Value::Table(table(file, &["tool", tool]))));
+        }
+        for script in ["setup.py", "setup.cfg"] {
+            let is_path = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+            let words = sources.text(script).unwrap_or_default().split(|c| !is_path(c));
+            files.extend(words.map(str::to_owned));
         }
         for name in [
             "setup.py",
@@ -317,44 +332,70 @@ impl Manifest {
     fn read_requirements(&mut self, sources: &Sources) {
         let first =
             |names: &[&str]| names.iter().find(|name| sources.has(name)).map(|n| (*n).to_owned());
-        if let Some(file) = first(&PRODUCTION_FILES) {
-            self.requirements = included(&file, sources);
-            for file in self.requirements.clone() {
-                for line in requirement_lines(sources.text(&file).unwrap_or_default()) {
-                    self.add(&line);
-                }
+        let file = |names| first(names).map(|file| Requirements::read(&file, sources));
+        let (mut production, mut development) = (file(&PRODUCTION_FILES), file(&DEVELOPMENT_FILES));
+        // An environment to work in says nothing of what production needs.
+        if production.as_ref().is_some_and(|file| file.is_for_development(sources)) {
+            development = development.or(production.take());
+        }
+        if let Some(file) = production {
+            file.lines(sources).for_each(|line| self.add(line));
+            match file.itself().filter(|_| file.lines(sources).next().is_none()) {
+                Some(itself) => self.production_extras.clone_from(&itself.extras),
+                None => self.requirements = file,
             }
         }
-        if let Some(file) = first(&DEVELOPMENT_FILES) {
-            self.dev_requirements = included(&file, sources);
-            for file in self.dev_requirements.clone() {
-                let text = sources.text(&file).unwrap_or_default();
-                let names: Vec<String> =
-                    requirement_lines(text).map(|line| normal(&line)).collect();
-                self.all.extend(names);
-            }
+        if let Some(file) = development {
+            self.all.extend(file.lines(sources).map(normal));
+            self.dev_requirements = file;
         }
     }
 
-    /// Names below `install_requires`, `python_requires` and `name` of `setup.cfg`.
+    /// Where the project names its own dependencies, and whether they can be read without asking what
+    /// builds it.
+    fn find_own_file(&mut self, file: &Table, sources: &Sources) {
+        let project = table(file, &["project"]);
+        let has_poetry = table(file, &["tool", "poetry"]).contains_key("dependencies");
+        let dynamic = strings(project.get("dynamic"));
+        let is_dynamic = dynamic.iter().any(|key| key.ends_with("dependencies"));
+        let setup = ["setup.py", "setup.cfg"].into_iter().find(|file| sources.has(file));
+        self.own_file = match setup {
+            Some(setup) if project.is_empty() && !has_poetry => Some(setup),
+            _ if project.is_empty() && !has_poetry => None,
+            _ => Some("pyproject.toml"),
+        };
+        self.is_own_static = !project.is_empty() && !is_dynamic;
+    }
+
+    /// Names below `install_requires`, `python_requires` and `name` of `setup.cfg`, its commands and its
+    /// extras for development.
     fn read_setup_cfg(&mut self, sources: &Sources) {
-        let mut key = String::new();
+        let (mut section, mut key) = (String::new(), String::new());
         for line in sources.text("setup.cfg").unwrap_or_default().lines() {
-            let is_continued = line.starts_with([' ', '\t']);
             let mut value = line.trim();
-            if !is_continued {
-                let Some((name, rest)) = line.split_once('=') else {
-                    key.clear();
-                    continue;
-                };
+            if !line.starts_with([' ', '\t']) && !value.is_empty() {
+                if value.starts_with('[') {
+                    value.clone_into(&mut section);
+                }
+                let (name, rest) = line.split_once('=').unwrap_or_default();
                 name.trim().clone_into(&mut key);
                 value = rest.trim();
+                if section == "[options.extras_require]" {
+                    self.add_development(name.trim(), &[], GroupKind::Extra);
+                }
             }
-            match key.as_str() {
+            match (section.as_str(), key.as_str()) {
                 _ if value.is_empty() || value.starts_with('#') => {}
-                "install_requires" => self.add(value),
-                "python_requires" => self.requires_python = Some(value.to_owned()),
-                "name" if self.name.is_none() => self.name = Some(value.to_owned()),
+                ("[options.extras_require]", extra) if is_for_development(extra) => {
+                    self.all.insert(normal(value));
+                }
+                ("[options.entry_points]", "console_scripts") => {
+                    let (name, target) = value.split_once('=').unwrap_or((value, ""));
+                    self.scripts.push((name.trim().to_owned(), target.trim().to_owned()));
+                }
+                (_, "install_requires") => self.add(value),
+                (_, "python_requires") => self.requires_python = Some(value.to_owned()),
+                (_, "name") if self.name.is_none() => self.name = Some(value.to_owned()),
                 _ => {}
             }
         }
@@ -362,7 +403,7 @@ impl Manifest {
 
     fn choose_manager(&mut self, file: &Table, sources: &Sources) -> Result<(), (String, String)> {
         let has_tool = |name: &str| self.tools.contains(name);
-        let is_uv_built = self.build.as_ref().is_some_and(|build| build.module == "uv_build");
+        let has_poetry = table(file, &["tool", "poetry"]).contains_key("dependencies");
         let pinned = self.requirements.first().and_then(|file| sources.text(file));
         let is_compiled = pinned
             .is_some_and(|text| text.contains("pip-compile") || text.contains("uv pip compile"));
@@ -372,21 +413,16 @@ impl Manifest {
             (Manager::Uv, "uv.lock is there".to_owned())
         } else if sources.has("poetry.lock") {
             (Manager::Poetry, "poetry.lock is there".to_owned())
-        } else if has_tool("poetry") && file.get("project").is_none_or(|_| !has_tool("uv")) {
+        } else if self.build.as_ref().is_some_and(|build| build.module == "uv_build") {
+            (Manager::Uv, "uv_build builds the package".to_owned())
+        } else if has_poetry && !names_own && !self.is_built_by_poetry(file) {
             (Manager::Poetry, "pyproject.toml has [tool.poetry]".to_owned())
-        } else if has_tool("uv") || is_uv_built {
-            let what = if is_uv_built {
-                "uv_build builds the package"
-            } else {
-                "pyproject.toml has [tool.uv]"
-            };
-            (Manager::Uv, what.to_owned())
         } else if let Some(first) = self.requirements.first()
-            && (is_compiled || is_pinned || !names_own)
+            && (is_compiled || is_pinned || !names_own || self.requirements.itself().is_some())
         {
             let made = if is_compiled { "was compiled by pip-tools" } else { "is there" };
             (Manager::Requirements, format!("{first} {made}"))
-        } else if names_own || file.contains_key("project") {
+        } else if names_own || file.contains_key("project") || has_poetry {
             (
                 Manager::Pyproject,
                 "pyproject.toml names the dependencies, nothing locks them".to_owned(),
@@ -406,19 +442,29 @@ impl Manifest {
             return Err((found, help.to_owned()));
         };
         (self.manager, self.why) = (manager, why);
-        if matches!(manager, Manager::Uv | Manager::Poetry) {
-            let (lock, command) = match manager {
-                Manager::Uv => ("uv.lock", "uv lock"),
-                _ => ("poetry.lock", "poetry lock"),
-            };
-            self.is_locked = sources.has(lock);
-            if !self.is_locked {
-                self.notes.push(format!(
-                    "{lock} is not there, and the build needs it: `{command}` makes it"
-                ));
-            }
+        let tool = match manager {
+            Manager::Uv => "uv",
+            Manager::Poetry => "poetry",
+            _ => "",
+        };
+        if !tool.is_empty() && !sources.has(&format!("{tool}.lock")) {
+            self.notes.push(format!(
+                "{tool}.lock is not there, and the build needs it: `{tool} lock` makes it"
+            ));
         }
-        if manager == Manager::Setup && self.build.is_none() {
+        if manager != Manager::Poetry {
+            // What is left are those that other tools know, too.
+            let known = table(file, &["dependency-groups"]);
+            self.groups.retain(|group| known.contains_key(group));
+        }
+        if manager == Manager::Pyproject && (has_tool("uv") || has_tool("poetry")) {
+            let tool = if has_tool("uv") { "uv" } else { "poetry" };
+            self.notes.push(format!(
+                "nothing locks the dependencies: `{tool} lock` does, and `kiln init --force` then uses it"
+            ));
+        }
+        let is_installed = manager == Manager::Setup || self.requirements.itself().is_some();
+        if is_installed && self.build.is_none() {
             self.build = Some(Backend {
                 requires: vec!["setuptools".to_owned(), "wheel".to_owned()],
                 module: "setuptools.build_meta".to_owned(),
@@ -426,6 +472,26 @@ impl Manifest {
             });
         }
         Ok(())
+    }
+
+    fn read_workspace(&mut self, file: &Table, sources: &Sources) -> Result<(), (String, String)> {
+        let needs: Vec<String> = self.dependencies.iter().cloned().collect();
+        self.workspace = Workspace::read(file, &needs, sources);
+        if self.workspace.is_there && !file.contains_key("project") {
+            let why = "pyproject.toml is a workspace without a project of its own";
+            let member = self.workspace.others.first().map_or("MEMBER", String::as_str);
+            let help =
+                format!("`kiln init {member}` looks at one of its members, without the lock");
+            return Err((why.to_owned(), help));
+        }
+        Ok(())
+    }
+
+    /// Whether Poetry makes a package of the project: without a lock its backend says what that needs.
+    fn is_built_by_poetry(&self, file: &Table) -> bool {
+        let poetry = table(file, &["tool", "poetry"]);
+        self.build.as_ref().is_some_and(|build| build.module.starts_with("poetry"))
+            && poetry.get("package-mode").and_then(Value::as_bool) != Some(false)
     }
 
     /// The names in lock files: what the project's own dependencies bring along, too.
@@ -465,7 +531,7 @@ impl Manifest {
     }
 
     fn add_development(&mut self, group: &str, requirements: &[String], kind: GroupKind) {
-        if !DEVELOPMENT.contains(&group.to_ascii_lowercase().as_str()) {
+        if !is_for_development(group) {
             return;
         }
         match kind {
@@ -474,6 +540,10 @@ impl Manifest {
         }
         self.all.extend(requirements.iter().map(|requirement| normal(requirement)));
     }
+}
+
+fn is_for_development(group: &str) -> bool {
+    DEVELOPMENT.contains(&group.to_ascii_lowercase().as_str())
 }
 
 #[derive(Clone, Copy)]
@@ -498,7 +568,7 @@ pub(crate) fn normal(requirement: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-fn table(file: &Table, path: &[&str]) -> Table {
+pub(super) fn table(file: &Table, path: &[&str]) -> Table {
     let mut at = Some(file);
     for key in path {
         at = at.and_then(|table| table.get(*key)?.as_table());
@@ -506,38 +576,17 @@ fn table(file: &Table, path: &[&str]) -> Table {
     at.cloned().unwrap_or_default()
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
+/// All texts in a value, at any depth.
+fn all_strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.trim_start_matches("./").to_owned()],
+        Value::Array(items) => items.iter().flat_map(all_strings).collect(),
+        Value::Table(table) => table.values().flat_map(all_strings).collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn strings(value: Option<&Value>) -> Vec<String> {
     let items = value.and_then(Value::as_array).into_iter().flatten();
     items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
-}
-
-/// A file of requirements and those that it includes (`-r`, `-c`), the file itself first.
-fn included(file: &str, sources: &Sources) -> Vec<String> {
-    let mut files = vec![file.to_owned()];
-    let mut next = 0;
-    while let Some(file) = files.get(next).cloned() {
-        next += 1;
-        let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
-        for line in sources.text(&file).unwrap_or_default().lines() {
-            let flags = ["-r", "--requirement", "-c", "--constraint"];
-            let Some(rest) = flags.iter().find_map(|flag| line.trim().strip_prefix(flag)) else {
-                continue;
-            };
-            let name =
-                rest.trim_start_matches(['=', ' ']).split('#').next().unwrap_or_default().trim();
-            let path =
-                if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-            let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
-            if sources.has(&path) && !files.contains(&path) {
-                files.push(path);
-            }
-        }
-    }
-    files
-}
-
-/// The requirements of a file: no options, no comments.
-fn requirement_lines(text: &str) -> impl Iterator<Item = String> + '_ {
-    let lines = text.lines().map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '-', '.'])).map(str::to_owned)
 }

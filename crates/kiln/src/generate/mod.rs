@@ -5,10 +5,13 @@
 //! (`commands/init.rs`).
 
 mod application;
+mod install;
 mod layout;
 mod manifest;
+mod poetry;
 mod project;
 mod python_version;
+mod requirements;
 mod serve;
 mod services;
 mod settings;
@@ -16,6 +19,7 @@ mod sources;
 mod system;
 mod templates;
 mod testing;
+mod workspace;
 
 pub(crate) use project::Project;
 pub(crate) use sources::Sources;

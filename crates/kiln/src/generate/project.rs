@@ -5,6 +5,7 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use super::application::{self, Framework, Object};
+use super::install::Install;
 use super::layout::{self, Layout};
 use super::manifest::{Backend, Manager, Manifest};
 use super::python_version;
@@ -14,6 +15,7 @@ use super::settings::{self, Setting};
 use super::sources::Sources;
 use super::system::{self, Libraries};
 use super::testing::{self, Testing};
+use super::workspace::Workspace;
 
 /// What a project is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,10 +63,15 @@ pub(crate) struct Project {
     kind: Kind,
     framework: Option<Framework>,
     celery: Option<Celery>,
-    layout: Layout,
+    pub(super) layout: Layout,
     build: Option<Backend>,
-    requirements: Vec<String>,
-    dev_requirements: Vec<String>,
+    is_built_by_uv: bool,
+    workspace: Workspace,
+    install: Install,
+    dev_install: Install,
+    manifests: Vec<String>,
+    /// Whether production needs anything at all.
+    has_dependencies: bool,
     production_groups: Vec<String>,
     groups: Vec<String>,
     extras: Vec<String>,
@@ -77,6 +84,8 @@ pub(crate) struct Project {
     /// How the stages are counted, in words.
     stage_count: &'static str,
     needs_git: bool,
+    /// Databases that are part of the project.
+    databases: Vec<String>,
     /// What was found, for people.
     #[serde(skip)]
     pub(crate) findings: Vec<Finding>,
@@ -103,6 +112,12 @@ impl Project {
             (false, root) if !root.is_empty() => format!("{directory}/{root}"),
             _ => directory.to_owned(),
         };
+        let development = || {
+            let mut paths = vec![below("/app/src")];
+            let members = &self.workspace.members;
+            paths.extend(members.iter().map(|member| format!("/app/src/{}", member.root)));
+            paths.join(":")
+        };
         let has_network_database = self.services.database.is_some_and(|kind| kind != "sqlite");
         let has_beat = self.celery.as_ref().is_some_and(|celery| celery.has_beat);
         let has_data =
@@ -127,18 +142,13 @@ impl Project {
                 compose.push(service(name, stage, None));
             }
         }
-        let manifests: Vec<&str> = match self.manager {
-            Manager::Uv => vec!["pyproject.toml", "uv.lock"],
-            Manager::Poetry => vec!["pyproject.toml", "poetry.lock"],
-            Manager::Requirements => self.requirements.iter().map(String::as_str).collect(),
-            Manager::Pyproject => vec!["pyproject.toml"],
-            Manager::Setup => vec!["setup.py"],
-        };
+        let members = self.workspace.members.iter().map(|member| &member.path);
+        let watched: Vec<&String> = self.layout.sources.iter().chain(members).collect();
         context! {
             apt_base => join(git, &base),
             apt_production => join(&["tini"], &self.libraries.run),
             site => below("/app/site"),
-            dev_path => below("/app/src"),
+            dev_path => development(),
             test_path => below("/app"),
             client => match self.services.database {
                 Some("sqlite") => Some("sqlite3"),
@@ -153,8 +163,7 @@ impl Project {
             has_data,
             has_volumes => has_network_database || has_data,
             user => self.name.replace('-', "_"),
-            watched => self.layout.sources,
-            manifests,
+            watched => watched,
         }
     }
 
@@ -170,7 +179,7 @@ impl Project {
         find("dependencies", manager_name(manifest.manager).to_owned(), manifest.why.clone());
         find("Python", python.clone(), why);
 
-        let roots = layout::roots(sources);
+        let roots = layout::roots(sources, &manifest.workspace);
         let web = web(&manifest, sources, &roots);
         let celery_object = manifest
             .needs("celery")
@@ -183,6 +192,11 @@ impl Project {
             .collect();
         let layout = layout::find(sources, &manifest, &objects);
         find("sources", layout.said(), layout.why.clone());
+        if !manifest.workspace.members.is_empty() {
+            let members: Vec<&str> =
+                manifest.workspace.members.iter().map(|member| member.path.as_str()).collect();
+            find("members", members.join(" "), "the project depends on them".to_owned());
+        }
         if layout.paths.is_empty() {
             let why = "there is nothing to run: no package, no Python file beside the manifests";
             return Err((why.to_owned(), "`kiln init DIR` looks elsewhere".to_owned()));
@@ -244,7 +258,7 @@ impl Project {
                 format!("{} needs them", libraries.wanted_by.join(", ")),
             );
         }
-        let testing = testing::find(sources, &manifest, framework, &layout);
+        let testing = testing::find(sources, &manifest, framework, &layout, &settings);
         match &testing {
             Some(testing) => find("tests", testing.command.join(" "), testing.why.clone()),
             None => manifest.notes.push("no tests were found: no stage `testing`".to_owned()),
@@ -261,10 +275,19 @@ impl Project {
             kind,
             framework,
             celery,
-            build: manifest.build.clone().filter(|_| layout.is_package),
+            is_built_by_uv: manifest.build.as_ref().is_some_and(|build| build.module == "uv_build")
+                && manifest.workspace.members.iter().all(|member| member.is_uv_built),
+            build: build(&manifest, &layout),
+            workspace: manifest.workspace.clone(),
+            install: Install::production(&manifest, &layout, &commands.missing),
+            dev_install: Install::development(
+                &manifest,
+                &layout,
+                testing.as_ref().map_or(&[], |testing| &testing.missing),
+            ),
             layout,
-            requirements: manifest.requirements.clone(),
-            dev_requirements: manifest.dev_requirements.clone(),
+            manifests: manifests(&manifest),
+            has_dependencies: !manifest.dependencies.is_empty(),
             production_groups: manifest.production_groups.clone(),
             groups: manifest.groups.clone(),
             extras: manifest.extras.clone(),
@@ -277,6 +300,7 @@ impl Project {
             ][stages.len()],
             stages,
             needs_git: manifest.needs_git,
+            databases: sources.databases(),
             findings,
             notes,
         })
@@ -304,13 +328,35 @@ fn manager_name(manager: Manager) -> &'static str {
     }
 }
 
+/// What builds the project's package and the members beside it.
+fn build(manifest: &Manifest, layout: &Layout) -> Option<Backend> {
+    let mut build = manifest.build.clone().filter(|_| layout.is_package)?;
+    for requirement in manifest.workspace.members.iter().flat_map(|member| &member.requires) {
+        if !build.requires.contains(requirement) {
+            build.requires.push(requirement.clone());
+        }
+    }
+    Some(build)
+}
+
+/// Files that name the dependencies: an edit of one builds again what compose watches.
+fn manifests(manifest: &Manifest) -> Vec<String> {
+    let own = manifest.own_file.unwrap_or("pyproject.toml").to_owned();
+    match manifest.manager {
+        Manager::Uv => vec![own, "uv.lock".to_owned()],
+        Manager::Poetry => vec![own, "poetry.lock".to_owned()],
+        Manager::Requirements => manifest.requirements.files.clone(),
+        Manager::Pyproject | Manager::Setup => vec![own],
+    }
+}
+
 /// The web framework, and its application where it was found.
 fn web(
     manifest: &Manifest,
     sources: &Sources,
     roots: &[String],
 ) -> Option<(Framework, Option<Object>)> {
-    if sources.has("manage.py") && (manifest.needs("django") || manifest.has("django")) {
+    if layout::manage(sources).is_some() && (manifest.needs("django") || manifest.has("django")) {
         return Some((Framework::Django, None));
     }
     let tried = [

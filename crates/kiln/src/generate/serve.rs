@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::application::{self, Framework, Object};
+use super::layout;
 use super::project::{Kind, Seen};
 
 /// The port of services.
@@ -165,7 +166,8 @@ fn service(seen: &Seen<'_>, framework: Framework, object: Option<&Object>) -> Co
             }
         }
         Framework::Django => {
-            commands.development = words(&["python", "manage.py", "runserver", &bind]);
+            let manage = layout::manage(seen.sources).unwrap_or("manage.py");
+            commands.development = words(&["python", manage, "runserver", &bind]);
             let file = |name: &str| {
                 seen.sources.paths().find(|path| path.rsplit('/').next() == Some(name))
             };
@@ -187,7 +189,7 @@ fn service(seen: &Seen<'_>, framework: Framework, object: Option<&Object>) -> Co
                 }
                 _ => {
                     commands.production =
-                        words(&["python", "manage.py", "runserver", "--noreload", &bind]);
+                        words(&["python", manage, "runserver", "--noreload", &bind]);
                     commands.note = Some(
                         "no wsgi.py was found: production starts Django's server for development"
                             .to_owned(),
@@ -209,6 +211,21 @@ fn wsgi(commands: &mut Commands, target: &str, has: &dyn Fn(&str) -> bool) {
                 words(&["waitress-serve", &format!("--listen={bind}"), "--call", factory]);
         }
         commands.why = Some("waitress is among the dependencies".to_owned());
+        return;
+    }
+    if has("uwsgi") && !has("gunicorn") {
+        commands.production = words(&[
+            "uwsgi",
+            "--http",
+            &bind,
+            "--module",
+            target,
+            "--master",
+            "--processes",
+            "2",
+            "--die-on-term",
+        ]);
+        commands.why = Some("uwsgi is among the dependencies".to_owned());
         return;
     }
     commands.production =

@@ -52,11 +52,7 @@ fn read_by_calls(text: &str) -> Vec<(String, Option<String>)> {
                     continue;
                 }
                 let default = match after.trim_start().strip_prefix(',') {
-                    Some(second) => {
-                        let second = second.trim_start();
-                        let second = second.strip_prefix("default=").unwrap_or(second);
-                        Some(quoted(second).map_or(String::new(), |(text, _)| text.to_owned()))
-                    }
+                    Some(second) => default_of(second),
                     // These give None where nothing is set.
                     None if reader == "environ.get(" || reader == "getenv(" => Some(String::new()),
                     None => None,
@@ -66,6 +62,17 @@ fn read_by_calls(text: &str) -> Vec<(String, Option<String>)> {
         }
     }
     found
+}
+
+/// The default among the arguments after the name: the first one, or `default=`; `cast=` is none.
+fn default_of(arguments: &str) -> Option<String> {
+    let first = arguments.trim_start();
+    let value = match first.split_once("default=") {
+        Some((_, value)) => value,
+        None if first.starts_with("cast=") => return None,
+        None => first,
+    };
+    Some(quoted(value).map_or(String::new(), |(text, _)| text.to_owned()))
 }
 
 /// Fields of classes below `BaseSettings`, with the prefix that the class names.
@@ -99,6 +106,8 @@ fn read_by_pydantic(text: &str) -> Vec<(String, Option<String>)> {
                 || name == "model_config"
                 || name == "else"
                 || name == "try"
+                // The call says it.
+                || READERS.iter().any(|reader| rest.contains(reader))
             {
                 continue;
             }
@@ -150,12 +159,16 @@ KEY = os.environ["SECRET_KEY"]
 URL = os.getenv("DATABASE_URL", "sqlite:///db.sqlite")
 REDIS = env.str("REDIS_URL", default="redis://localhost")
 MAIL = config("MAIL_URL")
+SALT = config("SALT", cast=Secret)
+PORT = config("PORT", cast=int, default="25")
 not_one = config("lower")
 "#), @r#"
         DATABASE_URL=Some("sqlite:///db.sqlite")
         DEBUG=Some("")
         MAIL_URL=None
+        PORT=Some("25")
         REDIS_URL=Some("redis://localhost")
+        SALT=None
         SECRET_KEY=None
         "#);
     }
@@ -171,11 +184,13 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1)
     database_url: str = "sqlite:///ares.db"
     secret: SecretStr
+    KEY: SecretStr = config("APP_KEY", cast=SecretStr)
 
     @property
     def other(self) -> str:
         return "x"
 "#), @r#"
+        APP_KEY=None
         ARES_DATABASE_URL=Some("sqlite:///ares.db")
         ARES_PORT=Some("")
         ARES_SECRET=None

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use kiln_core::glob::Glob;
+
 /// Longer files are no source that says what a project is; locks are read whole.
 const MOST_BYTES: u64 = 512 * 1024;
 /// The deepest directory that is looked into.
@@ -30,7 +32,7 @@ const PASSED_OVER: [&str; 12] = [
     "site-packages",
 ];
 /// Hidden files that matter.
-const HIDDEN: [&str; 2] = [".python-version", ".gitlab-ci.yml"];
+const HIDDEN: [&str; 3] = [".python-version", ".gitlab-ci.yml", ".gitignore"];
 
 /// The files of a project below its directory, with the texts that matter.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +105,24 @@ impl Sources {
         from.map(|(path, _)| path.as_str()).take_while(move |path| path.starts_with(&prefix))
     }
 
+    /// Databases that belong to the project: git does not ignore them. Without a `.gitignore` nobody knows.
+    pub(crate) fn databases(&self) -> Vec<String> {
+        let Some(ignored) = self.text(".gitignore") else { return Vec::new() };
+        let lines = ignored.lines().map(|line| line.trim().trim_start_matches('/'));
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', '!']));
+        let globs: Vec<Glob> =
+            lines.filter_map(|line| Glob::ignore(&format!("**/{line}")).ok()).collect();
+        // At the top alone: there `.dockerignore` speaks of them.
+        let at_top = self.paths().filter(|path| !path.contains('/'));
+        at_top
+            .filter(|path| {
+                Path::new(path).extension().is_some_and(|e| e == "db" || e == "sqlite3")
+                    && !globs.iter().any(|glob| glob.matches(path))
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// All paths, in order.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
@@ -132,7 +152,10 @@ fn is_text_of_interest(path: &str) -> bool {
                 | "uv.lock"
                 | "poetry.lock"
                 | "setup.cfg"
+                | "pytest.ini"
+                | "tox.ini"
                 | ".python-version"
+                | ".gitignore"
                 | "Makefile"
         )
 }

@@ -11,19 +11,15 @@ use minijinja::{Environment, Error, UndefinedBehavior, context};
 use super::project::Project;
 
 /// The templates by the name that others include them with.
-const TEMPLATES: [(&str, &str); 20] = [
+const TEMPLATES: [(&str, &str); 16] = [
     ("Dockerfile", include_str!("templates/Dockerfile")),
     ("app", include_str!("templates/app")),
     ("install/uv", include_str!("templates/install/uv")),
     ("install/uv-dev", include_str!("templates/install/uv-dev")),
     ("install/poetry", include_str!("templates/install/poetry")),
     ("install/poetry-dev", include_str!("templates/install/poetry-dev")),
-    ("install/requirements", include_str!("templates/install/requirements")),
-    ("install/requirements-dev", include_str!("templates/install/requirements-dev")),
-    ("install/pyproject", include_str!("templates/install/pyproject")),
-    ("install/pyproject-dev", include_str!("templates/install/pyproject-dev")),
-    ("install/setup", include_str!("templates/install/setup")),
-    ("install/setup-dev", include_str!("templates/install/setup-dev")),
+    ("install/pip", include_str!("templates/install/pip")),
+    ("install/pip-dev", include_str!("templates/install/pip-dev")),
     (".dockerignore", include_str!("templates/dockerignore")),
     ("docker-compose.yml", include_str!("templates/docker-compose.yml")),
     ("docker-compose.buildkit.yml", include_str!("templates/docker-compose.buildkit.yml")),

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-use super::application::Framework;
-use super::layout::Layout;
+use super::application::{self, Framework};
+use super::layout::{self, Layout};
 use super::manifest::Manifest;
+use super::project::ends_with;
+use super::settings::Setting;
 use super::sources::{Sources, is_python};
 
 /// How a project is tested.
@@ -14,6 +16,8 @@ pub(crate) struct Testing {
     pub(crate) command: Vec<String>,
     /// What is not among the dependencies of development.
     pub(crate) missing: Vec<String>,
+    /// Secrets that the sources ask for and the tests do not set: they get a value for tests.
+    pub(crate) secrets: Vec<String>,
     /// Commands of the linters that the project has.
     pub(crate) linters: Vec<String>,
     #[serde(skip)]
@@ -26,6 +30,7 @@ pub(crate) fn find(
     manifest: &Manifest,
     framework: Option<Framework>,
     layout: &Layout,
+    settings: &[Setting],
 ) -> Option<Testing> {
     let files: Vec<(&str, &str)> = sources.python().filter(|(path, _)| is_test(path)).collect();
     let (first, _) = files.first()?;
@@ -36,9 +41,15 @@ pub(crate) fn find(
         text.contains("import unittest") || text.contains("from unittest import TestCase")
     });
     let mut missing = Vec::new();
+    let secrets = secrets(sources, settings);
     let is_django = framework == Some(Framework::Django);
+    let manage = layout::manage(sources).unwrap_or("manage.py");
+    let django = match manage.rsplit_once('/') {
+        Some((directory, _)) => vec!["python", manage, "test", directory],
+        None => vec!["python", manage, "test"],
+    };
     let (command, runner): (&[&str], &str) = if is_django && !manifest.has("pytest-django") {
-        (&["python", "manage.py", "test"], "Django runs them")
+        (&django, "Django runs them")
     } else if manifest.has("pytest") {
         (&["pytest"], "pytest is among the dependencies")
     } else if uses_unittest && !uses_pytest {
@@ -55,9 +66,27 @@ pub(crate) fn find(
     Some(Testing {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         missing,
+        secrets,
         linters: linters(sources, manifest, layout),
         why: format!("{first}; {runner}"),
     })
+}
+
+/// Required settings whose names speak of secrets, and of which neither tests nor their settings speak.
+fn secrets(sources: &Sources, settings: &[Setting]) -> Vec<String> {
+    let ends = ["SECRET", "SECRET_KEY", "KEY", "TOKEN", "PASSWORD", "SALT"];
+    let speaks = |path: &str| {
+        !application::is_own(path)
+            || matches!(path, "pyproject.toml" | "setup.cfg" | "pytest.ini" | "tox.ini")
+    };
+    let texts: Vec<&str> =
+        sources.paths().filter(|path| speaks(path)).filter_map(|path| sources.text(path)).collect();
+    let required = settings.iter().filter(|setting| setting.default.is_none());
+    required
+        .filter(|setting| ends_with(setting, &ends))
+        .filter(|setting| !texts.iter().any(|text| text.contains(&setting.name)))
+        .map(|setting| setting.name.clone())
+        .collect()
 }
 
 fn is_test(path: &str) -> bool {
@@ -68,14 +97,14 @@ fn is_test(path: &str) -> bool {
 
 /// The linters that a project has set up, and what they look at.
 fn linters(sources: &Sources, manifest: &Manifest, layout: &Layout) -> Vec<String> {
-    let mut paths: Vec<&str> = layout
+    let own: Vec<&str> = layout
         .sources
         .iter()
         .map(String::as_str)
         .filter(|p| sources.has_directory(p) || is_python(p))
         .collect();
-    paths.extend(["tests", "test"].into_iter().filter(|path| sources.has_directory(path)));
-    let paths = paths.join(" ");
+    let tests = ["tests", "test"].into_iter().filter(|path| sources.has_directory(path));
+    let paths = own.iter().copied().chain(tests).collect::<Vec<_>>().join(" ");
     let mut found = Vec::new();
     if manifest.has("ruff") {
         found.push(format!("ruff check {paths}"));
@@ -83,13 +112,14 @@ fn linters(sources: &Sources, manifest: &Manifest, layout: &Layout) -> Vec<Strin
             found.push(format!("ruff format --check {paths}"));
         }
     }
-    if manifest.has("black") {
+    // Beside ruff and without settings it is there for something else.
+    if manifest.has("black") && (manifest.tools.contains("black") || !manifest.has("ruff")) {
         found.push(format!("black --check {paths}"));
     }
     if manifest.has("mypy") && manifest.tools.contains("mypy") {
         let names_files =
             sources.text("pyproject.toml").is_some_and(|text| text.contains("\nfiles = "));
-        found.push(if names_files { "mypy".to_owned() } else { format!("mypy {paths}") });
+        found.push(if names_files { "mypy".to_owned() } else { format!("mypy {}", own.join(" ")) });
     }
     found
 }

@@ -99,6 +99,74 @@ fn projects() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     ]
 }
 
+/// Projects that are made of more than one directory, or of files that install the project itself.
+fn joined_projects() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+    let package = "[project]\nname = \"shop\"\ndependencies = [\"six\"]\n[build-system]\nrequires = [\"hatchling\"]\nbuild-backend = \"hatchling.build\"\n";
+    vec![
+        (
+            "environment of a package",
+            vec![
+                ("pyproject.toml", package),
+                ("requirements.txt", "-e .[http2]\npytest==8\n"),
+                ("shop/__init__.py", ""),
+                ("tests/test_shop.py", "import pytest\n"),
+            ],
+        ),
+        (
+            "requirements with directories",
+            vec![
+                ("pyproject.toml", package),
+                ("requirements/base.txt", "-e .[cli]\n./libs/shared\n-r more.txt\n"),
+                ("requirements/more.txt", "idna==3\n"),
+                ("shop/__init__.py", ""),
+                ("libs/shared/setup.py", ""),
+            ],
+        ),
+        (
+            "only itself",
+            vec![
+                ("setup.py", "setup()"),
+                (
+                    "setup.cfg",
+                    "[metadata]\nname = shop\n[options.extras_require]\ntest =\n    pytest\n[options.entry_points]\nconsole_scripts =\n    shop = shop.cli:main\n",
+                ),
+                ("requirements.txt", "-e .[cli]\n"),
+                ("shop/__init__.py", ""),
+                ("test_shop.py", "import pytest\n"),
+            ],
+        ),
+        (
+            "uv workspace",
+            vec![
+                (
+                    "pyproject.toml",
+                    "[project]\nname = \"shop\"\ndependencies = [\"core\", \"fastapi\", \"uvicorn\"]\n[tool.uv.workspace]\nmembers = [\"packages/*\"]\n[build-system]\nrequires = [\"uv_build\"]\nbuild-backend = \"uv_build\"\n",
+                ),
+                ("uv.lock", ""),
+                ("src/shop/__init__.py", ""),
+                ("src/shop/main.py", FASTAPI),
+                (
+                    "packages/core/pyproject.toml",
+                    "[project]\nname = \"core\"\n[build-system]\nrequires = [\"hatchling\"]\nbuild-backend = \"hatchling.build\"\n",
+                ),
+                ("packages/core/src/core/__init__.py", ""),
+                ("packages/tool/pyproject.toml", "[project]\nname = \"tool\"\n"),
+            ],
+        ),
+        (
+            "Poetry without a lock",
+            vec![
+                (
+                    "pyproject.toml",
+                    "[tool.poetry]\nname = \"shop\"\n[tool.poetry.dependencies]\npython = \"^3.9\"\nsix = \"^1.16\"\n[tool.poetry.group.dev.dependencies]\npytest = \"^7.1\"\n[build-system]\nrequires = [\"poetry-core\"]\nbuild-backend = \"poetry.core.masonry.api\"\n",
+                ),
+                ("shop/__init__.py", ""),
+                ("tests/test_shop.py", "import pytest\n"),
+            ],
+        ),
+    ]
+}
+
 fn detect(files: &[(&str, &str)]) -> (Sources, Project) {
     let sources = Sources::of(files);
     let project = Project::detect(&sources, "directory").expect("a project");
@@ -109,8 +177,13 @@ fn file(project: &Project, sources: &Sources, path: &str) -> String {
     files(project, sources).into_iter().find(|file| file.path == path).expect("generated").text
 }
 
+fn project_of(name: &str) -> Vec<(&'static str, &'static str)> {
+    let mut all = projects().into_iter().chain(joined_projects());
+    all.find(|(known, _)| *known == name).expect("a project").1
+}
+
 fn found(name: &str) -> String {
-    let (_, files) = projects().into_iter().find(|(known, _)| *known == name).expect("a project");
+    let files = project_of(name);
     let (_, project) = detect(&files);
     let mut lines = vec![project.name.clone()];
     lines.extend(project.findings.iter().map(|f| format!("{}: {} ({})", f.what, f.value, f.why)));
@@ -121,8 +194,7 @@ fn found(name: &str) -> String {
 
 /// The Dockerfile from its second stage to `production`, without comments.
 fn installs(name: &str) -> String {
-    let (_, files) = projects().into_iter().find(|(known, _)| *known == name).expect("a project");
-    let (sources, project) = detect(&files);
+    let (sources, project) = detect(&project_of(name));
     let text = file(&project, &sources, "Dockerfile");
     let from = text.find("FROM base AS core-deps").expect("a stage");
     let to = text.find("FROM ${PYTHON_IMAGE} AS production").expect("a stage");
@@ -318,8 +390,220 @@ fn each_manager_installs_in_its_own_way() {
 }
 
 #[test]
+fn what_installs_the_project_itself_is_not_handed_on() {
+    insta::assert_snapshot!(installs("environment of a package").split("FROM core-deps AS app").next().unwrap(), @r"
+    FROM base AS core-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+        uv venv \
+        && uv pip install --requirements pyproject.toml
+    FROM core-deps AS dev-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=requirements.txt,target=requirements.txt \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+        grep -vE '^ *(-e|--editable)?[ =]*\.' requirements.txt | UV_COMPILE_BYTECODE=0 uv pip install --requirements - --requirements pyproject.toml --extra http2
+    ");
+    insta::assert_snapshot!(installs("requirements with directories").split("FROM core-deps AS dev-deps").next().unwrap(), @r"
+    FROM base AS core-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=requirements/base.txt,target=requirements/base.txt \
+        --mount=type=bind,source=requirements/more.txt,target=requirements/more.txt \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+        --mount=type=bind,source=libs/shared,target=libs/shared,rw \
+        uv venv \
+        && grep -vE '^ *(-e|--editable)?[ =]*\.' requirements/base.txt | sed -E 's,^(-[rc]|--[a-z]+) *,&requirements/,' | uv pip install --requirements - --requirements pyproject.toml --extra cli ./libs/shared
+    ");
+    insta::assert_snapshot!(installs("only itself").split("FROM core-deps AS app").next().unwrap(), @r"
+    FROM base AS core-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=setup.py,target=setup.py,rw \
+        --mount=type=bind,source=setup.cfg,target=setup.cfg,rw \
+        --mount=type=bind,source=shop,target=shop,rw \
+        uv venv \
+        && uv pip install --requirements setup.py --extra cli
+    FROM core-deps AS dev-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=setup.py,target=setup.py,rw \
+        --mount=type=bind,source=setup.cfg,target=setup.cfg,rw \
+        --mount=type=bind,source=shop,target=shop,rw \
+        UV_COMPILE_BYTECODE=0 uv pip install --requirements setup.py --extra test
+    ");
+    insta::assert_snapshot!(installs("Poetry without a lock").split("FROM core-deps AS app").next().unwrap(), @r"
+    FROM base AS core-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml,rw \
+        --mount=type=bind,source=shop,target=shop,rw \
+        uv venv \
+        && uv pip install --requirements pyproject.toml
+    FROM core-deps AS dev-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        UV_COMPILE_BYTECODE=0 uv pip install 'pytest>=7.1,<8'
+    ");
+    assert!(found("only itself").contains("starts with: shop --help"));
+}
+
+#[test]
+fn members_of_a_workspace_are_installed_beside_the_project() {
+    insta::assert_snapshot!(installs("uv workspace"), @r"
+    FROM base AS core-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=uv.lock,target=uv.lock \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+        uv sync --frozen --no-dev --no-install-workspace
+    FROM core-deps AS dev-deps
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=uv.lock,target=uv.lock \
+        --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
+        UV_COMPILE_BYTECODE=0 uv sync --frozen --no-install-workspace
+    FROM core-deps AS app
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        uv venv /opt/build \
+        && UV_COMPILE_BYTECODE=0 uv pip install --python /opt/build uv_build hatchling
+    RUN --mount=type=cache,target=/var/cache/uv,sharing=locked \
+        --mount=type=bind,source=pyproject.toml,target=/src/pyproject.toml,rw \
+        --mount=type=bind,source=src,target=/src/src,rw \
+        --mount=type=bind,source=packages/core,target=/src/packages/core,rw \
+        --mount=type=bind,source=packages/tool/pyproject.toml,target=/src/packages/tool/pyproject.toml \
+        uv build --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /tmp/wheel /src \
+        && uv build --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /tmp/wheel /src/packages/core \
+        && uv pip install --no-deps --no-installer-metadata --target=/app/site /tmp/wheel/*.whl \
+        && rm -r /tmp/wheel
+    ENV PYTHONPATH=/app/site
+    ");
+    let files =
+        [("pyproject.toml", "[tool.uv.workspace]\nmembers = [\"backend\"]\n"), ("uv.lock", "")];
+    let member = ("backend/pyproject.toml", "[project]\nname = \"app\"\n");
+    let (why, help) =
+        Project::detect(&Sources::of(&[files[0], files[1], member]), "x").unwrap_err();
+    assert_eq!(why, "pyproject.toml is a workspace without a project of its own");
+    assert_eq!(help, "`kiln init backend` looks at one of its members, without the lock");
+}
+
+#[test]
+fn what_a_build_reads_is_there() {
+    let pyproject = "[project]\nname = \"shop\"\n[build-system]\nrequires = [\"hatchling\", \"hatch-fancy-pypi-readme\"]\nbuild-backend = \"hatchling.build\"\n[tool.hatch.version]\npath = \"shop/__init__.py\"\n[[tool.hatch.metadata.hooks.fancy-pypi-readme.fragments]]\npath = \"CHANGELOG.md\"\n";
+    let (_, project) = detect(&[
+        ("pyproject.toml", pyproject),
+        ("shop/__init__.py", ""),
+        ("CHANGELOG.md", ""),
+        ("other.md", ""),
+    ]);
+    assert_eq!(project.layout.paths, ["pyproject.toml", "CHANGELOG.md", "shop"]);
+    let (_, project) = detect(&[
+        ("setup.py", "setup(name='shop', long_description=open(\"README.rst\").read())"),
+        ("setup.cfg", "[metadata]\nname = shop\n[options.data_files]\nshare/man = extra/shop.1\n"),
+        ("shop/__init__.py", ""),
+        ("README.rst", ""),
+        ("extra/shop.1", ""),
+        ("extra/other.1", ""),
+    ]);
+    let paths = ["README.rst", "extra/shop.1", "setup.py", "setup.cfg", "shop"];
+    assert_eq!(project.layout.paths, paths);
+}
+
+#[test]
+fn applications_of_a_class_of_their_own_are_found() {
+    let (_, project) = detect(&[
+        ("requirements.txt", "flask\nuwsgi\n"),
+        (
+            "shop/app.py",
+            "class Shop(flask.Flask):\n    pass\n\ndef create_app():\n    app = Shop()\n    return app\n",
+        ),
+        ("shop/wsgi.py", "from shop.app import create_app\napp = create_app()\n"),
+    ]);
+    let said: Vec<&str> = project.findings.iter().map(|found| found.value.as_str()).collect();
+    assert!(said.contains(&"Flask, shop.wsgi:app"), "{said:?}");
+    let uwsgi =
+        "uwsgi --http 0.0.0.0:8000 --module shop.wsgi:app --master --processes 2 --die-on-term";
+    assert!(said.contains(&uwsgi), "{said:?}");
+}
+
+#[test]
+fn manage_py_may_stand_in_a_directory() {
+    let (sources, project) = detect(&[
+        ("requirements.txt", "django==5.0\ngunicorn\n"),
+        ("backend/manage.py", ""),
+        ("backend/site_/wsgi.py", ""),
+        ("backend/shop/tests.py", "from django.test import TestCase\n"),
+    ]);
+    let text = file(&project, &sources, "Dockerfile");
+    for line in [
+        "PYTHONPATH=/app/site/backend",
+        "\"site_.wsgi:application\"]",
+        "CMD [\"python\", \"backend/manage.py\", \"test\", \"backend\"]",
+        "CMD [\"python\", \"backend/manage.py\", \"runserver\", \"0.0.0.0:8000\"]",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn databases_that_git_keeps_belong_to_the_project() {
+    let (sources, project) = detect(&[
+        ("requirements.txt", "flask\n"),
+        (".gitignore", "db.sqlite3\n/local.*\n"),
+        ("app.py", "app = Flask(__name__)\n"),
+        ("search.db", ""),
+        ("db.sqlite3", ""),
+        ("local.db", ""),
+    ]);
+    let ignored = file(&project, &sources, ".dockerignore");
+    assert!(ignored.contains("*.sqlite3\n!search.db\n*.log"), "{ignored}");
+    assert!(file(&project, &sources, "Dockerfile").contains("source=search.db"));
+}
+
+#[test]
+fn tests_get_secrets_that_nobody_sets() {
+    let (sources, project) = detect(&[
+        ("requirements.txt", "starlette\nuvicorn\npytest\n"),
+        (
+            "app.py",
+            "app = Starlette()\nKEY = config(\"SECRET_KEY\")\nTOKEN = config(\"API_TOKEN\")\nURL = config(\"DATABASE_URL\")\n",
+        ),
+        ("tests/test_app.py", "os.environ[\"API_TOKEN\"] = \"x\"\n"),
+    ]);
+    let run = "run -e SECRET_KEY=for-tests-only $(IMAGE):testing";
+    assert!(file(&project, &sources, "Makefile").contains(run));
+}
+
+#[test]
+fn linters_are_those_that_the_project_has_set_up() {
+    let linted = |settings: &str| {
+        let (sources, project) = detect(&[
+            ("requirements.txt", "flask\nruff\nblack\nmypy\npytest\n"),
+            ("pyproject.toml", settings),
+            ("shop/web.py", "app = Flask(__name__)\n"),
+            ("tests/test_web.py", ""),
+        ]);
+        let text = file(&project, &sources, "Makefile");
+        let lines =
+            text.lines().filter_map(|line| Some(line.split_once("run $(IMAGE):testing ")?.1));
+        lines.collect::<Vec<&str>>().join("; ")
+    };
+    assert_eq!(linted("[tool.ruff]\n"), "ruff check shop tests");
+    let both = "ruff check shop tests; black --check shop tests; mypy shop";
+    assert_eq!(linted("[tool.black]\n[tool.mypy]\n"), both);
+}
+
+#[test]
+fn poetry_without_dependencies_exports_nothing_for_production() {
+    let pyproject = "[project]\nname = \"core\"\n[tool.poetry]\n[tool.poetry.group.test.dependencies]\npytest = \"*\"\n[build-system]\nrequires = []\nbuild-backend = \"poetry.core.masonry.api\"\n";
+    let (sources, project) = detect(&[
+        ("pyproject.toml", pyproject),
+        ("poetry.lock", ""),
+        ("core/__init__.py", ""),
+        ("tests/test_core.py", "import pytest\n"),
+    ]);
+    let text = file(&project, &sources, "Dockerfile");
+    assert!(text.contains("\nRUN uv venv\n"), "{text}");
+    // What builds it is in its own sources.
+    assert!(text.contains("    uv venv /opt/build\nRUN"), "{text}");
+    assert!(text.contains("poetry export --only test --output"), "{text}");
+}
+
+#[test]
 fn all_that_is_generated_is_well_formed() {
-    for (name, sources_of) in projects() {
+    for (name, sources_of) in projects().into_iter().chain(joined_projects()) {
         let (sources, project) = detect(&sources_of);
         for file in files(&project, &sources) {
             let text = &file.text;

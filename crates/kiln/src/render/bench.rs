@@ -81,6 +81,9 @@ const HEADER: [(&str, Align); 8] = [
     ("BESIDE KILN", Align::Right),
     ("STEPS RUN", Align::Right),
 ];
+/// Builders, with the titles of their columns.
+const BUILDERS: [(&str, &str); 4] =
+    [(KILN, "KILN"), ("docker", "DOCKER"), ("buildkit", "BUILDKIT"), ("buildah", "BUILDAH")];
 /// The column of [`HEADER`] with ratios.
 const COMPARED: usize = 6;
 
@@ -198,48 +201,32 @@ pub(crate) fn markdown(benchmark: &Benchmark) -> Vec<String> {
     lines
 }
 
-/// The last benchmarks of a project, small: a row for each scenario, a column for each builder.
-#[derive(Debug, Default)]
-pub(crate) struct BenchTable {
-    builders: Vec<String>,
-    /// As many cells as [`BenchTable::header`] has.
-    pub(super) rows: Vec<Vec<String>>,
-}
-
-impl BenchTable {
-    /// Of benchmarks, the newest first.
-    pub(crate) fn of(benchmarks: &[Benchmark]) -> Self {
-        let mut builders: Vec<String> = Vec::new();
-        let scenarios = benchmarks.iter().flat_map(|benchmark| &benchmark.scenarios);
-        for measured in scenarios.flat_map(|scenario| &scenario.results) {
-            if !builders.contains(&measured.builder) {
-                builders.push(measured.builder.clone());
-            }
+/// The last benchmarks of a project, the newest first, small: a row for each scenario, a column for each
+/// builder.
+pub(super) fn bench_table(
+    benchmarks: &[Benchmark],
+) -> (Vec<(&'static str, Align)>, Vec<Vec<String>>) {
+    let scenarios = || benchmarks.iter().flat_map(|benchmark| &benchmark.scenarios);
+    let is_there = |builder: &str| scenarios().any(|scenario| scenario.of(builder).is_some());
+    let builders: Vec<(&str, &str)> =
+        BUILDERS.into_iter().filter(|(builder, _)| is_there(builder)).collect();
+    let mut rows = Vec::new();
+    for benchmark in benchmarks {
+        let mut when = date(benchmark.started_unix_ms);
+        for scenario in &benchmark.scenarios {
+            let cell = |(builder, _): &(&str, &str)| {
+                scenario.of(builder).map_or_else(String::new, |measured| {
+                    let beside = measured.ratio.map(|times| format!(" ({})", ratio(times)));
+                    format!("{}{}", time(measured.median_ms), beside.unwrap_or_default())
+                })
+            };
+            let first = [std::mem::take(&mut when), scenario.scenario.name().to_owned()];
+            rows.push(first.into_iter().chain(builders.iter().map(cell)).collect());
         }
-        let mut rows = Vec::new();
-        for benchmark in benchmarks {
-            let mut when = date(benchmark.started_unix_ms);
-            for scenario in &benchmark.scenarios {
-                let cell = |builder: &String| {
-                    scenario.of(builder).map_or_else(String::new, |measured| {
-                        let beside = measured.ratio.map(|times| format!(" ({})", ratio(times)));
-                        format!("{}{}", time(measured.median_ms), beside.unwrap_or_default())
-                    })
-                };
-                let first = [std::mem::take(&mut when), scenario.scenario.name().to_owned()];
-                rows.push(first.into_iter().chain(builders.iter().map(cell)).collect());
-            }
-        }
-        let builders = builders.iter().map(|name| name.to_uppercase()).collect();
-        Self { builders, rows }
     }
-
-    /// Titles of its columns.
-    pub(super) fn header(&self) -> Vec<(&str, Align)> {
-        let first = [("BENCHMARK", Align::Left), ("SCENARIO", Align::Left)];
-        let builders = self.builders.iter().map(|name| (name.as_str(), Align::Right));
-        first.into_iter().chain(builders).collect()
-    }
+    let first = [("BENCHMARK", Align::Left), ("SCENARIO", Align::Left)];
+    let header = first.into_iter().chain(builders.iter().map(|(_, title)| (*title, Align::Right)));
+    (header.collect(), rows)
 }
 
 /// A day and a minute, of the world's clock.
@@ -284,7 +271,7 @@ mod tests {
                 context: "/app".to_owned(),
                 dockerfile: "/app/Dockerfile".to_owned(),
                 targets: vec!["production".to_owned()],
-                platforms: Vec::new(),
+                ..Place::default()
             },
             command: Vec::new(),
             commit: None,
@@ -344,8 +331,8 @@ mod tests {
     #[test]
     fn the_last_ones_are_small() {
         let older = Benchmark { started_unix_ms: 1_772_359_200_000, ..benchmark() };
-        let small = BenchTable::of(&[benchmark(), older]);
-        let lines = table(&small.header(), &small.rows);
+        let (header, rows) = bench_table(&[benchmark(), older]);
+        let lines = table(&header, &rows);
         insta::assert_snapshot!(lines.join("\n"), @r"
         BENCHMARK          SCENARIO       KILN        DOCKER
         2026-03-02 10:00   cached        9.3ms   0.60s (65×)
@@ -353,6 +340,6 @@ mod tests {
         2026-03-01 10:00   cached        9.3ms   0.60s (65×)
                            source-edit   0.32s
         ");
-        assert!(BenchTable::of(&[]).rows.is_empty());
+        assert!(bench_table(&[]).1.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use kiln_core::cause::part_text;
 use kiln_core::event::Outcome;
 use kiln_core::report::{BuildReport, StepReport};
 
-use super::format::{age, count, duration};
+use super::format::{age, count, duration, size};
 use super::progress::one_line;
 use super::style::{Role, Style};
 use super::text::{truncate, width};
@@ -34,10 +34,21 @@ pub(crate) struct Explanation<'a> {
     pub(crate) steps: &'a [usize],
     /// What their keys are made of, if that was asked for.
     pub(crate) keys: &'a [Keys],
+    /// What else is told of them.
+    pub(crate) detail: Detail,
     /// The time now.
     pub(crate) now: Timestamp,
     /// Columns to stay within.
     pub(crate) columns: usize,
+}
+
+/// What is told of each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Why it ran.
+    Causes,
+    /// What it used and waited for, too.
+    Usage,
 }
 
 /// The lines that show it.
@@ -54,9 +65,13 @@ pub(crate) fn explanation(what: &Explanation<'_>, style: Style) -> Vec<String> {
             lines.push(String::new());
         }
         is_first = false;
-        lines.push(step_line(step, what.columns, style));
+        lines.push(step_line((step, &what.build.step_name(step)), what.columns, style));
         if let Some(Outcome::Failed(error)) = &step.outcome {
             lines.push(style.paint(Role::Error, &indented(&one_line(error))));
+        }
+        if what.detail == Detail::Usage {
+            let used = usage_text(step).map(|text| style.paint(Role::Faint, &indented(&text)));
+            lines.extend(used);
         }
         lines.extend(cause_lines(step, what, style));
         if let Some(keys) = what.keys.get(position) {
@@ -107,7 +122,7 @@ fn header(what: &Explanation<'_>, style: Style) -> Vec<String> {
 }
 
 /// `   12  [app 2/5] RUN make      ran 0.1s`
-fn step_line(step: &StepReport, columns: usize, style: Style) -> String {
+fn step_line((step, name): (&StepReport, &str), columns: usize, style: Style) -> String {
     let line = step.line.map_or_else(String::new, |line| line.to_string());
     let took = duration(Duration::from_millis(step.duration_ms));
     let (end, role) = match &step.outcome {
@@ -118,10 +133,29 @@ fn step_line(step: &StepReport, columns: usize, style: Style) -> String {
         Some(Outcome::Failed(_)) => (format!("failed after {took}"), Role::Error),
         Some(Outcome::Canceled) => (format!("canceled after {took}"), Role::Warning),
     };
-    let left = format!("{line:>NUMBER_COLUMNS$}  {}", one_line(&step.name));
+    let left = format!("{line:>NUMBER_COLUMNS$}  {}", one_line(name));
     let room = columns.saturating_sub(width(&end) + 2);
     let left = truncate(&left, room);
     style.paint(role, &format!("{left}  {end}"))
+}
+
+/// `user 1.21s, system 0.30s, memory 120MB, read 4.1MB, wrote 33MB, waited 0.2s`: what is worth saying.
+fn usage_text(step: &StepReport) -> Option<String> {
+    let time = |name: &str, ms: u64| {
+        (ms > 0).then(|| format!("{name} {}", duration(Duration::from_millis(ms))))
+    };
+    let bytes = |name: &str, bytes: u64| (bytes > 0).then(|| format!("{name} {}", size(bytes)));
+    let used = step.usage.unwrap_or_default();
+    let parts = [
+        time("user", used.user_ms),
+        time("system", used.system_ms),
+        bytes("memory", used.peak_memory_bytes.unwrap_or(0)),
+        bytes("read", used.read_bytes),
+        bytes("wrote", used.written_bytes),
+        time("waited", step.waited_ms),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn indented(text: &str) -> String {

@@ -28,6 +28,88 @@ fn a_step_of_several_targets_runs_once() {
     project.assert_whole();
 }
 
+/// The builds of the history with their steps, the oldest first.
+fn history(project: &Project) -> Vec<serde_json::Value> {
+    let exported = project.kiln(&["history", "export"]).expect_code(0).stdout();
+    exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_is_baked_at_once_is_one_build() {
+    let project = project(
+        "group \"default\" { targets = [\"web\", \"job\"] }\n\
+         target \"web\" {\n  context = \"app\"\n  target = \"web\"\n}\n\
+         target \"job\" {\n  context = \"app\"\n  target = \"job\"\n}\n\
+         target \"docs\" {\n  context = \"app\"\n  dockerfile = \"Docs\"\n}\n",
+    );
+    project.dockerfile(
+        "FROM base AS deps\nRUN echo deps\nFROM deps AS web\nRUN echo web\nFROM deps AS job\nRUN echo job\n",
+    );
+    project.write("app/Docs", "FROM base\nRUN echo docs\n");
+    let steps = |build: &serde_json::Value| -> Vec<String> {
+        let steps = build["steps"].as_array().unwrap().iter();
+        let ran = steps.filter(|step| step["instruction"].as_str().unwrap().starts_with("RUN"));
+        let line = |step: &serde_json::Value| {
+            let targets: Vec<&str> = step["targets"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|t| t.as_str().unwrap())
+                .collect();
+            let name = step["name"].as_str().unwrap();
+            format!("{name} of {}: {}", targets.join("+"), step["outcome"].as_str().unwrap())
+        };
+        ran.map(line).collect()
+    };
+    project.bake(&[]).expect_code(0);
+    let builds = history(&project);
+    assert_eq!(builds.len(), 1);
+    assert_eq!(builds[0]["targets"], serde_json::json!(["job", "web"]));
+    assert!(builds[0]["dockerfile"].as_str().unwrap().ends_with("/app/Dockerfile"));
+    assert_eq!(builds[0]["images"].as_array().unwrap().len(), 2);
+    let mut found = steps(&builds[0]);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "[deps 1/1] RUN echo deps of job+web: done",
+            "[job 1/1] RUN echo job of job: done",
+            "[web 1/1] RUN echo web of web: done",
+        ]
+    );
+    // Later builds are compared with it, whoever they are of.
+    project.dockerfile(
+        "FROM base AS deps\nRUN echo deps\nFROM deps AS web\nRUN echo web 2\nFROM deps AS job\nRUN echo job\n",
+    );
+    project.build(&["--target=web"]);
+    let explained = project.kiln(&["explain"]).expect_code(0).stdout();
+    assert!(explained.contains("instruction changed"), "{explained}");
+    // Several Dockerfiles: a build of the file that names them.
+    project.bake(&["default", "docs"]).expect_code(0);
+    let build = history(&project).pop().unwrap();
+    assert!(build["dockerfile"].as_str().unwrap().ends_with("/docker-bake.hcl"), "{build}");
+    assert!(
+        steps(&build).contains(&"[docs 2/2] RUN echo docs of docs: done".to_owned()),
+        "{build}"
+    );
+    let listed = project.kiln(&["history", "ls", "-n1"]).stdout();
+    assert!(listed.contains("docker-bake.hcl") && listed.contains("docs,job,web"), "{listed}");
+    let explain = |words: &str| project.kiln(&["explain", words]).expect_code(0).stdout();
+    assert!(explain("Docs:2").contains("echo docs") && !explain("Docs:2").contains("echo deps"));
+    assert!(explain("docs").contains("echo docs") && !explain("docs").contains("echo deps"));
+    project.write("app/Docs", "FROM base\nRUN echo other\n");
+    project.kiln(&["history", "rm", "b1", "b2"]).expect_code(0);
+    project.build(&["-f", "app/Docs"]);
+    let explained = project.kiln(&["explain"]).expect_code(0).stdout();
+    assert!(explained.contains("instruction changed"), "{explained}");
+    // All cached: a row without steps of its own.
+    project.bake(&[]).expect_code(0);
+    let again = history(&project).pop().unwrap();
+    assert!(steps(&again).iter().all(|step| step.ends_with(": cached")), "{again}");
+    let report = project.kiln(&["report", "--format=json"]).expect_code(0).stdout();
+    assert!(report.contains("\"images\""), "{report}");
+}
+
 #[test]
 fn results_are_contexts_of_other_targets() {
     let project = project(

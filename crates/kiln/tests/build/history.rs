@@ -1,8 +1,9 @@
 //! `kiln history`: builds that are over.
 
 use std::fs;
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::Project;
 
@@ -85,4 +86,108 @@ fn logs_hold_no_secret() {
             assert!(!bytes.windows(6).any(|part| part == b"canary"), "{}", path.display());
         }
     }
+}
+
+/// The steps of the last build, by the word that their instruction begins with.
+fn last_steps(project: &Project) -> Vec<Value> {
+    let exported = lines(project, &["export", "@"]);
+    exported[0]["steps"].as_array().unwrap().clone()
+}
+
+fn of<'a>(steps: &'a [Value], text: &str) -> &'a Value {
+    let has = |step: &&Value| step["instruction"].as_str().unwrap().contains(text);
+    steps.iter().find(has).unwrap_or_else(|| panic!("{text}: {steps:?}"))
+}
+
+#[test]
+fn what_steps_used_is_kept() {
+    let project = Project::new(
+        "FROM base\nRUN dd if=/dev/zero of=/made bs=64M count=1 2>&1 && sleep 0.1\nRUN false || true\n\
+         COPY file /file\n",
+    );
+    project.write("app/file", "text");
+    project.build(&["-t", "app"]);
+    let steps = last_steps(&project);
+    let made = &of(&steps, "dd")["usage"];
+    let number = |name: &str| made[name].as_u64().unwrap_or_else(|| panic!("{name}: {made}"));
+    // Its buffer, and its file as the kernel has counted it.
+    assert!((64 << 20..256 << 20).contains(&number("peak_memory_bytes")), "{made}");
+    assert!(number("system_ms") + number("user_ms") > 0, "{made}");
+    assert!((64 << 20..80 << 20).contains(&number("written_bytes")), "{made}");
+    assert!(of(&steps, "COPY")["usage"].is_object());
+    let shown = project.kiln(&["history", "show"]).expect_code(0).stdout();
+    assert!(shown.contains("memory ") && shown.contains("wrote "), "{shown}");
+    let trace = project.kiln(&["history", "export", "@", "--trace"]).expect_code(0).stdout();
+    let trace: Value = serde_json::from_str(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["args"]["usage"] == *made), "{trace}");
+    // The cache uses nothing.
+    project.build(&["-t", "app"]);
+    assert!(last_steps(&project).iter().all(|step| step["usage"].is_null()));
+    // Of what failed, too.
+    project.dockerfile("FROM base\nRUN dd if=/dev/zero of=/dev/null bs=64M count=1; exit 3\n");
+    project.try_build(&[]).expect_code(1);
+    let failed = last_steps(&project);
+    assert!(of(&failed, "exit 3")["usage"]["peak_memory_bytes"].as_u64() > Some(64 << 20));
+}
+
+/// `commit` of the last build.
+fn last_commit(project: &Project) -> Value {
+    lines(project, &["ls", "-n1", "--format=json"])[0]["commit"].clone()
+}
+
+fn git(project: &Project, words: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(project.at("app")).args(["-c", "user.name=me", "-c", "user.email=me@here"]);
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    let output = git.args(words).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_the_working_tree_had_besides_its_commit_is_kept() {
+    let project = Project::new(DOCKERFILE);
+    project.write("app/file", "one\n");
+    project.write("app/.gitignore", "ignored\n");
+    project.write("app/ignored", "");
+    git(&project, &["init", "-q"]);
+    git(&project, &["add", "."]);
+    git(&project, &["commit", "-q", "-m", "first"]);
+    // A repository that came from somewhere may name programs: none of them is started.
+    let evil = format!("touch {}; cat", project.at("started").display());
+    for name in ["core.fsmonitor", "filter.evil.clean", "filter.evil.process"] {
+        git(&project, &["config", name, &evil]);
+    }
+    project.write("app/.git/info/attributes", "* filter=evil\n");
+
+    project.build(&["-t", "app"]);
+    assert_eq!(last_commit(&project)["changes"], json!({"tracked": 0, "untracked": 0}));
+    // Nobody looks where the cache has all.
+    project.build(&["-t", "app"]);
+    assert_eq!(last_commit(&project)["changes"], Value::Null);
+    project.write("app/file", "two\n");
+    project.write("app/new/a", "");
+    project.write("app/new/b", "");
+    project.build(&["-t", "app"]);
+    assert_eq!(last_commit(&project)["changes"], json!({"tracked": 1, "untracked": 1}));
+    assert!(project.kiln(&["history", "ls", "-n1"]).stdout().contains("-dirty"));
+    let shown = project.kiln(&["history", "show"]).stdout();
+    assert!(shown.contains(", 1 file changed, 1 untracked\n"), "{shown}");
+    assert!(!project.at("started").exists());
+    // What is staged is not in the commit.
+    git(
+        &project,
+        &[
+            "-c",
+            "core.fsmonitor=",
+            "-c",
+            "filter.evil.clean=",
+            "-c",
+            "filter.evil.process=",
+            "add",
+            "file",
+        ],
+    );
+    project.build(&["-t", "app", "--no-cache"]);
+    assert_eq!(last_commit(&project)["changes"]["tracked"], 1);
 }

@@ -18,6 +18,7 @@ mod causes;
 mod container;
 mod disk;
 mod download;
+mod early;
 mod explain;
 mod failures;
 mod fixture;

@@ -23,6 +23,12 @@ use crate::render::table::{Align, table};
 /// read: compose.yaml, docker-compose.yml, docker-bake.json, docker-bake.hcl and their overrides.
 #[expect(clippy::doc_markdown, reason = "the docs are the help")]
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln bake                                   the group or target `default`
+  kiln bake app worker                        two targets, in one plan
+  kiln bake --print all                       what would be built, as JSON
+  kiln bake --set '*.platform=linux/arm64' --set app.args.VERSION=2 app
+  kiln bake -f docker-bake.hcl -f compose.yaml --push release")]
 pub(crate) struct Bake {
     /// Targets and groups, or patterns of their names (default: default)
     #[arg(value_name = "TARGET")]
@@ -151,7 +157,9 @@ impl Bake {
             render::print_lines(&[definition.to_json()]);
             return Ok(());
         }
-        self.perform(&definition, config)
+        // That of the last file counts; overrides are of the one before them.
+        let own = files.iter().rev().find(|file| !file.name.contains(".override."));
+        self.perform((&definition, own.map_or("-", |file| &file.name)), config)
     }
 
     /// Whether it builds, and not only says what it would.

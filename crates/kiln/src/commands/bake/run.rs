@@ -18,7 +18,11 @@ use crate::session::{Session, build_failure};
 
 impl Bake {
     /// Does what the definition asks for.
-    pub(super) fn perform(&self, definition: &Definition, config: &Config) -> Result<(), Failure> {
+    pub(super) fn perform(
+        &self,
+        (definition, file): (&Definition, &str),
+        config: &Config,
+    ) -> Result<(), Failure> {
         entitlements::check(definition, &self.allow, config)?;
         let is_called = |target: &Target| {
             target.call.as_deref().is_some_and(|call| !["", "build"].contains(&call))
@@ -31,7 +35,7 @@ impl Bake {
         // What only stands below a target that is judged is not built for it.
         let built: Vec<_> =
             built.into_iter().filter(|(_, it)| called.is_empty() || !it.is_linked).collect();
-        if built.is_empty() { Ok(()) } else { self.build(&built, config) }
+        if built.is_empty() { Ok(()) } else { self.build((&built, file), config) }
     }
 
     /// Checks, outlines or lists stages of targets.
@@ -69,7 +73,11 @@ impl Bake {
     }
 
     /// Builds targets while progress is shown.
-    fn build(&self, built: &[(&String, &Target)], config: &Config) -> Result<(), Failure> {
+    fn build(
+        &self,
+        (built, file): (&[(&String, &Target)], &str),
+        config: &Config,
+    ) -> Result<(), Failure> {
         let mode = build::progress_mode(self.progress, config)?;
         let (mut targets, mut warnings) = (Vec::new(), Vec::new());
         for (name, target) in built {
@@ -92,7 +100,7 @@ impl Bake {
         for warning in warnings {
             display.sink().emit(EventKind::Warning(warning));
         }
-        let result = session.bake(&targets, display.sink(), &cancelled);
+        let result = session.bake((&targets, file), display.sink(), &cancelled);
         display.finish();
         if matches!(mode, Mode::Tty | Mode::Plain) {
             render::note_lines(&[String::new()]);

@@ -307,5 +307,6 @@ fn place(request: &BuildRequest) -> Place {
         dockerfile: absolute(Path::new(request.dockerfile.name())),
         targets: request.plan.targets.clone(),
         platforms: request.plan.platforms.iter().map(ToString::to_string).collect(),
+        ..Place::default()
     }
 }

@@ -54,6 +54,14 @@ use run_options::{SshOption, extra_host, shm_size, ulimit};
     reason = "the docs are the help; fields are called like their flags"
 )]
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln build -t app:1 .
+  kiln build -f docker/web.Dockerfile --build-arg VERSION=1.2 -t web .
+  kiln build --target production --target testing -t app .       app:production and app:testing
+  kiln build --secret id=token,env=TOKEN --ssh default -t app .
+  kiln build --platform linux/amd64,linux/arm64 -t ghcr.io/me/app:1 --push .
+  kiln build -o type=local,dest=out --target docs .              files instead of an image
+  kiln build -t app:1 --load . && docker run app:1")]
 pub(crate) struct Build {
     /// The build context: a directory, a git repository (https://host/x.git#REF:DIR), the URL of an
     /// archive or of a Dockerfile, or `-` (either of them from standard input)

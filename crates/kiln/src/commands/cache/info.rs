@@ -24,6 +24,9 @@ const AGES: [(u64, &str); 4] =
 
 /// Show how much the store holds: by kind, stage and age, and what a prune would free
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln cache info
+  kiln cache info --format json | jq .size_bytes")]
 pub(super) struct Info {
     /// How it is written
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]

@@ -14,7 +14,14 @@ use crate::failure::Failure;
 /// Images that have names hold what they need. All else is cache: it only saves time, and nothing breaks
 /// without it.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kiln cache info                             how much there is, and what a prune would free
+  kiln cache ls --filter type=mount           directories of RUN --mount=type=cache
+  kiln cache prune --keep-storage 10GB        until the store holds no more"
+)]
 pub(crate) struct Cache {
     #[command(subcommand)]
     command: CacheCommand,

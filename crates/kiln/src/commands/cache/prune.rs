@@ -51,6 +51,9 @@ pub(super) struct Prune {
 
 /// Remove cache mounts, or other things of the cache, by id
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln cache rm /var/cache/uv                 a cache mount
+  kiln cache rm 8d3b0e1f52a9                  what a step made")]
 pub(super) struct Remove {
     /// Ids, as `kiln cache ls` has them; those of layers may be cut short
     #[arg(required = true, value_name = "ID")]

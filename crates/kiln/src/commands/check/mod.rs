@@ -24,6 +24,11 @@ use crate::render;
 /// a page in docs/rules. `# check=skip=RULE;error=true;experimental=RULE` at the top of a file
 /// chooses. The exit code is 1 when there are warnings.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln check                                  the Dockerfile of this directory
+  kiln check services/api services/worker     several at once
+  kiln check --diff                           what --fix would write
+  kiln check --format sarif > check.sarif     for code hosts")]
 pub(crate) struct Check {
     /// Directories of build contexts, or Dockerfiles
     #[arg(value_name = "PATH", default_value = ".")]

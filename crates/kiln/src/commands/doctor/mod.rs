@@ -13,6 +13,9 @@ use observe::Observed;
 
 /// Look at what kiln needs from this machine, and say what it does without it
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln doctor
+  kiln doctor --registry ghcr.io")]
 pub(crate) struct Doctor {
     /// Ask this registry whether it answers; repeatable
     #[arg(long = "registry", value_name = "HOST")]

@@ -68,8 +68,15 @@ pub(in crate::commands) fn steps_named(
     let all = |is_meant: &dyn Fn(usize) -> bool| -> Vec<usize> {
         (0..build.steps.len()).filter(|number| is_meant(*number)).collect()
     };
+    // Where a bake file has several Dockerfiles, `Docs:12` tells them apart.
+    let file = words.rsplit_once(':').map(|(file, _)| file);
+    let file = file.filter(|_| !build.place.projects.is_empty());
     let of_line = all(&|number| {
         let step = &build.steps[number];
+        let project = build.place.project(step.targets.first().copied());
+        if !file.is_none_or(|file| project.dockerfile.ends_with(file)) {
+            return false;
+        }
         match (line, step.line, step.last_line) {
             (Some(line), Some(first), Some(last)) => (first..=last).contains(&line),
             (Some(line), Some(first), None) => line == first,
@@ -77,9 +84,14 @@ pub(in crate::commands) fn steps_named(
         }
     });
     let of_stage = all(&|number| {
-        let stage = build.steps[number].stage().to_lowercase();
+        let step = &build.steps[number];
+        let stage = step.stage().to_lowercase();
+        let mut targets =
+            step.targets.iter().filter_map(|target| build.place.targets.get(*target as usize));
         // With several platforms, each has one of the name.
-        stage == lower || stage.split(' ').next_back() == Some(&lower)
+        stage == lower
+            || stage.split(' ').next_back() == Some(&lower)
+            || targets.any(|target| target.to_lowercase() == lower)
     });
     let of_text = all(&|number| build.steps[number].name.to_lowercase().contains(&lower));
     let found = [of_line, of_stage, of_text].into_iter().find(|found| !found.is_empty());

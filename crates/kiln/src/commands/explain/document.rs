@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kiln_core::cache_key::{KeyPart, KeyParts};
 use kiln_core::cause::{Cause, part_text};
 use kiln_core::event::Outcome;
-use kiln_core::report::{BuildReport, StepReport};
+use kiln_core::report::BuildReport;
 use serde_json::{Map, Value, json};
 
 use super::Keys;
@@ -16,7 +16,7 @@ pub(in crate::commands) fn document(build: &BuildReport, steps: &[usize], keys: 
     let steps: Vec<Value> = steps
         .iter()
         .enumerate()
-        .map(|(position, number)| step(*number, &build.steps[*number], keys.get(position)))
+        .map(|(position, number)| step(build, *number, keys.get(position)))
         .collect();
     json!({
         "build": format!("b{}", build.id),
@@ -35,12 +35,13 @@ pub(in crate::commands) fn document(build: &BuildReport, steps: &[usize], keys: 
     })
 }
 
-fn step(number: usize, step: &StepReport, keys: Option<&Keys>) -> Value {
+fn step(build: &BuildReport, number: usize, keys: Option<&Keys>) -> Value {
+    let step = &build.steps[number];
     let (outcome, error) = outcome(step.outcome.as_ref());
     let mut document = json!({
         "number": number,
-        "name": step.name,
-        "stage": step.stage(),
+        "name": build.step_name(step),
+        "stage": build.step_stage(step),
         "instruction": step.text(),
         "line": step.line,
         "last_line": step.last_line,
@@ -49,11 +50,19 @@ fn step(number: usize, step: &StepReport, keys: Option<&Keys>) -> Value {
         "error": error,
         "started_ms": step.started_ms,
         "duration_ms": step.duration_ms,
+        "waited_ms": step.waited_ms,
+        "usage": step.usage,
         "causes": step.causes.iter().map(cause).collect::<Vec<_>>(),
         "compared_with": step.compared_with.map(|id| format!("b{id}")),
         "key": step.key.map(|key| key.to_string()),
         "content": step.content.map(|content| content.to_string()),
     });
+    if !step.targets.is_empty() {
+        let name = |number: &u32| build.place.targets.get(*number as usize);
+        document["targets"] = step.targets.iter().filter_map(name).cloned().collect();
+        let project = build.place.project(step.targets.first().copied());
+        document["dockerfile"] = project.dockerfile.into();
+    }
     if let Some(base) = &step.base {
         document["base"] = json!({ "reference": base.reference, "manifest": base.manifest });
     }

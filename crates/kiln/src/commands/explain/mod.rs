@@ -12,7 +12,7 @@ use kiln_core::report::{BuildReport, StepReport};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::explain::{Explanation, explanation};
+use crate::render::explain::{Detail, Explanation, explanation};
 use crate::session::Session;
 use choice::{BuildChoice, steps_named};
 
@@ -22,6 +22,11 @@ use choice::{BuildChoice, steps_named};
 /// build arguments, instructions, base images, earlier steps. The history keeps the last 1000
 /// builds.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln explain                                why steps of the last build ran
+  kiln explain 12                             the step at line 12, with all that its key is made of
+  kiln explain @1 production                  the stage `production` in the build before
+  kiln explain b42 --format json")]
 pub(crate) struct Explain {
     /// Which build: `@` is the last one (the default), `@1` the one before it (`-1` and `^1` are the
     /// same), `b42` the one of this number. And which of its steps, explained with all that its
@@ -64,6 +69,7 @@ impl Explain {
                     build: &build,
                     steps: &steps,
                     keys: &keys,
+                    detail: Detail::Causes,
                     now: Timestamp::now(),
                     columns: if terminal { render::terminal::size().0 } else { usize::MAX },
                 };

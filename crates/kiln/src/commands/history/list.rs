@@ -23,6 +23,10 @@ const COMMIT_DIGITS: usize = 8;
 
 /// List builds, the newest first
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history ls -n 5
+  kiln history ls --filter services/api       builds of one project
+  kiln history ls --all --format json > builds.jsonl")]
 pub(super) struct List {
     /// So many
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "20", conflicts_with = "all")]
@@ -43,6 +47,9 @@ pub(super) struct List {
 
 /// Forget builds
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history rm b41 b42
+  kiln history rm --all")]
 pub(super) struct Remove {
     /// Builds: b42, @, @1
     #[arg(required_unless_present = "all", value_name = "BUILD")]
@@ -126,8 +133,10 @@ fn row(build: &BuildReport, now: Timestamp) -> Vec<String> {
     };
     let (steps, cached) = (of_images(|image| image.steps), of_images(|image| image.cached));
     let bytes: u64 = build.images.iter().map(|image| image.size_bytes).sum();
-    let commit =
-        build.commit.as_ref().map(|commit| commit.id.chars().take(COMMIT_DIGITS).collect());
+    let commit = build.commit.as_ref().map(|commit| {
+        let short: String = commit.id.chars().take(COMMIT_DIGITS).collect();
+        if commit.is_dirty() == Some(true) { short + "-dirty" } else { short }
+    });
     vec![
         format!("b{}", build.id),
         age(ago),
@@ -151,7 +160,7 @@ fn result(outcome: &Outcome) -> &'static str {
 
 #[cfg(test)]
 pub(super) mod samples {
-    use kiln_core::report::{Commit, ImageReport, Place};
+    use kiln_core::report::{Changes, Commit, ImageReport, Place};
 
     use super::*;
 
@@ -166,9 +175,14 @@ pub(super) mod samples {
                 dockerfile: "/home/me/app/Dockerfile".to_owned(),
                 targets: vec!["production".to_owned()],
                 platforms: vec!["linux/amd64".to_owned()],
+                projects: Vec::new(),
             },
             command: ["kiln", "build", "--target", "production", "."].map(str::to_owned).to_vec(),
-            commit: Some(Commit { id: "0a1b2c3d".repeat(5), branch: Some("main".to_owned()) }),
+            commit: Some(Commit {
+                id: "0a1b2c3d".repeat(5),
+                branch: Some("main".to_owned()),
+                changes: Some(Changes { tracked: 2, untracked: 1 }),
+            }),
             images: vec![ImageReport {
                 target: "production".to_owned(),
                 platform: "linux/amd64".to_owned(),

@@ -18,7 +18,15 @@ use crate::session::Session;
 /// `latest` for the last one, `@1` for the one before it (`^1` is the same), `b42` for the one of this
 /// number.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kiln history ls                             the last builds
+  kiln history show @1                        the one before the last
+  kiln history logs @ 12                      what its step at line 12 wrote
+  kiln history export > builds.jsonl          all that is known, as JSON lines"
+)]
 pub(crate) struct History {
     #[command(subcommand)]
     command: HistoryCommand,

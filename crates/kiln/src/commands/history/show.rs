@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use jiff::Timestamp;
-use kiln_core::report::BuildReport;
+use kiln_core::report::{BuildReport, Changes};
 
 use super::super::explain::choice::steps_named;
 use super::super::explain::document::document;
@@ -10,7 +10,7 @@ use super::named;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::render;
-use crate::render::explain::{Explanation, explanation};
+use crate::render::explain::{Detail, Explanation, explanation};
 use crate::render::format::{count, size};
 use crate::render::progress::one_line;
 use crate::render::style::{Role, Style};
@@ -20,6 +20,9 @@ use crate::session::Session;
 
 /// Show a build: its command, commit, images, and what each step took and why it ran
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history show                           the last build
+  kiln history show b42 --format json")]
 pub(super) struct Show {
     /// Which: b42, @, @1
     #[arg(value_name = "BUILD", default_value = "@")]
@@ -33,6 +36,10 @@ pub(super) struct Show {
 ///
 /// Of each step that ran, the last 64 KiB are kept. Secrets are not among them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln history logs                           all steps of the last build
+  kiln history logs @1 12                     the step at line 12, in the build before
+  kiln history logs b42 pytest                steps with this text, in build b42")]
 pub(super) struct Logs {
     /// Which: b42, @, @1
     #[arg(value_name = "BUILD", default_value = "@")]
@@ -64,6 +71,7 @@ impl Show {
                     build: &build,
                     steps: &steps,
                     keys: &[],
+                    detail: Detail::Usage,
                     now: Timestamp::now(),
                     columns: if terminal { render::terminal::size().0 } else { usize::MAX },
                 };
@@ -91,7 +99,9 @@ fn end_lines(build: &BuildReport, style: Style) -> Vec<String> {
     }
     if let Some(commit) = &build.commit {
         let branch = commit.branch.as_ref().map(|branch| format!(" on {}", one_line(branch)));
-        lines.push(format!("commit {}{}", one_line(&commit.id), branch.unwrap_or_default()));
+        let branch = branch.unwrap_or_default();
+        let besides = commit.changes.map(besides).unwrap_or_default();
+        lines.push(format!("commit {}{branch}{besides}", one_line(&commit.id)));
     }
     if !build.command.is_empty() {
         let line = format!("$ {}", one_line(&build.command.join(" ")));
@@ -101,6 +111,20 @@ fn end_lines(build: &BuildReport, style: Style) -> Vec<String> {
         lines.insert(0, String::new());
     }
     lines
+}
+
+/// What a working tree had besides its commit.
+fn besides(changes: Changes) -> String {
+    let Changes { tracked, untracked } = changes;
+    let changed = (tracked > 0).then(|| format!("{} changed", count(tracked, "file")));
+    let unknown = (untracked > 0).then(|| format!("{untracked} untracked"));
+    match (changed, unknown) {
+        (None, None) => ", nothing changed".to_owned(),
+        (changed, unknown) => {
+            let parts: Vec<String> = changed.into_iter().chain(unknown).collect();
+            format!(", {}", parts.join(", "))
+        }
+    }
 }
 
 impl Logs {
@@ -121,7 +145,7 @@ impl Logs {
             }
             if let Some(step) = build.steps.get(number) {
                 let style = render::stdout_style(config);
-                lines.push(style.paint(Role::Strong, &one_line(&step.name)));
+                lines.push(style.paint(Role::Strong, &one_line(&build.step_name(step))));
             }
             let mut splitter = LineBuffer::default();
             lines.extend(splitter.push(bytes));
@@ -146,7 +170,7 @@ mod tests {
     fn a_build_is_shown_with_its_command_and_images() {
         insta::assert_snapshot!(end_lines(&build(), Style::Plain).join("\n"), @r"
         production b79606fb3afe  182MB, 7 layers, 9 of 10 steps cached
-        commit 0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d on main
+        commit 0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d on main, 2 files changed, 1 untracked
         $ kiln build --target production .
         ");
     }

@@ -76,7 +76,17 @@ docker-down: ## Stop what docker-up-fast started
 
 .PHONY: docker-test
 docker-test: docker-build-test ## Run the tests in their image
-	$(KILN) run $(IMAGE):testing
+	$(KILN) run {% for name in testing.secrets %}-e [[ name ]]=for-tests-only {% endfor %}$(IMAGE):testing
+{% else %}
+
+.PHONY: docker-test
+docker-test: ## Run the tests, once there are any
+	@echo "There are no tests yet. When there are, \`$(KILN) init --diff\` shows the stage that runs them, and" >&2
+	@echo "\`$(KILN) init --force\` writes it. It looks for pytest, unittest and the tests of Django." >&2
+	@false
+
+.PHONY: docker-build-test
+docker-build-test: docker-test
 {% endif %}
 
 .PHONY: docker-production

@@ -5,14 +5,14 @@ mod rawjson;
 mod state;
 mod tty;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kiln_core::event::{Event, EventSink};
+use kiln_core::event::{Event, EventKind, EventSink, Pace};
 
 use super::style::Style;
 use super::terminal;
@@ -48,17 +48,17 @@ enum Fold {
     Tty { state: State, painter: Painter, style: Style },
     Plain(Plain),
     RawJson(RawJson),
-    Quiet,
 }
 
 impl Fold {
-    fn new(mode: Mode, style: Style) -> Self {
-        match mode {
+    /// `None` if nothing is to be shown.
+    fn new(mode: Mode, style: Style) -> Option<Self> {
+        Some(match mode {
             Mode::Tty => Self::Tty { state: State::default(), painter: Painter::default(), style },
             Mode::Plain => Self::Plain(Plain::default()),
             Mode::RawJson => Self::RawJson(RawJson::new(Timestamp::now())),
-            Mode::Quiet => Self::Quiet,
-        }
+            Mode::Quiet => return None,
+        })
     }
 
     /// Takes an event; gives what is to be written now.
@@ -70,7 +70,6 @@ impl Fold {
             }
             Self::Plain(plain) => plain.handle(event),
             Self::RawJson(json) => json.handle(event),
-            Self::Quiet => String::new(),
         }
     }
 
@@ -103,31 +102,89 @@ impl Fold {
                 output
             }
             Self::Plain(plain) => plain.finish(now),
-            _ => String::new(),
+            Self::RawJson(_) => String::new(),
         }
     }
 }
 
-/// A display that runs beside a build.
+/// A display that runs beside a build, on a thread of its own.
+///
+/// The thread begins with the first activity that may last: a build that the cache answers is over
+/// before anyone has read a line, and does without.
 #[derive(Debug)]
 pub(crate) struct Display {
     sink: EventSink,
-    ended: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+/// What the display and its sink share.
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    ended: AtomicBool,
+    stage: Mutex<Stage>,
+}
+
+/// How far a display is.
+#[derive(Debug)]
+enum Stage {
+    /// Events wait.
+    Waiting(Box<Fold>, Receiver<Event>),
+    /// The thread shows them.
+    Shown(JoinHandle<()>),
+    /// Nobody will.
+    Over,
+}
+
+impl Shared {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the thread, unless it runs.
+    fn begin(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut stage = self.stage();
+        let (mut fold, receiver) = match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Waiting(fold, receiver) => (fold, receiver),
+            other => {
+                *stage = other;
+                return Ok(());
+            }
+        };
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || show(&mut fold, &receiver, &shared))?;
+        *stage = Stage::Shown(thread);
+        Ok(())
+    }
 }
 
 impl Display {
-    /// Starts showing what comes into [`Display::sink`].
+    /// Prepares to show what comes into [`Display::sink`].
+    ///
+    /// # Errors
+    /// When a live display can have no thread.
     pub(crate) fn start(mode: Mode, style: Style) -> std::io::Result<Self> {
         let start = Instant::now();
         let (sender, receiver) = channel();
-        let ended = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&ended);
-        let mut fold = Fold::new(mode, style);
-        let thread = std::thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(move || show(&mut fold, &receiver, start, &flag))?;
-        Ok(Self { sink: EventSink::new(sender, start), ended, thread })
+        let waiting = |fold| Stage::Waiting(Box::new(fold), receiver);
+        let stage = Fold::new(mode, style).map_or(Stage::Over, waiting);
+        let shared =
+            Arc::new(Shared { start, ended: AtomicBool::new(false), stage: Mutex::new(stage) });
+        if mode == Mode::Tty {
+            shared.begin()?;
+        }
+        let watched = Arc::clone(&shared);
+        let out = move |event: Event| {
+            let lasts = matches!(&event.kind, EventKind::Started(activity) if activity.pace == Pace::Lasting);
+            // A display that is gone, or has no thread, must not fail the build.
+            let _ = sender.send(event);
+            if lasts {
+                let _ = watched.begin();
+            }
+        };
+        Ok(Self { sink: EventSink::new(out, start), shared })
     }
 
     /// Where the build's events go.
@@ -137,16 +194,24 @@ impl Display {
 
     /// The build is over: shows the rest, and gives the terminal back.
     pub(crate) fn finish(self) {
-        self.ended.store(true, Ordering::SeqCst);
+        self.shared.ended.store(true, Ordering::SeqCst);
         // The thread ends at once when this was the last sink, else with its next tick.
         drop(self.sink);
-        self.thread.thread().unpark();
-        // A panic there was reported by the hook.
-        let _ = self.thread.join();
+        let stage = std::mem::replace(&mut *self.shared.stage(), Stage::Over);
+        match stage {
+            Stage::Waiting(mut fold, receiver) => show(&mut fold, &receiver, &self.shared),
+            Stage::Shown(thread) => {
+                thread.thread().unpark();
+                // A panic there was reported by the hook.
+                let _ = thread.join();
+            }
+            Stage::Over => {}
+        }
     }
 }
 
-fn show(fold: &mut Fold, receiver: &Receiver<Event>, start: Instant, ended: &AtomicBool) {
+fn show(fold: &mut Fold, receiver: &Receiver<Event>, shared: &Shared) {
+    let Shared { start, ended, .. } = shared;
     let live = matches!(fold, Fold::Tty { .. });
     let mut next_frame = FRAME;
     loop {

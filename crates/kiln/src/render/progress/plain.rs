@@ -79,6 +79,7 @@ impl Plain {
                 self.blank(&mut output);
                 let _ = writeln!(output, "WARNING: {}", one_line(text));
             }
+            EventKind::Used { .. } => {}
             EventKind::Log { activity, .. }
             | EventKind::Progress { activity, .. }
             | EventKind::Completed { activity, .. } => {
@@ -184,7 +185,7 @@ impl Lane {
                 }
             }
             EventKind::Completed { outcome, .. } => self.complete(event.at, outcome),
-            EventKind::Started(_) | EventKind::Warning(_) => {}
+            EventKind::Started(_) | EventKind::Used { .. } | EventKind::Warning(_) => {}
         }
     }
 

@@ -74,6 +74,7 @@ impl RawJson {
                 }
                 json!({ "statuses": [status] })
             }
+            EventKind::Used { .. } => return String::new(),
             EventKind::Warning(text) => {
                 json!({ "warnings": [{ "level": 1, "short": base64(text.as_bytes()) }] })
             }

@@ -113,6 +113,7 @@ impl State {
                 }
             }
             EventKind::Warning(text) => self.warnings.push(text.clone()),
+            EventKind::Used { .. } => {}
         }
     }
 

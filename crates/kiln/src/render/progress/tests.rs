@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use kiln_core::cause::Cause;
-use kiln_core::event::{Activity, ActivityId, EventKind, Outcome, Stream};
+use kiln_core::event::{Activity, ActivityId, EventKind, Outcome, Pace, Stream};
 
 use super::*;
 
@@ -29,6 +29,7 @@ impl Script {
                 .iter()
                 .map(|cause| Cause::Content { what: cause.trim_end_matches(" changed").to_owned() })
                 .collect(),
+            pace: Pace::Lasting,
         };
         self.push(at_ms, EventKind::Started(activity))
     }

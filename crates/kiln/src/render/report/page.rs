@@ -2,13 +2,10 @@
 
 use std::fmt::Write as _;
 
-use kiln_core::performance::{BuildLine, Judgement, Kind, Performance};
+use kiln_core::performance::{BuildLine, Judgement, Kind};
 
-use super::{
-    CAUSE_HEADER, KIND_HEADER, STAGE_HEADER, STEP_HEADER, cause_rows, judged, kind_rows, ms,
-    percent, stage_rows, step_rows,
-};
-use crate::render::bench::BenchTable;
+use super::tables::{Table, ms, percent, tables};
+use super::{Reported, judged};
 use crate::render::format::{count, size};
 use crate::render::table::Align;
 
@@ -22,38 +19,24 @@ const LEFT: f64 = 52.0;
 const BELOW: f64 = 18.0;
 
 /// The page.
-pub(crate) fn page(
-    performance: &Performance,
-    judgements: &[Judgement],
-    benchmarks: &BenchTable,
-    dockerfile: &str,
-) -> String {
+pub(crate) fn page(report: &Reported<'_>) -> String {
+    let performance = report.performance;
     let mut html = String::from("<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n");
     html.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     html.push_str("<title>Build performance</title>\n<style>\n");
     html.push_str(include_str!("style.css"));
     html.push_str("</style>\n<main>\n");
     let builds = count(performance.builds.len(), "build");
-    let place = escaped(dockerfile);
+    let place = escaped(report.dockerfile);
     let _ = writeln!(
         html,
         "<header><h1>Build performance</h1><div class=\"faint\"><span class=\"mono\">{place}</span>, {builds}</div></header>"
     );
-    cards(&mut html, performance);
-    budgets(&mut html, judgements);
+    cards(&mut html, report);
+    budgets(&mut html, report.judgements);
     card(&mut html, "How long builds took", &chart(&performance.builds));
-    let tables = [
-        ("Kinds of builds", table(&KIND_HEADER, &kind_rows(&performance.kinds))),
-        ("Stages", table(&STAGE_HEADER, &stage_rows(performance))),
-        ("Slowest steps", table(&STEP_HEADER, &step_rows(&performance.steps))),
-        ("What made steps run", table(&CAUSE_HEADER, &cause_rows(&performance.causes))),
-        ("Benchmarks", table(&benchmarks.header(), &benchmarks.rows)),
-        ("Critical path of the last build that ran something", path(performance)),
-    ];
-    for (title, body) in tables {
-        if !body.is_empty() {
-            card(&mut html, title, &body);
-        }
+    for table in tables(report) {
+        card(&mut html, table.title, &table_body(&table));
     }
     html.push_str("</main>\n</html>\n");
     html
@@ -64,7 +47,8 @@ fn card(html: &mut String, title: &str, body: &str) {
 }
 
 /// The numbers to see first.
-fn cards(html: &mut String, performance: &Performance) {
+fn cards(html: &mut String, report: &Reported<'_>) {
+    let performance = report.performance;
     html.push_str("<div class=\"cards\">\n");
     let mut number = |id: &str, value: &str, what: &str| {
         let value = escaped(value);
@@ -81,6 +65,10 @@ fn cards(html: &mut String, performance: &Performance) {
     if let Some(image) = performance.images.iter().max_by_key(|image| image.size_bytes) {
         number("image-size", &size(image.size_bytes), &count(image.layers, "layer"));
     }
+    if let Some(context) = &report.contents.context {
+        let files = count(context.files, "file");
+        number("context-size", &size(context.size_bytes), &format!("context, {files}"));
+    }
     html.push_str("</div>\n");
 }
 
@@ -89,7 +77,7 @@ fn budgets(html: &mut String, judgements: &[Judgement]) {
     for judgement in judgements {
         let [key, found, limit] = judged(judgement);
         let (class, word) = match (judgement.found, judgement.is_kept()) {
-            (None, _) => ("faint", "no build yet"),
+            (None, _) => ("faint", "too few builds yet"),
             (_, true) => ("kept", "kept"),
             (_, false) => ("broken", "not kept"),
         };
@@ -104,10 +92,7 @@ fn budgets(html: &mut String, judgements: &[Judgement]) {
     }
 }
 
-fn table(header: &[(&str, Align)], rows: &[Vec<String>]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
+fn table_body(Table { header, rows, .. }: &Table) -> String {
     let class = |align: &Align| match align {
         Align::Left => "",
         Align::Right => " class=\"number\"",
@@ -126,16 +111,6 @@ fn table(header: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     }
     html.push_str("</table>\n");
     html
-}
-
-fn path(performance: &Performance) -> String {
-    let header = [("STEP", Align::Left), ("TOOK", Align::Right)];
-    let rows: Vec<Vec<String>> = performance
-        .critical_path
-        .iter()
-        .map(|step| vec![step.name.clone(), ms(step.duration_ms)])
-        .collect();
-    table(&header, &rows)
 }
 
 /// Bars of the last builds, on a logarithmic scale from a millisecond on.
