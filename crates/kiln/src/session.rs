@@ -3,6 +3,7 @@
 //! Commands know only this file, so it is the one place that opens the store and translates
 //! other crates' errors into [`Failure`]s.
 
+mod bench;
 pub(crate) mod transfer;
 
 use std::collections::BTreeSet;

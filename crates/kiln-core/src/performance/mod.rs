@@ -12,7 +12,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::event::{Outcome, Usage};
@@ -96,7 +96,7 @@ pub struct BuildLine {
 }
 
 /// Steps, and how many of them the cache had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Steps that were asked for.
     pub steps: usize,
