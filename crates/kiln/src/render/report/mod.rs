@@ -14,10 +14,14 @@ use super::format::{count, duration, size};
 use super::progress::one_line;
 use super::style::{Role, Style};
 use super::table::{Align, table};
+use super::text::truncate;
 pub(crate) use comparison::{Comparison, compared};
 pub(crate) use page::page;
 pub(crate) use tables::without_flags;
 use tables::{Table, percent, tables};
+
+/// Columns of the first cell of a row in a terminal.
+const FIRST_COLUMNS: usize = 68;
 
 /// What a report tells.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,10 @@ pub(crate) fn text(report: &Reported<'_>, style: Style) -> Vec<String> {
             percent(performance.rate)
         ),
     ];
-    for Table { header, rows, .. } in tables(report) {
+    for Table { header, mut rows, .. } in tables(report) {
+        for first in rows.iter_mut().filter_map(|row| row.first_mut()) {
+            *first = truncate(first, FIRST_COLUMNS);
+        }
         lines.push(String::new());
         let mut table = table(&header, &rows).into_iter();
         lines.extend(table.next().map(|title| style.paint(Role::Faint, &title)));

@@ -180,7 +180,7 @@ const CAUSE_HEADER: [(&str, Align); 3] =
 fn path_rows(performance: &Performance) -> Vec<Vec<String>> {
     let row = |step: &PathStep| {
         vec![
-            truncate(&one_line(&step.name), INSTRUCTION_COLUMNS),
+            one_line(&step.name),
             ms(step.duration_ms),
             if step.waited_ms > 0 { ms(step.waited_ms) } else { String::new() },
         ]
