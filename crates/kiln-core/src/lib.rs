@@ -1,6 +1,7 @@
 //! Text in, plan and image out: everything of kiln that has no effect.
 
 pub mod bake;
+pub mod benchmark;
 pub mod cache_key;
 pub mod cause;
 pub mod csv;

@@ -12,7 +12,7 @@ use kiln_core::event::EventSink;
 use kiln_core::plan::{Facts, ImageNeed, ImageSource, Plan, Planning, plan};
 
 use crate::activity::Activities;
-use crate::base_image::{self, BaseImage, Search};
+use crate::base_image::{self, BaseImage, Fetcher, Search, Want};
 use crate::cache::{self, Imports};
 use crate::engine::Engine;
 use crate::error::BuildError;
@@ -22,6 +22,7 @@ use crate::outputs::{self, export};
 use crate::request::BuildRequest;
 use crate::result::{BuildResult, TargetResult};
 use crate::solve::{Solver, solve};
+use crate::transfer::Watch;
 
 /// Base images by the digest of their manifest.
 type Images = BTreeMap<BlobDigest, Arc<BaseImage>>;
@@ -92,6 +93,27 @@ fn build_targets(
             result => return result,
         }
     }
+}
+
+/// Brings the base images of a build into the store, unpacked, and builds nothing.
+///
+/// # Errors
+/// As for [`build()`], as far as nothing has to run.
+pub fn fetch_bases(
+    engine: &Engine,
+    request: &BuildRequest,
+    watch: Watch<'_>,
+) -> Result<(), BuildError> {
+    let _cancelling = engine.cancel_registry_with(watch.cancelled);
+    let _in_use = engine.store.lock_shared(watch.cancelled)?;
+    let activities = Activities::new(watch.events.clone());
+    let dockerfile = read(request, &activities)?;
+    let (_, images) = make_plan(engine, request, &dockerfile, (&activities, watch.cancelled))?;
+    let fetcher = Fetcher::new(engine, &activities, Arc::clone(watch.cancelled));
+    for image in images.values() {
+        image.bring(&fetcher, Want::Files)?;
+    }
+    Ok(engine.store.flush()?)
 }
 
 /// What an attempt builds with.

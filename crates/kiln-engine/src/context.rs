@@ -19,6 +19,7 @@ use kiln_store::{ContextEntry, ContextIndex, EntryKind, Filter, Store, walk};
 
 use crate::error::{BuildError, FileContext};
 use crate::missing::ignoring_pattern;
+use crate::request::BuildRequest;
 use crate::source_tree::{Node, NodeKind, Unresolved, join};
 use crate::wanted::WantedFiles;
 
@@ -49,19 +50,8 @@ impl Context {
         root: &Path,
         ignore_file: Option<&[u8]>,
     ) -> Result<Self, BuildError> {
-        let own = root.join(".dockerignore");
-        let text = match ignore_file {
-            Some(text) => text.to_vec(),
-            None => match std::fs::read(&own) {
-                Ok(text) => text,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(error).at("read", &own),
-            },
-        };
-        let patterns = IgnoreFile::parse(&text)
-            .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
         let walked = SystemTime::now();
-        let entries = walk(root, &Ignored::new(patterns.clone()))?;
+        let (entries, patterns) = entries(root, ignore_file)?;
         let index = Mutex::new(store.context_index(root));
         let directory = SourceDirectory { path: root.to_owned(), keeper: Keeper::User };
         Ok(Self {
@@ -262,6 +252,35 @@ impl Context {
         let mut index = self.index.lock().expect("no thread panics with the index locked");
         Ok(index.save()?)
     }
+}
+
+/// What of a directory is part of a context, and the patterns that decide.
+fn entries(
+    root: &Path,
+    ignore_file: Option<&[u8]>,
+) -> Result<(Vec<ContextEntry>, Patterns), BuildError> {
+    let own = root.join(".dockerignore");
+    let text = match ignore_file {
+        Some(text) => text.to_vec(),
+        None => match std::fs::read(&own) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).at("read", &own),
+        },
+    };
+    let patterns = IgnoreFile::parse(&text)
+        .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
+    let entries = walk(root, &Ignored::new(patterns.clone()))?;
+    Ok((entries, patterns))
+}
+
+/// The files of the context of a request, which is a directory, in their order: what its ignore file lets
+/// through.
+///
+/// # Errors
+/// When the directory can't be read, or the ignore file is not valid.
+pub fn context_files(request: &BuildRequest) -> Result<Vec<ContextEntry>, BuildError> {
+    entries(&request.context, request.ignore_file.as_deref()).map(|(entries, _)| entries)
 }
 
 /// Some of a context's files, in its order.

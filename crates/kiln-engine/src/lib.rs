@@ -36,9 +36,10 @@ mod wanted;
 mod working_tree;
 
 pub use bake::{BakeTarget, bake};
-pub use build::build;
+pub use build::{build, fetch_bases};
 pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_container};
 pub use contents::contents;
+pub use context::context_files;
 pub use engine::Engine;
 pub use error::{BuildError, StepFailure, with_causes};
 pub use kiln_registry::{DockerEngineError, EngineAddress};
@@ -52,3 +53,4 @@ pub use transfer::{
     ArchiveForm, FoundImage, ImagePlace, IndexBase, IndexEffect, IndexRequest, Watch, copy_image,
     find_image, join_images, pull, push,
 };
+pub use working_tree::commit;

@@ -269,11 +269,14 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<BuildReport> {
     Ok(BuildReport { id: row.get(0)?, ..from_json(row, 1)? })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("lists of texts and numbers are JSON")
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
     })
@@ -285,7 +288,7 @@ fn hash_of(context: &str, dockerfile: &str) -> [u8; 32] {
 
 /// What the builds of a project are found by. That of a bake file with several is longer: its report has
 /// to be looked into.
-fn project_id(place: &Place) -> Vec<u8> {
+pub(crate) fn project_id(place: &Place) -> Vec<u8> {
     let mut id = hash_of(&place.context, &place.dockerfile).to_vec();
     id.extend((!place.projects.is_empty()).then_some(b'+'));
     id

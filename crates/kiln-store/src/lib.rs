@@ -1,5 +1,6 @@
 //! Everything of kiln that lives on disk: blobs, layers, cache index, context index.
 
+pub mod benchmarks;
 mod boot;
 pub mod cache_index;
 pub mod cache_mounts;

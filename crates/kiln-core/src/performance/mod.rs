@@ -12,7 +12,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::event::{Outcome, Usage};
@@ -96,7 +96,7 @@ pub struct BuildLine {
 }
 
 /// Steps, and how many of them the cache had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Steps that were asked for.
     pub steps: usize,
@@ -301,8 +301,11 @@ fn stages(builds: &[&BuildReport]) -> Vec<StageSummary> {
     stages
 }
 
+/// How often a step was asked for, and its runs.
+type Runs<'a> = (Rate, Vec<&'a StepReport>);
+
 fn steps(builds: &[&BuildReport]) -> Vec<StepSummary> {
-    let mut steps: BTreeMap<(Cow<'_, str>, &str), (Rate, Vec<&StepReport>)> = BTreeMap::new();
+    let mut steps: BTreeMap<(Cow<'_, str>, &str), Runs<'_>> = BTreeMap::new();
     for (stage, step) in counted(builds) {
         let (rate, runs) = steps.entry((stage, step.text())).or_default();
         rate.add(is_cached(step));

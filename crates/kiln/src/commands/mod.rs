@@ -2,6 +2,7 @@
 
 mod annotation;
 mod bake;
+mod bench;
 pub(crate) mod build;
 mod cache;
 pub(crate) mod check;
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     Build(Box<build::Build>),
     #[command(args_override_self = true)]
     Bake(Box<bake::Bake>),
+    #[command(args_override_self = true)]
+    Bench(Box<bench::Bench>),
+    BenchStore(bench::BenchStore),
     Run(run::Run),
     Lock(lock::Lock),
     Check(check::Check),
@@ -152,6 +156,8 @@ fn run(arguments: &[OsString], config: &Config) -> Result<ExitCode, Failure> {
         Command::Build(build) => build.run(config)?,
         Command::Init(init) => init.run(config)?,
         Command::Bake(bake) => bake.run(config)?,
+        Command::Bench(bench) => bench.run(config)?,
+        Command::BenchStore(store) => store.run(config)?,
         Command::Run(run) => return run.run(config),
         Command::Lock(lock) => lock.run(config)?,
         Command::Check(check) => check.run(config)?,
@@ -189,6 +195,7 @@ impl Command {
                 matches!(
                     command,
                     Self::Run(_)
+                        | Self::BenchStore(_)
                         | Self::Lock(_)
                         | Self::Push(_)
                         | Self::Rmi(_)

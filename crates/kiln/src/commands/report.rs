@@ -20,6 +20,8 @@ use crate::settings;
 const ALL: usize = 1_000_000;
 /// Builds that a budget is held against.
 const JUDGED_BUILDS: usize = 100;
+/// Runs of `kiln bench` that are shown.
+const BENCHMARKS: usize = 3;
 
 /// Show how builds perform: trends, hit rates, what invalidates most, slowest steps, budgets
 ///
@@ -78,10 +80,12 @@ impl Report {
         // Of the build whose images are shown.
         let shown = builds.iter().find(|build| build.outcome == Outcome::Done);
         let contents = shown.map(|build| session.contents(build)).unwrap_or_default();
+        let benchmarks = session.last_benchmarks(Some(&builds[0].place), BENCHMARKS)?;
         let report = Reported {
             performance: &performance,
             judgements: &judgements,
             contents: &contents,
+            benchmarks: &benchmarks,
             dockerfile: &builds[0].place.dockerfile,
         };
         render::print_lines(&match self.format {
@@ -224,6 +228,7 @@ fn document(report: &Reported<'_>) -> String {
     let mut document = serde_json::to_value(performance).unwrap_or_default();
     document["hit_rate_percent"] = json!(performance.rate.percent());
     document["budgets"] = json!(budgets);
+    document["benchmarks"] = json!(report.benchmarks);
     document["context"] = json!(report.contents.context);
     document["layers"] = json!(report.contents.layers);
     format!("{document:#}")

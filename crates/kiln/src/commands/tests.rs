@@ -124,7 +124,7 @@ fn every_command() -> Vec<(Vec<String>, clap::Command)> {
     fn add(command: &clap::Command, above: &[String], all: &mut Vec<(Vec<String>, clap::Command)>) {
         let words = [above, &[command.get_name().to_owned()]].concat();
         all.push((words.clone(), command.clone()));
-        for part in command.get_subcommands() {
+        for part in command.get_subcommands().filter(|part| !part.is_hide_set()) {
             add(part, &words, all);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Each part turns values into lines without writing them; `terminal` writes.
 
+pub(crate) mod bench;
 pub(crate) mod diagnostic;
 pub(crate) mod explain;
 pub(crate) mod format;

@@ -10,6 +10,7 @@
 mod archives;
 mod bake;
 mod bases;
+mod bench;
 mod cache;
 mod cache_command;
 mod cache_mounts;

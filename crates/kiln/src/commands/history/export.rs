@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kiln_core::report::BuildReport;
 use kiln_core::trace::trace;
+use serde_json::json;
 
 use super::super::explain::document::document;
 use super::super::whole_file::replace_file;
@@ -17,7 +18,8 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kiln history export > builds.jsonl          all builds, the oldest first
-  kiln history export @ --trace -o t.json     the last one, for chrome://tracing or ui.perfetto.dev")]
+  kiln history export @ --trace -o t.json     the last one, for chrome://tracing or ui.perfetto.dev
+  kiln history export --benchmarks            what `kiln bench` measured, of all projects")]
 pub(super) struct Export {
     /// Which: b42, @, @1; all if none is named
     #[arg(value_name = "BUILD")]
@@ -25,6 +27,9 @@ pub(super) struct Export {
     /// One build in the Trace Event Format, which Chrome, Perfetto and Speedscope show
     #[arg(long)]
     trace: bool,
+    /// What `kiln bench` measured, instead of builds
+    #[arg(long, conflicts_with_all = ["builds", "trace"])]
+    benchmarks: bool,
     /// A file, instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -44,6 +49,11 @@ impl Export {
                 }
             };
             format!("{}\n", trace(&build))
+        } else if self.benchmarks {
+            let mut all = session.last_benchmarks(None, usize::MAX >> 1)?;
+            all.reverse();
+            let line = |benchmark| json!(benchmark).to_string() + "\n";
+            all.iter().map(line).collect()
         } else {
             let mut text = String::new();
             for build in self.chosen(&session)? {

@@ -7,6 +7,8 @@ IMAGE ?= [[ name ]]
 BUILD_OPTIONS ?=
 # Options of docker-build-all, e.g. --set *.platform=linux/arm64
 BAKE_OPTIONS ?=
+# Options of docker-benchmark, e.g. --against=docker or --runs=10
+BENCH_OPTIONS ?=
 
 BUILD = $(KILN) build $(BUILD_OPTIONS)
 # IMAGE with a registry before it: what can be pushed.
@@ -51,10 +53,8 @@ docker-build-worker: ## Build the image{% if celery.has_beat %}s{% endif %} of t
 {% endif %}
 
 .PHONY: docker-benchmark
-docker-benchmark: ## Measure a clean and a cached build, and report
-	$(BUILD) --no-cache --target production .
-	$(BUILD) --target production .
-	$(KILN) report
+docker-benchmark: ## Measure clean and cached builds, and builds after an edit
+	$(KILN) bench $(BUILD_OPTIONS) $(BENCH_OPTIONS) --target production .
 
 .PHONY: docker-cache-info
 docker-cache-info: ## Say what the cache holds, and what a prune would free

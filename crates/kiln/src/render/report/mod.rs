@@ -6,6 +6,7 @@ mod tables;
 
 use std::time::Duration;
 
+use kiln_core::benchmark::Benchmark;
 use kiln_core::performance::{Judgement, Performance};
 use kiln_core::report::Contents;
 
@@ -15,6 +16,7 @@ use super::style::{Role, Style};
 use super::table::{Align, table};
 pub(crate) use comparison::{Comparison, compared};
 pub(crate) use page::page;
+pub(crate) use tables::without_flags;
 use tables::{Table, percent, tables};
 
 /// What a report tells.
@@ -26,6 +28,8 @@ pub(crate) struct Reported<'a> {
     pub(crate) judgements: &'a [Judgement],
     /// What the last build took and made.
     pub(crate) contents: &'a Contents,
+    /// What `kiln bench` measured last, the newest first.
+    pub(crate) benchmarks: &'a [Benchmark],
     /// Of which project.
     pub(crate) dockerfile: &'a str,
 }
@@ -65,7 +69,7 @@ pub(crate) fn text(report: &Reported<'_>, style: Style) -> Vec<String> {
     ];
     for Table { header, rows, .. } in tables(report) {
         lines.push(String::new());
-        let mut table = table(header, &rows).into_iter();
+        let mut table = table(&header, &rows).into_iter();
         lines.extend(table.next().map(|title| style.paint(Role::Faint, &title)));
         lines.extend(table);
     }
@@ -119,16 +123,8 @@ pub(crate) fn markdown(report: &Reported<'_>) -> Vec<String> {
         if rows.is_empty() {
             return;
         }
-        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-        let cell = |text: &String| text.replace('|', "\\|");
         lines.push(String::new());
-        lines.push(line(header.iter().map(|(title, _)| capitalized(title)).collect()));
-        let align = |(_, align): &(&str, Align)| match align {
-            Align::Left => "---".to_owned(),
-            Align::Right => "---:".to_owned(),
-        };
-        lines.push(line(header.iter().map(align).collect()));
-        lines.extend(rows.iter().map(|row| line(row.iter().map(cell).collect())));
+        lines.extend(markdown_table(header, rows));
     };
     let budgets: Vec<Vec<String>> = report
         .judgements
@@ -151,12 +147,26 @@ pub(crate) fn markdown(report: &Reported<'_>) -> Vec<String> {
     ];
     section(&budget_header, &budgets);
     for Table { header, rows, .. } in tables(report) {
-        section(header, &rows);
+        section(&header, &rows);
     }
     if let Some(size) = context_size(report.contents) {
         lines.extend([String::new(), format!("Context: {size}")]);
     }
     lines
+}
+
+/// A table as Markdown.
+pub(super) fn markdown_table(header: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<String> {
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let cell = |text: &String| text.replace('|', "\\|");
+    let align = |(_, align): &(&str, Align)| match align {
+        Align::Left => "---".to_owned(),
+        Align::Right => "---:".to_owned(),
+    };
+    let head = line(header.iter().map(|(title, _)| capitalized(title)).collect());
+    let rule = line(header.iter().map(align).collect());
+    let rows = rows.iter().map(|row| line(row.iter().map(cell).collect()));
+    [head, rule].into_iter().chain(rows).collect()
 }
 
 fn capitalized(title: &str) -> String {

@@ -98,13 +98,13 @@ fn table_body(Table { header, rows, .. }: &Table) -> String {
         Align::Right => " class=\"number\"",
     };
     let mut html = String::from("<table>\n<tr>");
-    for (title, align) in *header {
+    for (title, align) in header {
         let _ = write!(html, "<th{}>{}</th>", class(align), super::capitalized(title));
     }
     html.push_str("</tr>\n");
     for row in rows {
         html.push_str("<tr>");
-        for (cell, (_, align)) in row.iter().zip(*header) {
+        for (cell, (_, align)) in row.iter().zip(header) {
             let _ = write!(html, "<td{}>{}</td>", class(align), escaped(cell));
         }
         html.push_str("</tr>\n");

@@ -8,6 +8,7 @@ use kiln_core::performance::{
 use kiln_core::report::{ContextContents, LayerContents};
 
 use super::Reported;
+use crate::render::bench::bench_table;
 use crate::render::format::{duration, size};
 use crate::render::progress::one_line;
 use crate::render::table::Align;
@@ -26,7 +27,7 @@ const SPARKS: usize = 30;
 pub(super) struct Table {
     /// What stands above it, where its header does not say it.
     pub(super) title: &'static str,
-    pub(super) header: &'static [(&'static str, Align)],
+    pub(super) header: Vec<(&'static str, Align)>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
@@ -34,13 +35,19 @@ pub(super) struct Table {
 pub(super) fn tables(report: &Reported<'_>) -> Vec<Table> {
     let performance = report.performance;
     let context = report.contents.context.as_ref();
-    let table = |title, header, rows| Table { title, header, rows };
+    let table = |title, header: &[(&'static str, Align)], rows| Table {
+        title,
+        header: header.to_vec(),
+        rows,
+    };
+    let (bench_header, bench_rows) = bench_table(report.benchmarks);
     let path = "Critical path of the last build that ran something";
     let mut tables = vec![
-        table("Kinds of builds", &KIND_HEADER[..], kind_rows(&performance.kinds)),
+        table("Kinds of builds", &KIND_HEADER, kind_rows(&performance.kinds)),
         table("Stages", &STAGE_HEADER, stage_rows(performance)),
         table("Slowest steps", &STEP_HEADER, step_rows(&performance.steps)),
         table("What made steps run", &CAUSE_HEADER, cause_rows(&performance.causes)),
+        table("Benchmarks", &bench_header, bench_rows),
         table(path, &PATH_HEADER, path_rows(performance)),
         table("Layers of the last images", &LAYER_HEADER, layer_rows(&report.contents.layers)),
         table(
@@ -140,7 +147,7 @@ fn step_rows(steps: &[StepSummary]) -> Vec<Vec<String>> {
 }
 
 /// An instruction without its flags: `RUN --mount=type=cache,target=/c make` is `RUN make`.
-fn without_flags(instruction: &str) -> String {
+pub(crate) fn without_flags(instruction: &str) -> String {
     let mut words = instruction.split(' ');
     let keyword = words.next().unwrap_or_default();
     let rest: Vec<&str> =
