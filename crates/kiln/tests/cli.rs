@@ -110,7 +110,6 @@ fn every_command_prints_its_help() {
         let short = env.command(&[&words[..], &["-h"]].concat()).output().expect("kiln runs");
         let short = String::from_utf8(short.stdout).expect("UTF-8");
         assert!(short.contains(&format!("Usage: {title}")), "{title}: {short}");
-        assert!(short.len() <= printed.join("\n").len() + 2, "{title}: {short}");
     }
 }
 

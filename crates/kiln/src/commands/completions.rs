@@ -63,7 +63,7 @@ impl Man {
     }
 }
 
-/// A page, with what clap_mangen has no place for: kiln's version, and examples in lines as they are.
+/// A page, with what `clap_mangen` has no place for: kiln's version, and examples in lines as they are.
 fn page(name: &str, command: &clap::Command) -> io::Result<String> {
     let mut bytes = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut bytes)?;

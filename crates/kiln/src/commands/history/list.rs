@@ -214,10 +214,10 @@ mod tests {
         };
         let lines = rows(&[samples::build(), failed], now);
         insta::assert_snapshot!(lines.join("\n"), @r"
-        BUILD   WHEN           TOOK   RESULT   CACHED    SIZE   COMMIT     TARGET       DOCKERFILE
-        b42     2 hours ago   2.51s   ok          90%   182MB   0a1b2c3d   production   /home/me/app/Dockerfile
-        b41     2 hours ago   2.51s   failed                               production   /home/me/app/Dockerfile
+        BUILD   WHEN           TOOK   RESULT   CACHED    SIZE   COMMIT           TARGET       DOCKERFILE
+        b42     2 hours ago   2.51s   ok          90%   182MB   0a1b2c3d-dirty   production   /home/me/app/Dockerfile
+        b41     2 hours ago   2.51s   failed                                     production   /home/me/app/Dockerfile
         ");
-        insta::assert_snapshot!(json_line(&samples::build()), @r#"{"build":"b42","started":"2026-03-02T10:00:00Z","duration_ms":2514,"context":"/home/me/app","dockerfile":"/home/me/app/Dockerfile","targets":["production"],"platforms":["linux/amd64"],"command":["kiln","build","--target","production","."],"commit":{"id":"0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d","branch":"main"},"images":[{"target":"production","platform":"linux/amd64","id":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","steps":10,"cached":9,"layers":7,"size_bytes":182000000}],"outcome":"done","error":null}"#);
+        insta::assert_snapshot!(json_line(&samples::build()), @r#"{"build":"b42","started":"2026-03-02T10:00:00Z","duration_ms":2514,"context":"/home/me/app","dockerfile":"/home/me/app/Dockerfile","targets":["production"],"platforms":["linux/amd64"],"command":["kiln","build","--target","production","."],"commit":{"id":"0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d","branch":"main","changes":{"tracked":2,"untracked":1}},"images":[{"target":"production","platform":"linux/amd64","id":"sha256:b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e343910","steps":10,"cached":9,"layers":7,"size_bytes":182000000}],"outcome":"done","error":null}"#);
     }
 }

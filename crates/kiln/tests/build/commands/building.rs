@@ -191,6 +191,38 @@ fn bake_error() {
 }
 
 #[test]
+fn bench_output() {
+    let project = Project::new("FROM scratch\nCOPY file /\n");
+    project.write("app/file", "one\n");
+    let shown = project.shown_table(&["bench", "--runs=1", "--only=cached", "app"]);
+    // The machine, and what else it does.
+    let is_machine = |line: &&str| line.starts_with("kiln ") || line.starts_with("warning: ");
+    let lines: Vec<&str> = shown.lines().filter(|line| !is_machine(line)).collect();
+    assert_snapshot!(lines.join("\n"), @r"
+    status: 0
+    --- stdout
+    [dir]/app/Dockerfile
+
+    SCENARIO   BUILDER   RUNS   MEDIAN   LEAST   MOST   STEPS RUN
+    cached   kiln   1   [time]   [time]   [time]   0 of 1
+
+    cached: the same again
+    --- stderr
+    cached   kiln   [time]
+    ");
+}
+
+#[test]
+fn bench_error() {
+    assert_snapshot!(project().shown(&["bench", "nowhere"]), @r"
+    status: 1
+    --- stdout
+    --- stderr
+    error[context]: the context cannot be opened: nowhere: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
 fn run_output() {
     let project = project();
     project.build(&["-t", "app:1"]);

@@ -18,21 +18,45 @@ fn measured() -> Project {
     project
 }
 
-/// A report with all heights of sparklines the same, and how much more or less something took as `±%`.
+/// A report without what differs from run to run: heights of sparklines, changes of times, what steps used
+/// and waited for, and the layers of the base.
 fn reported(project: &Project, arguments: &[&str]) -> String {
     let word = |word: &str| {
         let is_change = word.ends_with('%') && word.starts_with(['+', '-']);
         if is_change { "±%".to_owned() } else { word.to_owned() }
     };
-    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ") + "\n";
-    let text = project.shown_table(&[&["report"], arguments].concat());
-    text.lines().map(line).collect::<String>().replace(|c: char| ('▁'..='█').contains(&c), "▅")
+    let mut shown = String::new();
+    let mut is_layer = false;
+    for line in project.shown_table(&[&["report"], arguments].concat()).lines() {
+        is_layer &= !line.is_empty();
+        if !is_layer && !line.contains("load build context") {
+            let separator = if line.starts_with('|') { " | " } else { "   " };
+            let used = match line.starts_with(['[', '|']) {
+                true if line.contains("1/1] RUN") => 2,
+                true if line.contains("RUN sleep") => 4,
+                _ => 9,
+            };
+            let cells: Vec<&str> = line.split(separator).take(used).collect();
+            let words = cells.join(separator).split(' ').map(word).collect::<Vec<_>>().join(" ");
+            shown.push_str(words.trim_end());
+            shown.push('\n');
+        }
+        is_layer |= line.to_lowercase().contains("layers of the last images");
+    }
+    shown.replace(|c: char| ('▁'..='█').contains(&c), "▅")
+}
+
+/// A build without what its steps used and waited for.
+fn without_usage(shown: &str) -> String {
+    let is_usage = |line: &str| line.starts_with("         ") && line.contains("[time]");
+    let lines = shown.lines().filter(|line| !is_usage(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn explain_output() {
     let project = built();
-    assert_snapshot!(project.shown(&["explain"]), @r"
+    assert_snapshot!(without_usage(&project.shown(&["explain"])), @r"
     status: 0
     --- stdout
     build b3  [age], took [time]
@@ -130,7 +154,7 @@ fn history_ls_error() {
 
 #[test]
 fn history_show_output() {
-    assert_snapshot!(built().shown(&["history", "show"]), @r"
+    assert_snapshot!(without_usage(&built().shown(&["history", "show"])), @r"
     status: 0
     --- stdout
     build b3  [age], took [time]
@@ -291,6 +315,8 @@ fn history_export_output() {
           "error": null,
           "started_ms": 0,
           "duration_ms": 0,
+          "waited_ms": 0,
+          "usage": null,
           "causes": [],
           "compared_with": null,
           "key": null,
@@ -308,6 +334,8 @@ fn history_export_output() {
           "error": null,
           "started_ms": 0,
           "duration_ms": 0,
+          "waited_ms": 0,
+          "usage": null,
           "causes": [],
           "compared_with": null,
           "key": null,
@@ -331,6 +359,8 @@ fn history_export_output() {
           "error": null,
           "started_ms": 0,
           "duration_ms": 0,
+          "waited_ms": 0,
+          "usage": null,
           "causes": [],
           "compared_with": null,
           "key": "[digest]",
@@ -351,6 +381,8 @@ fn history_export_output() {
           "error": null,
           "started_ms": 0,
           "duration_ms": 0,
+          "waited_ms": 0,
+          "usage": null,
           "causes": [],
           "compared_with": null,
           "key": "[digest]",
@@ -370,6 +402,8 @@ fn history_export_output() {
           "error": null,
           "started_ms": 0,
           "duration_ms": 0,
+          "waited_ms": 0,
+          "usage": null,
           "causes": [],
           "compared_with": null,
           "key": "[digest]",
@@ -421,18 +455,24 @@ fn report_output() {
     app   4   50%   [time]
     tools   4   75%   [time]
 
-    SLOWEST STEPS   RAN   HIT RATE   MEDIAN
+    SLOWEST STEPS   RAN   HIT RATE   MEDIAN   CPU   MEMORY   WRITTEN
     [app] RUN sleep $(cat /f); cp /f /made   2   50%   [time]
     [tools] RUN sleep 0.3; echo tools > /tools   1   75%   [time]
 
     WHAT MADE STEPS RUN   BUILDS   COST
-    this instruction has not run before   1   [time]
     file changed   1   [time]
+    this instruction has not run before   1   [time]
 
-    CRITICAL PATH of the last build that ran something
-      [time]  [app 1/1] RUN --mount=type=bind,source=file,target=/f sleep 0.5; cp…
+    CRITICAL PATH OF THE LAST BUILD THAT RAN SOMETHING   TOOK   WAITED
+    [app 1/1] RUN --mount=type=bind,source=file,target=/f s…   [time]
+
+    LAYERS OF THE LAST IMAGES   FILES   SIZE
+
+    LARGEST FILES OF THE CONTEXT   SIZE
+    file   [size]
 
     app (linux/amd64): [size], 3 layers
+    context: 1 file, [size]
 
     ✓ budget clean: [time] (≤ [time])
     - budget cached: too few builds yet (≤ [time])
@@ -463,15 +503,27 @@ fn report_output() {
     | app | 4 | 50% | [time] |
     | tools | 4 | 75% | [time] |
 
-    | Slowest steps | Ran | Hit rate | Median |
-    | --- | ---: | ---: | ---: |
-    | [app] RUN sleep $(cat /f); cp /f /made | 2 | 50% | [time] |
-    | [tools] RUN sleep 0.3; echo tools > /tools | 1 | 75% | [time] |
+    | Slowest steps | Ran | Hit rate | Median | Cpu | Memory | Written |
+    | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+    | [app] RUN sleep $(cat /f); cp /f /made | 2 | 50% | [time]
+    | [tools] RUN sleep 0.3; echo tools > /tools | 1 | 75% | [time]
 
     | What made steps run | Builds | Cost |
     | --- | ---: | ---: |
-    | this instruction has not run before | 1 | [time] |
     | file changed | 1 | [time] |
+    | this instruction has not run before | 1 | [time] |
+
+    | Critical path of the last build that ran something | Took | Waited |
+    | --- | ---: | ---: |
+    | [app 1/1] RUN --mount=type=bind,source=file,target=/f s… | [time]
+
+    | Layers of the last images | Files | Size |
+
+    | Largest files of the context | Size |
+    | --- | ---: |
+    | file | [size] |
+
+    Context: 1 file, [size]
     --- stderr
     ");
     assert_snapshot!(reported(&project, &["--compare", "@3", "@1"]), @r"
@@ -516,18 +568,24 @@ fn report_error() {
     app   4   50%   [time]
     tools   4   75%   [time]
 
-    SLOWEST STEPS   RAN   HIT RATE   MEDIAN
+    SLOWEST STEPS   RAN   HIT RATE   MEDIAN   CPU   MEMORY   WRITTEN
     [app] RUN sleep $(cat /f); cp /f /made   2   50%   [time]
     [tools] RUN sleep 0.3; echo tools > /tools   1   75%   [time]
 
     WHAT MADE STEPS RUN   BUILDS   COST
-    this instruction has not run before   1   [time]
     file changed   1   [time]
+    this instruction has not run before   1   [time]
 
-    CRITICAL PATH of the last build that ran something
-      [time]  [app 1/1] RUN --mount=type=bind,source=file,target=/f sleep 0.5; cp…
+    CRITICAL PATH OF THE LAST BUILD THAT RAN SOMETHING   TOOK   WAITED
+    [app 1/1] RUN --mount=type=bind,source=file,target=/f s…   [time]
+
+    LAYERS OF THE LAST IMAGES   FILES   SIZE
+
+    LARGEST FILES OF THE CONTEXT   SIZE
+    file   [size]
 
     app (linux/amd64): [size], 3 layers
+    context: 1 file, [size]
 
     ✓ budget clean: [time] (≤ 1h00m)
     - budget cached: too few builds yet (≤ 1h00m)
