@@ -17,9 +17,9 @@ use crate::session::Session;
 /// Write builds as JSON, one line each, with all of their steps
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln history export > builds.jsonl             all builds, the oldest first
-  kiln history export @ --trace -o trace.json    the last one, for chrome://tracing or ui.perfetto.dev
-  kiln history export --benchmarks               what `kiln bench` measured, of all projects")]
+  kiln history export > builds.jsonl          all builds, the oldest first
+  kiln history export @ --trace -o t.json     the last one, for chrome://tracing or ui.perfetto.dev
+  kiln history export --benchmarks            what `kiln bench` measured, of all projects")]
 pub(super) struct Export {
     /// Which: b42, @, @1; all if none is named
     #[arg(value_name = "BUILD")]
