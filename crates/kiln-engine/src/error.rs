@@ -147,7 +147,7 @@ impl<E: Into<BuildError>> From<E> for StepError {
 }
 
 /// An error with all that caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

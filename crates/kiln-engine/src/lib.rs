@@ -41,7 +41,7 @@ pub use container::{ContainerError, ContainerRequest, Volume, fetch_files, run_c
 pub use contents::contents;
 pub use context::context_files;
 pub use engine::Engine;
-pub use error::{BuildError, StepFailure};
+pub use error::{BuildError, StepFailure, with_causes};
 pub use kiln_registry::{DockerEngineError, EngineAddress};
 pub use lock_file::lock;
 pub use remote_context::{

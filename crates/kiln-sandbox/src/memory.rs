@@ -12,11 +12,10 @@ use crate::sys;
 const SLACK_BYTES: u64 = 1 << 20;
 
 /// The largest resident set of a command, of what was reported; `None` when it is not known. `own_bytes` is what was reported of
-/// this process when the command was started.
+/// this process when the command had been executed.
 pub(crate) fn command_peak(reported_bytes: u64, own_bytes: u64) -> Option<u64> {
-    let is_above =
-        reported_bytes > own_bytes || reported_bytes > own_peak(own_bytes)? + SLACK_BYTES;
-    is_above.then_some(reported_bytes)
+    let is_above = |bytes: u64| reported_bytes > bytes + SLACK_BYTES;
+    (is_above(own_bytes) || is_above(own_peak(own_bytes)?)).then_some(reported_bytes)
 }
 
 /// The largest resident set of this program; `None` when `own_bytes` is just that. It is more when whoever started this process

@@ -373,8 +373,9 @@ fn start(spec: &Spec, plan: &Plan, sources: &[OwnedFd], maps: &IdMaps) -> Result
         outcome: &outcome,
     };
     let changes_user = (spec.process.uid, spec.process.gid) != (0, 0);
-    let own_max_rss_bytes = own_bytes();
     let cloned = keep_dumpable(changes_user, || sys::vfork(namespaces, &mut || child.play()));
+    // Behind the start: other threads may have grown meanwhile.
+    let own_max_rss_bytes = own_bytes();
     // These numbers belong to the child's own table of descriptors.
     for descriptor in made.into_iter().flatten() {
         let _ = descriptor.into_raw_fd();

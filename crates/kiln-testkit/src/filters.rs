@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// Replaces digests (`[digest]`), times (`[time]`), sizes (`[size]`) and the given paths.
+/// Replaces digests (`[digest]`), shortened ones (`[id]`), times (`[time]`), points in time
+/// (`[timestamp]`), sizes (`[size]`), ages (`[age]`) and the given paths.
 ///
 /// ```
 /// # use std::path::Path;
@@ -46,19 +47,50 @@ pub fn filter(text: &str, paths: &[(&Path, &str)]) -> String {
     filtered
 }
 
-/// A time, a size or a digest at the start of `text`, and how long it is.
+/// Makes columns that are as wide as what was replaced in them stand three spaces apart.
+///
+/// ```
+/// use kiln_testkit::filters::unaligned;
+/// assert_eq!(unaligned("    a         [size]   b\n"), "  a   [size]   b\n");
+/// ```
+pub fn unaligned(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    for line in text.lines() {
+        let words = line.trim_start();
+        let indentation = line.len() - words.len();
+        lines.push_str(&line[..indentation.min(2)]);
+        let columns = words.split("   ").map(str::trim).filter(|column| !column.is_empty());
+        lines.push_str(&columns.collect::<Vec<_>>().join("   "));
+        lines.push('\n');
+    }
+    lines
+}
+
+/// A time, an age, a size or a digest at the start of `text`, and how long it is.
 fn placeholder(text: &str) -> Option<(usize, &'static str)> {
     let hex =
         text.find(|c: char| !c.is_ascii_digit() && !('a'..='f').contains(&c)).unwrap_or(text.len());
-    if hex == 64 {
-        return Some((hex, "[digest]"));
+    let is_end = !text[hex..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
+    match hex {
+        64 => return Some((hex, "[digest]")),
+        12 if is_end => return Some((hex, "[id]")),
+        _ => {}
+    }
+    if let Some(length) = timestamp(text) {
+        return Some((length, "[timestamp]"));
     }
     // A digest that was shortened to be shown.
     if let Some(short) = text.strip_prefix("sha256:") {
         let hex = short.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(short.len());
         return (hex >= 6).then_some((hex + "sha256:".len(), "sha256:[digest]"));
     }
+    if text.starts_with("just now") {
+        return Some(("just now".len(), "[age]"));
+    }
     let digits = number(text)?;
+    if let Some(age) = age(&text[digits..]) {
+        return Some((digits + age, "[age]"));
+    }
     let after = &text[digits..];
     let gap = usize::from(after.starts_with(' '));
     let unit = after[gap..].find(|c: char| !c.is_alphabetic()).unwrap_or(after.len() - gap);
@@ -76,6 +108,25 @@ fn placeholder(text: &str) -> Option<(usize, &'static str)> {
         _ => return None,
     };
     Some((digits + gap + unit, placeholder))
+}
+
+/// The length of `2026-03-01T10:00:00.5Z`.
+fn timestamp(text: &str) -> Option<usize> {
+    let (date, rest) = text.split_once('T')?;
+    let (time, _) = rest.split_once('Z')?;
+    let has = |text: &str, sign: char, parts: usize| {
+        text.split(sign).filter(|part| number(part) == Some(part.len())).count() == parts
+    };
+    (date.len() == 10 && has(date, '-', 3) && has(time, ':', 3))
+        .then_some(date.len() + time.len() + 2)
+}
+
+/// The length of ` minutes ago` and its like.
+fn age(text: &str) -> Option<usize> {
+    let (unit, rest) = text.strip_prefix(' ')?.split_once(' ')?;
+    let units = ["second", "minute", "hour", "day", "week", "month", "year"];
+    let is_age = units.contains(&unit.trim_end_matches('s')) && rest.starts_with("ago");
+    is_age.then_some(unit.len() + " ".len() + " ago".len())
 }
 
 fn placeholder_of_seconds(text: &str) -> Option<usize> {
@@ -165,6 +216,9 @@ mod tests {
                 "python 3.12 step 3 of 6 v1s 2nd 3 steps".to_owned(),
             ),
             ("é 1s.".to_owned(), "é [time].".to_owned()),
+            ("0123456789ab 0123456789abc".to_owned(), "[id] 0123456789abc".to_owned()),
+            ("at 2026-03-01T10:00:00.5Z".to_owned(), "at [timestamp]".to_owned()),
+            ("just now, 1 minute ago, 3 days".to_owned(), "[age], [age], 3 days".to_owned()),
         ] {
             assert_eq!(filter(&text, &[]), expected);
         }

@@ -68,7 +68,7 @@ pub(crate) enum Failure {
         help: Option<String>,
     },
     /// A file could not be read or written.
-    #[error("{action} {}: {error}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), reason(error))]
     File {
         /// What was tried: `open`, `write`.
         action: &'static str,
@@ -86,6 +86,16 @@ pub(crate) enum Failure {
     /// The user ended it.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What the system said, without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
+    let text = number.as_deref().and_then(|number| text.strip_suffix(number)).unwrap_or(&text);
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
 }
 
 impl Failure {

@@ -260,20 +260,22 @@ impl Session {
     /// Cleans up behind a build: what was thrown away is deleted, what was written reaches the
     /// disk. Called when the result is out.
     pub(crate) fn settle(&self) {
-        self.engine.complete_history();
         if self.store.is_unsettled() {
             // The next build does what could not be done now.
             let _ = self.store.settle();
         }
+        self.engine.complete_history();
     }
 
     /// Cleans up behind a build, and makes room if the policy says so; what went, if anything did.
     pub(crate) fn settle_build(&self, config: &Config) -> Result<Option<Pruned>, Failure> {
-        self.engine.complete_history();
         if !self.store.is_unsettled() {
+            self.engine.complete_history();
             return Ok(None);
         }
         let _ = self.store.settle();
+        // git has had the time that the disk took.
+        self.engine.complete_history();
         let policy = settings::cache_policy(config)?;
         self.store.collect(&policy).map_err(|error| store_failure(&error))
     }
@@ -463,7 +465,7 @@ impl Session {
                 Ok(format!("it answers, and asks for a login ({error})"))
             }
             Err(error) => {
-                let failure = Failure::environment(error.to_string());
+                let failure = Failure::environment(kiln_engine::with_causes(&error));
                 Err(match error.hint() {
                     Some(hint) => failure.with_help(hint),
                     None => failure,

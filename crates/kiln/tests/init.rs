@@ -149,6 +149,6 @@ fn other_projects_are_refused() {
     ");
     insta::assert_snapshot!(init(&directory, &["nowhere"]), @r"
     exit 1
-    error[file]: open nowhere: No such file or directory (os error 2)
+    error[file]: cannot open nowhere: no such file or directory
     ");
 }

@@ -301,8 +301,11 @@ fn stages(builds: &[&BuildReport]) -> Vec<StageSummary> {
     stages
 }
 
+/// How often a step was asked for, and its runs.
+type Runs<'a> = (Rate, Vec<&'a StepReport>);
+
 fn steps(builds: &[&BuildReport]) -> Vec<StepSummary> {
-    let mut steps: BTreeMap<(Cow<'_, str>, &str), (Rate, Vec<&StepReport>)> = BTreeMap::new();
+    let mut steps: BTreeMap<(Cow<'_, str>, &str), Runs<'_>> = BTreeMap::new();
     for (stage, step) in counted(builds) {
         let (rate, runs) = steps.entry((stage, step.text())).or_default();
         rate.add(is_cached(step));

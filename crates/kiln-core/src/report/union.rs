@@ -1,7 +1,8 @@
 //! The steps of several targets as those of one build: what `kiln bake` did.
 //!
 //! Each target has a plan of its own. What several of them have is done by one and found by the others;
-//! here it is one step, as the one that did it tells it.
+//! here it is one step, as the one that did it tells it. So a cache that had nothing is not said to have had
+//! what this very build made.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ pub type StepLog = (u32, Vec<u8>);
 /// What one target did.
 #[derive(Clone, Debug, Default)]
 pub struct TargetSteps {
-    /// What it was built of: only targets of the same share steps.
+    /// What it was built of.
     pub project: Project,
     /// All steps of its plan.
     pub steps: Vec<StepReport>,
@@ -47,7 +48,7 @@ pub fn union(targets: Vec<TargetSteps>) -> (Vec<StepReport>, Vec<StepLog>) {
 struct Merged {
     steps: Vec<StepReport>,
     /// Where those are that may be the same.
-    alike: BTreeMap<(Project, Option<usize>, Recipe), Vec<usize>>,
+    alike: BTreeMap<Recipe, Vec<(usize, Project)>>,
 }
 
 impl Merged {
@@ -69,27 +70,29 @@ impl Merged {
             }
         }
         step.targets = vec![number];
-        let of = (target.project.clone(), step.line, step.recipe);
-        let alike = self.alike.entry(of).or_default();
-        let known = alike.iter().copied().find(|known| is_same(&self.steps[*known], &step));
+        let alike = self.alike.entry(step.recipe).or_default();
+        let is_known = |(known, project): &&(usize, Project)| {
+            is_same(&self.steps[*known], &step, *project == target.project)
+        };
+        let known = alike.iter().find(is_known).map(|(known, _)| *known);
         places[position] = Some(known.unwrap_or(self.steps.len()) as u32);
-        match known {
-            Some(known) => add(&mut self.steps[known], step),
-            None => {
-                alike.push(self.steps.len());
-                self.steps.push(step);
-            }
+        if let Some(known) = known {
+            add(&mut self.steps[known], step);
+        } else {
+            alike.push((self.steps.len(), target.project.clone()));
+            self.steps.push(step);
         }
     }
 }
 
-/// Whether two steps of the same recipe are one. Without a key it is not known what they take of
-/// their inputs.
-fn is_same(one: &StepReport, other: &StepReport) -> bool {
-    let keys = one.key.zip(other.key);
-    one.inputs == other.inputs
-        && one.base == other.base
-        && keys.is_none_or(|(one, other)| one == other)
+/// Whether two steps of the same recipe are one: by their keys, whatever they are of. As long as one has
+/// none, they have to stand on the same steps of the same files.
+fn is_same(one: &StepReport, other: &StepReport, is_same_project: bool) -> bool {
+    match (one.key.zip(other.key), &one.base) {
+        (Some((one, other)), _) => one == other,
+        (None, Some(_)) => one.base == other.base,
+        (None, None) => is_same_project && one.inputs == other.inputs,
+    }
 }
 
 /// Adds what another target says of the same step.
@@ -157,24 +160,30 @@ mod tests {
         // The same text over other files.
         let mut other_files = step("deps", 1, &[], Done);
         other_files.key = Some(CacheKey::from_bytes([9; 32]));
+        // Another project, where the same was done.
+        let mut elsewhere = step("deps", 1, &[], Cached);
+        elsewhere.line = Some(7);
+        let files = |name: &str| StepReport { key: None, ..step(name, 8, &[], Done) };
         let (steps, logs) = union(vec![
             target("a", waits, vec![(1, b"tests\n".to_vec())]),
             target("a", works, vec![(0, b"app\n".to_vec()), (2, b"deps\n".to_vec())]),
             target("a", vec![other_files], Vec::new()),
-            target("b", vec![step("deps", 1, &[], Done)], vec![(0, b"b\n".to_vec())]),
+            target("b", vec![elsewhere, files("context")], Vec::new()),
+            target("c", vec![files("context")], vec![(0, b"c\n".to_vec())]),
         ]);
         insta::assert_snapshot!(shown(&steps), @r#"
-        deps [] of [0, 1]: Some(Done)
+        deps [] of [0, 1, 3]: Some(Done)
         test [0] of [0]: Some(Done)
         report [1] of [0]: Some(Canceled)
         other [] of [1]: Some(Done)
         app [3, 0] of [1]: Some(Done)
         deps [] of [2]: Some(Done)
-        deps [] of [3]: Some(Done)
+        context [] of [3]: Some(Done)
+        context [] of [4]: Some(Done)
         "#);
         let logs: Vec<(u32, &str)> =
             logs.iter().map(|(step, log)| (*step, std::str::from_utf8(log).unwrap())).collect();
-        assert_eq!(logs, [(0, "deps\n"), (1, "tests\n"), (4, "app\n"), (6, "b\n")]);
+        assert_eq!(logs, [(0, "deps\n"), (1, "tests\n"), (4, "app\n"), (7, "c\n")]);
     }
 
     #[test]

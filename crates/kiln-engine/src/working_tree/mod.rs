@@ -23,7 +23,7 @@ use commit::Repository;
 use status::{Asked, changes};
 
 /// How long git is waited for when the build is over.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The commit that is checked out where `directory` is; `None` outside of repositories, and before the
 /// first commit.

@@ -87,9 +87,25 @@ pub(super) fn changes(
     (store, user): (&Store, &GitProgram),
     asked: &Asked,
 ) -> Option<Changes> {
-    let program = user.program()?;
     let made = store.scratch_dir().ok()?;
-    let directory = made.path();
+    let found = ask(repository, commit, (made.path(), user), asked);
+    // An empty one leaves no trash, which the next build would have to look after.
+    for name in ["HEAD", "config", "info"] {
+        let _ = fs::remove_file(made.path().join(name));
+    }
+    for name in ["objects", "refs"] {
+        let _ = fs::remove_dir(made.path().join(name));
+    }
+    found
+}
+
+fn ask(
+    repository: &Repository,
+    commit: &Commit,
+    (directory, user): (&Path, &GitProgram),
+    asked: &Asked,
+) -> Option<Changes> {
+    let program = user.program()?;
     let git = || git(&program, user, directory);
     let common = repository.common();
     let list = ["config", "--no-includes", "--list", "-z", "--file"];
@@ -159,9 +175,10 @@ fn make_repository(
 fn counted(status: &[u8]) -> Changes {
     let mut changes = Changes::default();
     for entry in status.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
-        match entry.starts_with(b"??") {
-            true => changes.untracked += 1,
-            false => changes.tracked += 1,
+        if entry.starts_with(b"??") {
+            changes.untracked += 1;
+        } else {
+            changes.tracked += 1;
         }
     }
     changes

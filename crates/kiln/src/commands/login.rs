@@ -110,7 +110,7 @@ impl Login {
             )]);
         }
         let kept = match place {
-            LoginPlace::File(path) => format!("not encrypted, in {}", path.display()),
+            LoginPlace::File(path) => format!("in {}, not encrypted", path.display()),
             LoginPlace::Helper(helper) => format!("by {helper}"),
         };
         let what = match check {

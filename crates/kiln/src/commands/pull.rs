@@ -33,17 +33,31 @@ impl Pull {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Failure> {
         let named = self.platform.clone().unwrap_or_else(Platform::host);
         let platform = (!self.all_platforms).then_some(&named);
-        watched(config, self.quiet, |session, watching| {
+        let mut warnings = Vec::new();
+        let result = watched(config, self.quiet, |session, watching| {
             for name in &self.names {
                 let digest = session.pull((name, platform), watching)?;
                 render::print_lines(&[format!("{}@{digest}", bare(name).familiar())]);
+                if let Some(wanted) = &self.platform {
+                    warnings.extend(other(&session.image(&digest)?.config.platform(), wanted));
+                }
             }
             Ok(())
-        })
+        });
+        // Progress is over: nothing comes between.
+        render::note_lines(&warnings);
+        result
     }
 }
 
 /// A name without the digest that it was asked for by.
 fn bare(name: &Reference) -> Reference {
     Reference { digest: None, ..name.clone() }
+}
+
+/// A warning of an image that is there for one platform alone: it came, whatever was asked for.
+fn other(platform: &Platform, wanted: &Platform) -> Option<String> {
+    let machine = |platform: &Platform| (platform.os.clone(), platform.architecture.clone());
+    (machine(platform) != machine(wanted))
+        .then(|| format!("warning: this image is for {platform}: there is none for {wanted}"))
 }

@@ -49,10 +49,14 @@ pub(crate) struct Manifest {
     pub(crate) dependencies: BTreeSet<String>,
     /// All names: of development and of the lock file, too.
     pub(crate) all: BTreeSet<String>,
+    /// Names that production and development install, as far as the project names them itself.
+    pub(crate) installed: BTreeSet<String>,
     /// Groups that production needs, too: Poetry's.
     pub(crate) production_groups: Vec<String>,
     /// Groups of development: `--group test`.
     pub(crate) groups: Vec<String>,
+    /// Whether uv installs the group `dev` without being told to.
+    pub(crate) is_dev_default: bool,
     /// What Poetry's groups of development name, where no lock says more.
     pub(crate) poetry_development: Vec<String>,
     /// Extras of development.
@@ -150,6 +154,7 @@ impl Manifest {
         manifest.read_setup_cfg(sources);
         manifest.find_own_file(&pyproject, sources);
         manifest.choose_manager(&pyproject, sources)?;
+        manifest.installed = manifest.all.union(&manifest.dependencies).cloned().collect();
         manifest.read_lock(sources);
         manifest.read_workspace(&pyproject, sources)?;
         let names: Vec<String> = manifest.dependencies.iter().cloned().collect();
@@ -167,8 +172,10 @@ impl Manifest {
             requires_python: None,
             dependencies: BTreeSet::new(),
             all: BTreeSet::new(),
+            installed: BTreeSet::new(),
             production_groups: Vec::new(),
             groups: Vec::new(),
+            is_dev_default: true,
             poetry_development: Vec::new(),
             extras: Vec::new(),
             requirements: Requirements::default(),
@@ -219,10 +226,14 @@ impl Manifest {
         for (extra, list) in &table(file, &["project", "optional-dependencies"]) {
             self.add_development(extra, &strings(Some(list)), GroupKind::Extra);
         }
-        for (group, list) in &table(file, &["dependency-groups"]) {
-            self.add_development(group, &strings(Some(list)), GroupKind::Group);
+        let groups = table(file, &["dependency-groups"]);
+        for group in groups.keys() {
+            self.add_development(group, &of_group(group, &groups, 0), GroupKind::Group);
         }
         self.read_poetry(file, &poetry);
+        if let Some(Value::Array(defaults)) = table(file, &["tool", "uv"]).get("default-groups") {
+            self.is_dev_default = defaults.iter().any(|group| group.as_str() == Some("dev"));
+        }
         for requirement in strings(table(file, &["tool", "uv"]).get("dev-dependencies")) {
             self.all.insert(normal(&requirement));
         }
@@ -574,6 +585,18 @@ pub(super) fn table(file: &Table, path: &[&str]) -> Table {
         at = at.and_then(|table| table.get(*key)?.as_table());
     }
     at.cloned().unwrap_or_default()
+}
+
+/// The requirements of a group and of those that it includes.
+fn of_group(group: &str, groups: &Table, depth: usize) -> Vec<String> {
+    let mut found = strings(groups.get(group));
+    let items = groups.get(group).and_then(Value::as_array).into_iter().flatten();
+    for other in items.filter_map(|item| item.get("include-group")?.as_str()) {
+        if depth < 8 {
+            found.extend(of_group(other, groups, depth + 1));
+        }
+    }
+    found
 }
 
 /// All texts in a value, at any depth.

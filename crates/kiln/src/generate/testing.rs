@@ -16,6 +16,9 @@ pub(crate) struct Testing {
     pub(crate) command: Vec<String>,
     /// What is not among the dependencies of development.
     pub(crate) missing: Vec<String>,
+    /// Whether they call git.
+    #[serde(skip)]
+    pub(crate) needs_git: bool,
     /// Secrets that the sources ask for and the tests do not set: they get a value for tests.
     pub(crate) secrets: Vec<String>,
     /// Commands of the linters that the project has.
@@ -50,7 +53,8 @@ pub(crate) fn find(
     };
     let (command, runner): (&[&str], &str) = if is_django && !manifest.has("pytest-django") {
         (&django, "Django runs them")
-    } else if manifest.has("pytest") {
+    } else if manifest.installed.iter().any(|name| name == "pytest" || name.starts_with("pytest-"))
+    {
         (&["pytest"], "pytest is among the dependencies")
     } else if uses_unittest && !uses_pytest {
         (&["python", "-m", "unittest", "discover"], "they are unittest's")
@@ -66,10 +70,17 @@ pub(crate) fn find(
     Some(Testing {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         missing,
+        needs_git: needs_git(sources),
         secrets,
         linters: linters(sources, manifest, layout),
         why: format!("{first}; {runner}"),
     })
+}
+
+/// Whether tests, or what stands beside them, name the program git.
+fn needs_git(sources: &Sources) -> bool {
+    let mut texts = sources.python().filter(|(path, _)| !application::is_own(path));
+    texts.any(|(_, text)| text.contains("\"git\"") || text.contains("'git'"))
 }
 
 /// Required settings whose names speak of secrets, and of which neither tests nor their settings speak.
@@ -105,18 +116,20 @@ fn linters(sources: &Sources, manifest: &Manifest, layout: &Layout) -> Vec<Strin
         .collect();
     let tests = ["tests", "test"].into_iter().filter(|path| sources.has_directory(path));
     let paths = own.iter().copied().chain(tests).collect::<Vec<_>>().join(" ");
+    // What only the lock names, or a group that is not installed, is not there.
+    let has = |name: &str| manifest.installed.contains(name);
     let mut found = Vec::new();
-    if manifest.has("ruff") {
+    if has("ruff") {
         found.push(format!("ruff check {paths}"));
-        if !manifest.has("black") {
+        if !has("black") {
             found.push(format!("ruff format --check {paths}"));
         }
     }
     // Beside ruff and without settings it is there for something else.
-    if manifest.has("black") && (manifest.tools.contains("black") || !manifest.has("ruff")) {
+    if has("black") && (manifest.tools.contains("black") || !has("ruff")) {
         found.push(format!("black --check {paths}"));
     }
-    if manifest.has("mypy") && manifest.tools.contains("mypy") {
+    if has("mypy") && manifest.tools.contains("mypy") {
         let names_files =
             sources.text("pyproject.toml").is_some_and(|text| text.contains("\nfiles = "));
         found.push(if names_files { "mypy".to_owned() } else { format!("mypy {}", own.join(" ")) });

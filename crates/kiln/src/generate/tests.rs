@@ -567,6 +567,38 @@ fn tests_get_secrets_that_nobody_sets() {
 }
 
 #[test]
+fn the_group_dev_is_named_where_uv_leaves_it_out() {
+    let synced = |settings: &str| {
+        let pyproject = format!(
+            "[project]\nname = \"shop\"\ndependencies = []\n[dependency-groups]\ndev = [\"pytest\"]\n{settings}"
+        );
+        let (sources, project) = detect(&[
+            ("pyproject.toml", &pyproject),
+            ("uv.lock", ""),
+            ("shop/main.py", ""),
+            ("tests/test_main.py", ""),
+        ]);
+        file(&project, &sources, "Dockerfile").contains("--no-install-project --group dev\n")
+    };
+    assert!(synced("[tool.uv]\ndefault-groups = []\n"));
+    assert!(!synced("[tool.uv]\ndefault-groups = [\"dev\"]\n"));
+    assert!(!synced(""));
+}
+
+#[test]
+fn git_is_there_for_tests_that_call_it() {
+    let (sources, project) = detect(&[
+        ("requirements.txt", "pytest\n"),
+        ("shop.py", ""),
+        ("tests/conftest.py", "subprocess.run([\"git\", \"init\"])\n"),
+        ("tests/test_shop.py", ""),
+    ]);
+    let text = file(&project, &sources, "Dockerfile");
+    assert!(text.contains("--no-install-recommends git tini"), "{text}");
+    assert!(text.contains("--no-install-recommends tini"), "{text}");
+}
+
+#[test]
 fn linters_are_those_that_the_project_has_set_up() {
     let linted = |settings: &str| {
         let (sources, project) = detect(&[
@@ -581,6 +613,17 @@ fn linters_are_those_that_the_project_has_set_up() {
         lines.collect::<Vec<&str>>().join("; ")
     };
     assert_eq!(linted("[tool.ruff]\n"), "ruff check shop tests");
+    let (sources, project) = detect(&[
+        (
+            "pyproject.toml",
+            "[project]\nname = \"shop\"\n[dependency-groups]\ndev = [{ include-group = \"lint\" }]\nlint = [\"ruff\"]\ntyping = [\"mypy\"]\n[tool.mypy]\n",
+        ),
+        ("uv.lock", "[[package]]\nname = \"mypy\"\n"),
+        ("shop/__init__.py", ""),
+        ("tests/test_shop.py", ""),
+    ]);
+    let text = file(&project, &sources, "Makefile");
+    assert!(text.contains(":testing ruff check") && !text.contains(":testing mypy"), "{text}");
     let both = "ruff check shop tests; black --check shop tests; mypy shop";
     assert_eq!(linted("[tool.black]\n[tool.mypy]\n"), both);
 }

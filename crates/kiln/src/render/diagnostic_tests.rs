@@ -159,7 +159,7 @@ fn failures_without_a_place() {
      help: write `-t a`
     ");
     let file = Failure::file("open", "Dockerfile", io::ErrorKind::NotFound.into());
-    assert_snapshot!(show_failure(&file), @"error[file]: open Dockerfile: entity not found");
+    assert_snapshot!(show_failure(&file), @"error[file]: cannot open Dockerfile: entity not found");
     assert_snapshot!(show_failure(&Failure::environment("no overlayfs")), @"error[environment]: no overlayfs");
     assert_eq!(show_failure(&Failure::Problems { problems: 1 }), "");
 }

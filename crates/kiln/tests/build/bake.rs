@@ -72,7 +72,7 @@ fn what_is_baked_at_once_is_one_build() {
     assert_eq!(
         found,
         [
-            "[deps 1/1] RUN echo deps of job+web: done",
+            "[deps 2/2] RUN echo deps of job+web: done",
             "[job 1/1] RUN echo job of job: done",
             "[web 1/1] RUN echo web of web: done",
         ]

@@ -61,7 +61,7 @@ pub(crate) fn busybox_layer() -> &'static [u8] {
 }
 
 /// An OCI layout of [`busybox`], made once for all tests; nobody writes to it.
-fn base_layout() -> &'static Path {
+pub(crate) fn base_layout() -> &'static Path {
     static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
     LAYOUT.get_or_init(|| {
         let digest = kiln_core::digest::BlobDigest::of(busybox_layer()).hex();

@@ -174,6 +174,8 @@ fn what_the_working_tree_had_besides_its_commit_is_kept() {
     let shown = project.kiln(&["history", "show"]).stdout();
     assert!(shown.contains(", 1 file changed, 1 untracked\n"), "{shown}");
     assert!(!project.at("started").exists());
+    let mut trash = fs::read_dir(project.store().join("trash")).unwrap();
+    assert!(trash.next().is_none(), "nothing is left for the next build to delete");
     // What is staged is not in the commit.
     git(
         &project,

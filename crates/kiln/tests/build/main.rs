@@ -15,6 +15,7 @@ mod cache;
 mod cache_command;
 mod cache_mounts;
 mod causes;
+mod commands;
 mod container;
 mod disk;
 mod download;

@@ -43,7 +43,10 @@ impl Export {
             let build = match self.builds.as_slice() {
                 [] => named(&session, "@")?,
                 [one] => named(&session, one)?,
-                _ => return Err(Failure::usage("a trace is of one build")),
+                _ => {
+                    return Err(Failure::usage("a trace is of one build")
+                        .with_help("name it: `kiln history export --trace b42`"));
+                }
             };
             format!("{}\n", trace(&build))
         } else if self.benchmarks {
