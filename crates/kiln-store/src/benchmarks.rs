@@ -99,7 +99,7 @@ mod tests {
             found.iter().map(|one| one.started_unix_ms).collect()
         };
         assert_eq!(last(Some("/odd"), 2), [203, 201]);
-        assert_eq!(last(Some("/elsewhere"), 2), []);
+        assert!(last(Some("/elsewhere"), 2).is_empty());
         let kept = last(None, 1000);
         assert_eq!((kept.len(), kept[0], kept[KEPT - 1]), (KEPT, 204, 5));
         assert_eq!(store.benchmarks().last(None, 1).unwrap(), all[KEPT + 4..]);
