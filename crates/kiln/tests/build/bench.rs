@@ -14,7 +14,7 @@ const DOCKERFILE: &str = "FROM base AS deps\n\
     COPY app /app\n\
     RUN cat /app/main.py > /made\n";
 
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new(DOCKERFILE);
     project.write("app/requirements.txt", "flask\n");
     project.write("app/app/main.py", "x = 1\n");
@@ -24,7 +24,7 @@ fn project() -> Project {
 }
 
 /// `kiln bench`, with programs of the test's own before all others.
-fn bench(project: &Project, words: &[&str]) -> Run {
+pub(crate) fn bench(project: &Project, words: &[&str]) -> Run {
     let build = Project::build_arguments(&[]);
     let mut command = project.command(&["bench", &build[2], &build[3]]);
     let path = std::env::var("PATH").unwrap_or_default();

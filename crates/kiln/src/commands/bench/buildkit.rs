@@ -1,4 +1,4 @@
-//! BuildKit: the daemon that BUILDKIT_HOST names, else one that is started here with a directory of its own.
+//! BuildKit: the daemon that `BUILDKIT_HOST` names, else one that is started here with a directory of its own.
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;

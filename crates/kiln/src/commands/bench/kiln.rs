@@ -61,7 +61,7 @@ impl Builder for Kiln {
         kiln_core::benchmark::KILN
     }
 
-    fn version(&self) -> &str {
+    fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 

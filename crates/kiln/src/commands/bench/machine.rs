@@ -59,7 +59,7 @@ fn busy_percent() -> f64 {
     (100.0 * (1.0 - idle / all)).clamp(0.0, 100.0)
 }
 
-/// Of all processors: in all, and idle or waiting for a disk (proc_stat(5)).
+/// Of all processors: in all, and idle or waiting for a disk (`proc_stat(5)`).
 fn ticks() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();

@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::failure::Failure;
 
 /// What is built, and how.
-#[expect(clippy::struct_field_names, reason = "fields are called like their flags")]
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Options of the build, as of `kiln build`")]
 pub(super) struct BuildOptions {

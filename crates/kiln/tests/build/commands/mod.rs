@@ -7,6 +7,7 @@ mod building;
 mod explaining;
 mod images;
 mod machine;
+mod measuring;
 mod projects;
 mod registries;
 mod store;
