@@ -138,6 +138,8 @@ fn takers(plan: &Plan, step: &Step, depth: usize) -> Vec<Taker> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::dockerfile::parse;
     use crate::oci::Platform;
@@ -162,8 +164,8 @@ pub(super) mod tests {
             context: None,
             named_contexts: [layout].into(),
             run: RunOptions::default(),
-            no_cache_stages: Default::default(),
-            entitlements: Default::default(),
+            no_cache_stages: BTreeSet::default(),
+            entitlements: BTreeSet::default(),
             epoch: None,
         };
         Takers::of(&dockerfile, &request)

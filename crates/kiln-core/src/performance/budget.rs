@@ -57,7 +57,7 @@ impl Judgement {
 }
 
 /// Holds builds against a budget: the medians of the last [`JUDGED`] clean and cached builds, the hit rate of
-/// all builds that were not clean, and the last images.
+/// all builds that were not clean (a step counts for each image that asked for it), and the last images.
 #[expect(clippy::cast_precision_loss, reason = "sizes are compared, not counted")]
 pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
     let mut judgements = Vec::new();
@@ -84,8 +84,8 @@ pub fn judge(performance: &Performance, budget: &Budget) -> Vec<Judgement> {
             .collect();
         let mut rate = Rate::default();
         for line in &judged {
-            rate.steps += line.rate.steps;
-            rate.cached += line.rate.cached;
+            rate.steps += line.asked.steps;
+            rate.cached += line.asked.cached;
         }
         let found = (rate.steps > 0 && judged.len() >= SERIES).then(|| rate.percent());
         judgements.push(Judgement { key: "hit-rate", found, limit, builds: judged.len() });

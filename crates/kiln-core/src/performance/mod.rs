@@ -87,6 +87,9 @@ pub struct BuildLine {
     pub duration_ms: u64,
     /// Its steps.
     pub rate: Rate,
+    /// The same as each of its images asked for them: a step that several share counts for each.
+    #[serde(skip)]
+    pub asked: Rate,
     /// Its targets; none is the last stage.
     pub targets: Vec<String>,
     /// The commit that it was of.
@@ -206,6 +209,16 @@ fn rate_of(build: &BuildReport) -> Rate {
     rate
 }
 
+/// What the images of a build asked for; of one without images, its steps.
+fn asked_of(build: &BuildReport, rate: Rate) -> Rate {
+    let mut asked = Rate::default();
+    for image in &build.images {
+        asked.steps += image.steps;
+        asked.cached += image.cached;
+    }
+    if asked.steps == 0 { rate } else { asked }
+}
+
 fn kind_of(build: &BuildReport, rate: Rate) -> Kind {
     match &build.outcome {
         Outcome::Failed(_) | Outcome::Canceled => Kind::Failed,
@@ -229,6 +242,7 @@ pub fn performance(builds: &[BuildReport]) -> Performance {
                 kind: kind_of(build, rate),
                 duration_ms: build.duration_ms,
                 rate,
+                asked: asked_of(build, rate),
                 targets: build.place.targets.clone(),
                 commit: build.commit.as_ref().map(|commit| commit.id.clone()),
                 dirty: build.commit.as_ref().and_then(Commit::is_dirty),

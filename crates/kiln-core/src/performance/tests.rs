@@ -40,7 +40,7 @@ fn build(id: BuildId, duration_ms: u64, steps: Vec<StepReport>) -> BuildReport {
             platform: "linux/amd64".to_owned(),
             id: None,
             steps: steps.len(),
-            cached: 0,
+            cached: steps.iter().filter(|step| is_cached(step)).count(),
             layers: 4,
             size_bytes: 1000 * id,
         }],
@@ -171,6 +171,13 @@ fn budgets_are_held_against_medians() {
     assert_eq!(judge(&super::performance(&more), &budget)[1].found, Some(8.0), "a series");
     let few = judge(&super::performance(&more[2..4]), &budget);
     assert!(few[2].found.is_none() && few[2].builds == 2, "{few:?}");
+    // Nine images of which one step of ten ran for each: as the steps are asked for, not as they are done.
+    let mut shared = more.clone();
+    for build in &mut shared {
+        build.images[0] = ImageReport { steps: 90, cached: 87, ..build.images[0].clone() };
+    }
+    let shared = judge(&super::performance(&shared), &budget);
+    assert_eq!(shared[2].found, Some(87.0 * 100.0 / 90.0));
     let nothing = super::performance(&[]);
     assert!(judge(&nothing, &budget).iter().all(Judgement::is_kept));
 }
