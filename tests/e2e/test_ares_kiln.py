@@ -63,8 +63,8 @@ class KilnBuildsAres(Workspace):
         _, log = self.build_all("ares-edited")
         expected = [
             ("app", "RUN"),
-            ("development", "COPY"),  # the same step as one of testing
             ("production", "COPY"),
+            ("testing", "COPY"),  # the same step as one of development
             ("testing", "COPY"),
         ]
         self.assertEqual(expected, steps_that_ran(log), log)
