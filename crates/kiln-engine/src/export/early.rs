@@ -77,10 +77,8 @@ impl EarlyArchive {
         if is_special || is_late {
             return None;
         }
-        let mut temporary = beside(path).into_os_string();
-        temporary.push("-early");
         Some(Self {
-            temporary: temporary.into(),
+            temporary: beside(path),
             options: options.clone(),
             epoch: layer_epoch(options, target.epoch),
             state: Mutex::new(State::Unbegun),

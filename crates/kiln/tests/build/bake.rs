@@ -83,7 +83,7 @@ fn what_is_baked_at_once_is_one_build() {
     );
     project.build(&["--target=web"]);
     let explained = project.kiln(&["explain"]).expect_code(0).stdout();
-    assert!(explained.contains("instruction changed"), "{explained}");
+    assert!(explained.contains("command changed"), "{explained}");
     // Several Dockerfiles: a build of the file that names them.
     project.bake(&["default", "docs"]).expect_code(0);
     let build = history(&project).pop().unwrap();
@@ -101,7 +101,7 @@ fn what_is_baked_at_once_is_one_build() {
     project.kiln(&["history", "rm", "b1", "b2"]).expect_code(0);
     project.build(&["-f", "app/Docs"]);
     let explained = project.kiln(&["explain"]).expect_code(0).stdout();
-    assert!(explained.contains("instruction changed"), "{explained}");
+    assert!(explained.contains("command changed"), "{explained}");
     // All cached: a row without steps of its own.
     project.bake(&[]).expect_code(0);
     let again = history(&project).pop().unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::fixture::{Project, Run, run};
@@ -159,7 +160,7 @@ fn others_are_measured_in_turn() {
     let cached = &found["scenarios"][1]["results"];
     assert_eq!(names(cached, "builder"), ["kiln", "docker", "buildah"]);
     assert!(cached[1]["ratio"].is_number() && cached[0]["ratio"].is_null(), "{cached}");
-    insta::assert_snapshot!(calls(&project), @r"
+    assert_snapshot!(calls(&project), @r"
     docker --version
     docker version --format {{.Server.Version}}
     buildah --version
@@ -195,7 +196,7 @@ fn buildkit_is_asked_as_it_wants_it() {
     command.args(["--platform=linux/amd64", "--add-host=a:1.2.3.4", "--label=l=1", "app"]);
     fs::create_dir(project.at("other")).unwrap();
     run(&mut command).expect_code(0);
-    insta::assert_snapshot!(calls(&project), @r"
+    assert_snapshot!(calls(&project), @r"
     buildctl --version
     buildctl --version
     buildctl --addr tcp://host:1 debug workers
@@ -226,20 +227,20 @@ fn another_builder_that_fails_is_left_out() {
 fn what_cannot_be_measured_is_refused() {
     let project = project();
     let refused = |words: &[&str]| project.show(&bench(&project, words));
-    insta::assert_snapshot!(refused(&["--edit=nowhere.py"]), @r"
+    assert_snapshot!(refused(&["--edit=nowhere.py"]), @r"
     exit 1
-    error[file]: open nowhere.py: No such file or directory (os error 2)
+    error[file]: cannot open nowhere.py: no such file or directory
     ");
-    insta::assert_snapshot!(refused(&["--only=cached", "--edit=app/main.py"]), @r"
+    assert_snapshot!(refused(&["--only=cached", "--edit=app/main.py"]), @r"
     exit 2
     error: `--edit`: `--only` leaves source-edit out
     ");
-    insta::assert_snapshot!(refused(&["--cold", "--against=docker"]), @r"
+    assert_snapshot!(refused(&["--cold", "--against=docker"]), @r"
     exit 2
     error: `--cold` is not for docker
      help: images of its engine are yours, and are not removed
     ");
-    insta::assert_snapshot!(refused(&["--target=dpes"]), @r"
+    assert_snapshot!(refused(&["--target=dpes"]), @r"
     exit 1
     source-edit is left out: no source was found that a step takes of the context (`--edit FILE` names one)
     dependency-edit is left out: no file of dependencies was found that a step takes of the context (`--edit-dependencies FILE` names one)
@@ -250,14 +251,14 @@ fn what_cannot_be_measured_is_refused() {
     error[bench]: there is nothing to measure: kiln does not build it
     ");
     stand_in(&project, "docker", "echo cannot connect >&2; exit 1");
-    insta::assert_snapshot!(refused(&["--against=docker"]), @r"
+    assert_snapshot!(refused(&["--against=docker"]), @r"
     exit 3
     error[environment]: docker ended with exit code 1
            cannot connect
      help: start the engine, or say with DOCKER_HOST where one is
     ");
     let mut command = project.command(&["bench", "--against=buildah", "app"]);
-    insta::assert_snapshot!(project.show(&run(command.env("PATH", project.at("bin")))), @r"
+    assert_snapshot!(project.show(&run(command.env("PATH", project.at("bin")))), @r"
     exit 3
     error[environment]: buildah is not installed
      help: install buildah, or leave it out of `--against`
@@ -275,4 +276,40 @@ fn what_cannot_be_measured_is_refused() {
     assert!(left.stderr.contains("source-edit is left out"), "{}", left.stderr);
     let left: Value = serde_json::from_str(&left.stdout()).unwrap();
     assert_eq!(names(&left["scenarios"], "scenario"), ["clean", "cached"]);
+}
+
+#[test]
+fn a_scenario_is_a_line_and_edits_are_told() {
+    let text = bench(&project(), &["--runs=1", "--no-save"]).expect_code(0).stdout();
+    let mut parts = text.split("\n\n").skip(1);
+    // Times differ from run to run.
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        [&words[..3], &words[words.len() - 3..]].concat().join(" ")
+    };
+    let rows: Vec<String> = parts.next().unwrap().lines().map(row).collect();
+    assert_snapshot!(rows.join("\n"), @r"
+    SCENARIO BUILDER RUNS MOST STEPS RUN
+    clean kiln 1 4 of 4
+    cached kiln 1 0 of 4
+    source-edit kiln 1 2 of 4
+    dependency-edit kiln 1 4 of 4
+    ");
+    let notes = parts.next().unwrap().lines().filter(|line| !line.starts_with("warning: "));
+    assert_snapshot!(notes.collect::<Vec<_>>().join("\n"), @r"
+    clean: nothing but base images was there; pulling them is not measured
+    cached: the same again
+    source-edit: a comment in app/main.py, taken first by COPY app /app (stage-1)
+    dependency-edit: a comment in requirements.txt, taken first by COPY requirements.txt / (deps)
+    ");
+}
+
+#[test]
+fn base_images_of_docker_are_not_removed() {
+    let project = project();
+    assert_snapshot!(project.show(&bench(&project, &["--cold", "--against=docker"])), @r"
+    exit 2
+    error: `--cold` is not for docker
+     help: images of its engine are yours, and are not removed
+    ");
 }

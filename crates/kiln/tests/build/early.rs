@@ -72,7 +72,7 @@ fn what_was_begun_is_gone_when_the_build_ends_without_an_image() {
     let begun = || {
         let is_early = |name: &String| {
             let length = fs::metadata(project.at(name)).map_or(0, |metadata| metadata.len());
-            name.ends_with("-early") && length > 1 << 20
+            name.contains(".kiln-") && length > 1 << 20
         };
         left(&project).iter().any(is_early)
     };

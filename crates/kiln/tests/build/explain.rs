@@ -44,7 +44,7 @@ fn a_build_is_explained_step_by_step() {
     let project = project();
     project.build(&[]);
     insta::assert_snapshot!(explain(&project, &[]), @r"
-    build b1  just now, took [time]
+    build b1  [age], took [time]
     [dir]/app/Dockerfile  linux/amd64
     4 steps: 0 cached, 4 ran
 
@@ -66,7 +66,7 @@ fn a_build_is_explained_step_by_step() {
     // Only the store is needed.
     std::fs::rename(project.at("app"), project.at("gone")).unwrap();
     insta::assert_snapshot!(explain(&project, &[]), @r"
-    build b2  just now, took [time]
+    build b2  [age], took [time]
     [dir]/app/Dockerfile  target app  linux/amd64
     4 steps: 0 cached, 4 ran
 
@@ -95,7 +95,7 @@ fn a_build_is_explained_step_by_step() {
     std::fs::rename(project.at("gone"), project.at("app")).unwrap();
     project.build(&["--build-arg=VERSION=2", "--target=app"]);
     insta::assert_snapshot!(explain(&project, &["@"]), @r"
-    build b3  just now, took [time]
+    build b3  [age], took [time]
     [dir]/app/Dockerfile  target app  linux/amd64
     4 steps: 4 cached, 0 ran
 
@@ -116,7 +116,7 @@ fn a_step_is_explained_with_its_key() {
     project.build(&["--build-arg=VERSION=2"]);
     let by_line = explain(&project, &["Dockerfile:7"]);
     insta::assert_snapshot!(by_line, @r#"
-    build b2  just now, took [time]
+    build b2  [age], took [time]
     [dir]/app/Dockerfile  linux/amd64
     4 steps: 1 cached, 3 ran
 
@@ -143,7 +143,7 @@ fn a_step_is_explained_with_its_key() {
     }
     // A cached one, and one of an earlier build.
     insta::assert_snapshot!(explain(&project, &["files"]), @r"
-    build b2  just now, took [time]
+    build b2  [age], took [time]
     [dir]/app/Dockerfile  linux/amd64
     4 steps: 1 cached, 3 ran
 
@@ -158,7 +158,7 @@ fn a_step_is_explained_with_its_key() {
                `src` of the context  content [id]
     ");
     insta::assert_snapshot!(explain(&project, &["@1", "wc -c"]), @r#"
-    build b1  just now, took [time]
+    build b1  [age], took [time]
     [dir]/app/Dockerfile  linux/amd64
     4 steps: 0 cached, 4 ran
 
@@ -184,7 +184,7 @@ fn builds_that_failed_or_were_ended_are_kept() {
     let project = Project::new("FROM base\nRUN echo begun && false\nRUN true\n");
     project.try_build(&[]).expect_code(1);
     insta::assert_snapshot!(explain(&project, &[]), @r"
-    build b1  just now, failed after [time]
+    build b1  [age], failed after [time]
     [dir]/app/Dockerfile  linux/amd64
     2 steps: 0 cached, 1 ran
 
@@ -197,7 +197,7 @@ fn builds_that_failed_or_were_ended_are_kept() {
     project.dockerfile("FROM base\nRUNN true\n");
     project.try_build(&[]).expect_code(1);
     insta::assert_snapshot!(explain(&project, &[]), @r"
-    build b2  just now, failed after [time]
+    build b2  [age], failed after [time]
     [dir]/app/Dockerfile  linux/amd64
     the Dockerfile cannot be built
     ");
@@ -209,7 +209,7 @@ fn builds_that_failed_or_were_ended_are_kept() {
     build.signal(Signal::TERM);
     build.finish().expect_code(130);
     insta::assert_snapshot!(explain(&project, &[]).replace(&time, "[long]"), @r"
-    build b3  just now, canceled after [time]
+    build b3  [age], canceled after [time]
     [dir]/app/Dockerfile  linux/amd64
     1 step: 0 cached, 1 ran
 
@@ -266,7 +266,7 @@ fn what_is_not_there_is_said() {
         std::fs::remove_dir_all(layer.unwrap().path()).unwrap();
     }
     insta::assert_snapshot!(explain(&project, &["6"]), @r"
-    build b1  just now, took [time]
+    build b1  [age], took [time]
     [dir]/app/Dockerfile  linux/amd64
     4 steps: 0 cached, 4 ran
 

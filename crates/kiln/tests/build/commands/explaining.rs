@@ -464,7 +464,7 @@ fn report_output() {
     this instruction has not run before   1   [time]
 
     CRITICAL PATH OF THE LAST BUILD THAT RAN SOMETHING   TOOK   WAITED
-    [app 1/1] RUN --mount=type=bind,source=file,target=/f s…   [time]
+    [app 1/1] RUN --mount=type=bind,source=file,target=/f sleep $(cat /…   [time]
 
     LAYERS OF THE LAST IMAGES   FILES   SIZE
 
@@ -515,7 +515,7 @@ fn report_output() {
 
     | Critical path of the last build that ran something | Took | Waited |
     | --- | ---: | ---: |
-    | [app 1/1] RUN --mount=type=bind,source=file,target=/f s… | [time]
+    | [app 1/1] RUN --mount=type=bind,source=file,target=/f sleep $(cat /f); cp /f /made | [time]
 
     | Layers of the last images | Files | Size |
 
@@ -577,7 +577,7 @@ fn report_error() {
     this instruction has not run before   1   [time]
 
     CRITICAL PATH OF THE LAST BUILD THAT RAN SOMETHING   TOOK   WAITED
-    [app 1/1] RUN --mount=type=bind,source=file,target=/f s…   [time]
+    [app 1/1] RUN --mount=type=bind,source=file,target=/f sleep $(cat /…   [time]
 
     LAYERS OF THE LAST IMAGES   FILES   SIZE
 

@@ -7,7 +7,6 @@ mod building;
 mod explaining;
 mod images;
 mod machine;
-mod measuring;
 mod projects;
 mod registries;
 mod store;
