@@ -92,7 +92,7 @@ docker-build-test: docker-test
 .PHONY: docker-production
 docker-production: kiln.lock ## Build production from what kiln.lock names, check it, push it (IMAGE=registry/name)
 	$(KILN) check .
-	$(BUILD) --locked --budget {% for stage in images %}--target [[ stage ]] {% endfor %}-t $(PUSHED){% if images|length == 1 %}:production{% endif %} --push .
+	$(BUILD) --locked {% for stage in images %}--target [[ stage ]] {% endfor %}-t $(PUSHED){% if images|length == 1 %}:production{% endif %} --push .
 
 kiln.lock:
 	$(KILN) lock .
