@@ -1,27 +1,30 @@
 //! The OCI file of a build, begun while its steps still run.
 //!
 //! Layers come first in the file, lowest first, and those below the first step that runs are known
-//! long before the image is. They are copied while commands run; a layer that is packed goes into the
-//! store and into the file at once. So an edit of a line does not end with a copy of the whole image.
+//! long before the image is. They are copied while commands run; a layer that is packed, behind its step
+//! or by it, goes into the store and into the file at once. So neither an edit of a line nor a first
+//! build ends with a copy of the whole image.
 //!
 //! It is a head start and no more: what was written has to be what the archive begins with, else the
 //! file is written from its beginning; and whatever goes wrong here is found, and told, there.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use kiln_core::digest::BlobDigest;
+use kiln_core::digest::{BlobDigest, StepId};
 use kiln_core::oci::Descriptor;
-use kiln_core::plan::Plan;
+use kiln_core::plan::{Input, Plan};
 
 use super::archive::{BLOCK_BYTES, Member};
 use super::files::beside;
 use super::image::{codec, copy_blob, layer_epoch, packed_before};
 use super::oci::first_members;
 use crate::error::BuildError;
+use crate::outputs::chain;
 use crate::request::{
     BaseCompression, BuildRequest, Destination, ImageOptions, LayerCompression, Output,
 };
@@ -34,6 +37,8 @@ pub(crate) struct EarlyArchive {
     temporary: PathBuf,
     options: ImageOptions,
     epoch: Option<i64>,
+    /// Steps whose snapshots the file begins with.
+    steps: BTreeSet<StepId>,
     state: Mutex<State>,
 }
 
@@ -77,16 +82,28 @@ impl EarlyArchive {
         if is_special || is_late {
             return None;
         }
+        let above = chain(plan, target.root);
+        let lowest = above.last().map_or(target.root, |step| plan.steps[step].inputs[0]);
+        let mut steps: BTreeSet<StepId> = above.into_iter().collect();
+        if let Input::Step(base) = lowest {
+            steps.insert(base);
+        }
         Some(Self {
             temporary: beside(path),
             options: options.clone(),
             epoch: layer_epoch(options, target.epoch),
+            steps,
             state: Mutex::new(State::Unbegun),
         })
     }
 
-    /// Copies the layers of this snapshot that are packed already, from the lowest on. It is one of
-    /// those that the image is made of.
+    /// Whether the file begins with the layers of this step's snapshot.
+    pub(crate) fn begins_with(&self, step: StepId) -> bool {
+        self.steps.contains(&step)
+    }
+
+    /// Copies the layers of this snapshot that are packed already, from the lowest on. The file
+    /// [`begins_with`](Self::begins_with) them.
     pub(crate) fn advance(&self, solver: &Solver<'_>, snapshot: &Snapshot) {
         let mut state = lock(&self.state);
         let Some(beginning) = self.begun(&mut state) else { return };
@@ -102,7 +119,7 @@ impl EarlyArchive {
 
     /// A place for the layer at this position of the image, which is about to be packed; `None`
     /// when those below it are not there yet.
-    pub(super) fn slot(&self, position: usize) -> Option<Slot<'_>> {
+    pub(crate) fn slot(&self, position: usize) -> Option<Slot<'_>> {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use kiln_core::digest::FieldHasher;
 use kiln_core::plan::{CopyOp, ResultLayout, Target};
 use kiln_sandbox::mount_detached;
 use kiln_store::layer::{Entry, EntryKind, LayerIndex, TarOptions, TarTimes, scan, write_tar};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{BuildError, FileContext};
 use crate::op::copy::{Copier, CopyError, Devices};
@@ -47,10 +48,10 @@ pub(crate) fn put_in_place(
         if is_special {
             let mut from = File::open(temporary).at("read", temporary)?;
             let mut to = File::options().write(true).open(path).at("write", path)?;
-            std::io::copy(&mut from, &mut to).at("write", path)?;
+            io::copy(&mut from, &mut to).at("write", path)?;
             std::fs::remove_file(temporary).at("remove", temporary)
         } else {
-            std::fs::rename(temporary, path).at("write", path)
+            replace(temporary, path).at("write", path)
         }
     });
     if placed.is_err() {
@@ -58,6 +59,18 @@ pub(crate) fn put_in_place(
         let _ = std::fs::remove_file(temporary);
     }
     placed
+}
+
+/// Renames a file to a name that another file may have. The names are swapped and the older file is
+/// deleted: where it is simply replaced, ext4 hands all of the new one to the disk first (its
+/// `auto_da_alloc`), which for an image of some hundred megabytes takes longer than to build it. As
+/// with a file of a new name, the kernel writes it out in its own time.
+fn replace(temporary: &Path, path: &Path) -> io::Result<()> {
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if is_file && renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE).is_ok() {
+        return std::fs::remove_file(temporary);
+    }
+    std::fs::rename(temporary, path)
 }
 
 /// Writes the file systems of targets into a directory: one target's as it is, those of several
@@ -285,7 +298,7 @@ pub(crate) fn to_tar(
             Ok(())
         }
         Destination::Stdout => {
-            let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+            let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
             archive(solver, targets, split, &mut out)?;
             out.flush().at("write", Path::new("-"))
         }

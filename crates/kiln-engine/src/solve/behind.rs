@@ -9,14 +9,13 @@ use std::sync::atomic::Ordering;
 
 use kiln_core::digest::StepId;
 use kiln_core::event::Outcome;
-use kiln_core::plan::Input;
 use kiln_store::Layer;
 
 use super::{Solved, Solver};
 use crate::export::image::{layer_epoch, pack_layer};
 use crate::outputs::chain;
 use crate::request::{ImageOptions, Output};
-use crate::snapshot::{Snapshot, SnapshotLayer};
+use crate::snapshot::SnapshotLayer;
 
 /// A layer to pack.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(super) struct Behind {
     forms: Vec<ImageOptions>,
     /// Epochs of the targets that a step's layer is part of.
     exported: BTreeMap<StepId, BTreeSet<Option<i64>>>,
-    /// Steps whose snapshots the OCI file that is begun early begins with.
-    begun_with: BTreeSet<StepId>,
 }
 
 impl Behind {
@@ -53,24 +50,7 @@ impl Behind {
                 exported.entry(step).or_default().insert(target.epoch);
             }
         }
-        let mut begun_with = BTreeSet::new();
-        if let (Some(_), [target]) = (&solver.early_archive, solver.plan.targets.as_slice()) {
-            let steps = chain(solver.plan, target.root);
-            let lowest = steps.last().map_or(target.root, |step| solver.plan.steps[step].inputs[0]);
-            begun_with.extend(steps);
-            if let Input::Step(base) = lowest {
-                begun_with.insert(base);
-            }
-        }
-        Self { forms, exported, begun_with }
-    }
-
-    /// The layers that the OCI file begins with, as far as this step is done.
-    pub(super) fn beginning(&self, step: StepId, solved: &Solved) -> Option<Snapshot> {
-        match solved {
-            Solved::Snapshot(snapshot) if self.begun_with.contains(&step) => Some(snapshot.clone()),
-            _ => None,
-        }
+        Self { forms, exported }
     }
 
     /// What there is to pack after a step. A layer that the cache had was packed when it was made.

@@ -12,16 +12,15 @@ use std::time::Instant;
 use kiln_core::digest::{ContentId, StepId};
 use kiln_core::event::Outcome;
 use kiln_core::plan::{CopyOp, FileOp, Input, Link, Op, Plan, Step};
-use kiln_store::layer::{
-    Entry, EntryKind, LayerIndex, Listing, Packing, TarOptions, Tree, pack, write_files,
-};
+use kiln_store::layer::{Entry, EntryKind, LayerIndex, Listing, TarTimes, Tree, write_files};
 use kiln_store::{Layer, WorkingLayer};
 use rustix::time::ClockId;
 
 use super::make::now;
 use super::{NewLayer, Solver, StepInputs, diff, lock, unix_seconds};
 use crate::error::{BuildError, StepError};
-use crate::export::image::codec;
+use crate::export::early::Slot;
+use crate::export::image::{codec, write_blob};
 use crate::op::destination::Listed;
 use crate::op::file;
 use crate::request::{ImageOptions, Output};
@@ -121,7 +120,8 @@ impl Solver<'_> {
         let mut working = self.engine.store.layers().begin()?;
         working.size_bytes = Some(listing.index().size_bytes());
         let layer = if let Some(options) = self.archive_form(step, listing.index()) {
-            self.archive((&listing, content), working, (recipe, &options))?
+            let slot = self.slot(step, inputs);
+            self.archive((&listing, content), working, (recipe, &options), slot)?
         } else {
             write_files(&listing, &working.upper).map_err(BuildError::from)?;
             let index = listing.index().encode();
@@ -166,23 +166,27 @@ impl Solver<'_> {
         }
     }
 
+    /// A place for this step's layer in the file that the image goes into.
+    fn slot(&self, step: &Step, inputs: &StepInputs) -> Option<Slot<'_>> {
+        let early = self.early_archive.as_ref().filter(|early| early.begins_with(step.id))?;
+        early.slot(inputs.root().layers().len())
+    }
+
     /// Makes a layer that is there as a blob only.
     fn archive(
         &self,
         (listing, content): (&Listing, ContentId),
         working: WorkingLayer,
         (recipe, options): ([u8; 32], &ImageOptions),
+        slot: Option<Slot<'_>>,
     ) -> Result<Layer, BuildError> {
         let store = &self.engine.store;
         let (compression, codec, _) = codec(options);
-        let options = TarOptions::default();
         let old = store.layers().old_frames(&recipe, &codec)?;
-        let mut writer = store.content().unhashed_writer()?;
-        let packing = Packing { compression, options: &options, old };
-        let packed = pack(listing.index(), listing, packing, &mut writer)?;
-        writer.commit_known(packed.digest, packed.size_bytes)?;
+        let how = (compression, TarTimes::Own, old);
+        let is_over = || self.is_canceled();
+        let packed = write_blob(store, (listing.index(), listing), how, slot, &is_over)?;
         store.layers().remember_packed(&packed.diff_id, &codec, &packed.digest)?;
-        store.layers().remember_frames(&packed.digest, &packed.frames)?;
         let index = listing.index().encode();
         Ok(store.layers().commit_packed(working, &index, (content, content), packed.diff_id)?)
     }

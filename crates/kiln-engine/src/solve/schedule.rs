@@ -213,7 +213,7 @@ fn run(
     match result {
         Ok((solved, outcome)) => {
             state.to_pack.extend(behind.jobs(id, &solved, &outcome));
-            if let Some(snapshot) = behind.beginning(id, &solved) {
+            if let Some(snapshot) = beginning(solver, id, &solved) {
                 let known = state.to_copy.as_ref().map_or(0, |known| known.layers().len());
                 if snapshot.layers().len() > known {
                     state.to_copy = Some(snapshot);
@@ -233,6 +233,15 @@ fn run(
                 solver.stop();
             }
         }
+    }
+}
+
+/// The layers that the OCI file begins with, as far as this step is done.
+fn beginning(solver: &Solver<'_>, step: StepId, solved: &Solved) -> Option<Snapshot> {
+    let early = solver.early_archive.as_ref()?;
+    match solved {
+        Solved::Snapshot(snapshot) if early.begins_with(step) => Some(snapshot.clone()),
+        _ => None,
     }
 }
 

@@ -65,6 +65,55 @@ fn layers_are_there_before_the_command_below_which_they_are_has_ended() {
 }
 
 #[test]
+fn layers_of_files_go_into_store_and_file_at_once() {
+    let project = project("true");
+    project.write("app/source", &project.read("app/below"));
+    for dockerfile in [
+        "FROM scratch\nCOPY below /\nCOPY --link source /\nCOPY below /again\n",
+        // The layers of the base are on their way when the first of its own is made; what the other
+        // stage makes is not part of the image.
+        "FROM base\nCOPY below /\nCOPY source /\n",
+        "FROM scratch AS other\nCOPY below /other\nFROM scratch\nCOPY --link source /\nCOPY --from=other / /\n",
+    ] {
+        project.dockerfile(dockerfile);
+        for compression in ["gzip", "uncompressed", "zstd"] {
+            let output = format!("type=oci,dest=app.tar,compression={compression}");
+            project.build(&["--no-cache", "-o", &output]);
+            let to_stdout = output.replace(",dest=app.tar", "");
+            let stream = run(&mut project.build_command(&["-o", &to_stdout])).expect_code(0).stdout;
+            assert!(
+                fs::read(project.at("app.tar")).unwrap() == stream,
+                "{dockerfile} {compression}"
+            );
+            assert_eq!(left(&project), ["app.tar"]);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced_whatever_it_is() {
+    let project = project("true");
+    project.dockerfile("FROM scratch\nCOPY below /\n");
+    project.write("app.tar", "older");
+    project.build(FILE);
+    assert_is_right(&project);
+    // A link is replaced, and what it leads to stays.
+    fs::rename(project.at("app.tar"), project.at("whole")).unwrap();
+    project.write("elsewhere", "mine");
+    std::os::unix::fs::symlink("elsewhere", project.at("app.tar")).unwrap();
+    project.build(FILE);
+    assert!(fs::symlink_metadata(project.at("app.tar")).unwrap().is_file());
+    assert_eq!(project.read("elsewhere"), "mine");
+    assert_is_right(&project);
+    // A directory is not.
+    fs::remove_file(project.at("app.tar")).unwrap();
+    fs::create_dir(project.at("app.tar")).unwrap();
+    project.try_build(FILE).expect_code(2);
+    assert_eq!(left(&project), ["app.tar"]);
+    assert!(project.at("app.tar").is_dir());
+}
+
+#[test]
 fn what_was_begun_is_gone_when_the_build_ends_without_an_image() {
     let project = project("true");
     project.build(FILE);
