@@ -1,11 +1,15 @@
 //! A build context: the files of a directory that its ignore file lets through.
 //!
+//! A store of kiln's that lies within it is no part of it (a project with its own, or a CI job that may
+//! keep nothing else): its files change with every build.
+//!
 //! Every file is statted once; only selected files are read, and only when the context index does
 //! not know them. Owners are 0:0 and extended attributes are dropped, as BuildKit's client sends
 //! files.
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -51,7 +55,7 @@ impl Context {
         ignore_file: Option<&[u8]>,
     ) -> Result<Self, BuildError> {
         let walked = SystemTime::now();
-        let (entries, patterns) = entries(root, ignore_file)?;
+        let (entries, patterns) = entries((root, store.root()), ignore_file)?;
         let index = Mutex::new(store.context_index(root));
         let directory = SourceDirectory { path: root.to_owned(), keeper: Keeper::User };
         Ok(Self {
@@ -256,7 +260,7 @@ impl Context {
 
 /// What of a directory is part of a context, and the patterns that decide.
 fn entries(
-    root: &Path,
+    (root, store): (&Path, &Path),
     ignore_file: Option<&[u8]>,
 ) -> Result<(Vec<ContextEntry>, Patterns), BuildError> {
     let own = root.join(".dockerignore");
@@ -270,17 +274,27 @@ fn entries(
     };
     let patterns = IgnoreFile::parse(&text)
         .map_err(|error| BuildError::Usage(format!("error reading .dockerignore: {error}")))?;
-    let entries = walk(root, &Ignored::new(patterns.clone()))?;
+    let entries = walk(root, &Ignored::new(patterns.clone(), path_below(store, root)))?;
     Ok((entries, patterns))
 }
 
+/// Where one directory is below another one, as far as their names tell.
+fn path_below(directory: &Path, root: &Path) -> Option<Vec<u8>> {
+    let (directory, root) = (std::path::absolute(directory).ok()?, std::path::absolute(root).ok()?);
+    let below = directory.strip_prefix(root).ok()?;
+    Some(below.as_os_str().as_bytes().to_vec()).filter(|below| !below.is_empty())
+}
+
 /// The files of the context of a request, which is a directory, in their order: what its ignore file lets
-/// through.
+/// through. A `store` within it is no part of it.
 ///
 /// # Errors
 /// When the directory can't be read, or the ignore file is not valid.
-pub fn context_files(request: &BuildRequest) -> Result<Vec<ContextEntry>, BuildError> {
-    entries(&request.context, request.ignore_file.as_deref()).map(|(entries, _)| entries)
+pub fn context_files(
+    request: &BuildRequest,
+    store: &Path,
+) -> Result<Vec<ContextEntry>, BuildError> {
+    entries((&request.context, store), request.ignore_file.as_deref()).map(|(entries, _)| entries)
 }
 
 /// Some of a context's files, in its order.
@@ -342,13 +356,19 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 /// The ignore file as the walk asks it.
 struct Ignored {
     patterns: Patterns,
+    /// Where kiln's store is, if it is in the context.
+    store: Option<Vec<u8>>,
     /// What matched for each directory, as its files build on it.
     directories: RwLock<HashMap<String, MatchState>>,
 }
 
 impl Ignored {
-    fn new(patterns: Patterns) -> Self {
-        Self { patterns, directories: RwLock::default() }
+    fn new(patterns: Patterns, store: Option<Vec<u8>>) -> Self {
+        Self { patterns, store, directories: RwLock::default() }
+    }
+
+    fn is_store(&self, path: &[u8]) -> bool {
+        self.store.as_deref() == Some(path)
     }
 
     /// What matched for a directory and those above it; the empty path is the root.
@@ -374,6 +394,9 @@ fn parent(path: &str) -> &str {
 
 impl Filter for Ignored {
     fn may_descend(&self, directory: &[u8]) -> bool {
+        if self.is_store(directory) {
+            return false;
+        }
         if self.patterns.is_empty() {
             return true;
         }
@@ -382,6 +405,9 @@ impl Filter for Ignored {
     }
 
     fn includes(&self, path: &[u8], _is_directory: bool) -> bool {
+        if self.is_store(path) {
+            return false;
+        }
         if self.patterns.is_empty() {
             return true;
         }
@@ -427,6 +453,29 @@ mod tests {
         let files = format!("{FILES}file .dockerignore 0644 a\\nb\\n.dockerignore\n");
         assert_eq!(paths(&files, None), "c");
         assert_eq!(paths(&files, Some("c")), ".dockerignore a a/x a/y b b/x");
+    }
+
+    #[test]
+    fn a_store_in_the_context_is_no_part_of_it() {
+        for ignore_file in [None, Some("a\n"), Some("*\n!.cache\n!b\n")] {
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path();
+            write_tree(root, &format!("{FILES}dir .cache 0755\nfile .cache/kiln-not 0644\n"));
+            let store = Store::open(&root.join(".cache/kiln")).unwrap();
+            let context = Context::load(&store, root, ignore_file.map(str::as_bytes)).unwrap();
+            let below = context.below(b"").iter();
+            let paths: Vec<&[u8]> = below.map(|entry| &*entry.path).collect();
+            assert!(paths.contains(&&b".cache/kiln-not"[..]) && paths.contains(&&b"b/x"[..]));
+            assert!(!paths.iter().any(|path| path.starts_with(b".cache/kiln/")), "{paths:?}");
+            assert!(!paths.contains(&&b".cache/kiln"[..]));
+        }
+        let below = |directory: &str, root: &str| path_below(directory.as_ref(), root.as_ref());
+        assert_eq!(below("/a/b/c", "/a"), Some(b"b/c".to_vec()));
+        assert_eq!(below("store", "."), Some(b"store".to_vec()));
+        assert_eq!(
+            [below("/a", "/a"), below("/ab", "/a"), below("/a", "/a/b")],
+            [None, None, None]
+        );
     }
 
     #[test]

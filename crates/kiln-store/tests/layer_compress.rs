@@ -20,7 +20,7 @@ use support::{apply, dir, file, is_root, link};
 
 const COMPRESSIONS: [Compression; 5] = [
     Compression::Uncompressed,
-    Compression::Gzip { level: 1 },
+    Compression::Gzip { level: Some(1) },
     Compression::GZIP,
     Compression::ZSTD,
     Compression::Zstd { level: 19 },
@@ -78,7 +78,7 @@ fn the_bytes_do_not_change() {
     let bytes = bytes(3_000_000);
     let digest = |compression| BlobDigest::of(&compressed(&bytes, compression, 2, 1 << 20)).hex();
     let digests = [
-        digest(Compression::Gzip { level: 1 })[..16].to_owned(),
+        digest(Compression::Gzip { level: Some(1) })[..16].to_owned(),
         digest(Compression::GZIP)[..16].to_owned(),
         digest(Compression::ZSTD)[..16].to_owned(),
     ];
@@ -131,14 +131,15 @@ fn a_skippable_frame_may_come_first() {
 #[test]
 fn levels_have_limits() {
     for compression in [
-        Compression::Gzip { level: 13 },
+        Compression::Gzip { level: Some(13) },
         Compression::Zstd { level: 0 },
         Compression::Zstd { level: 23 },
     ] {
         let error = Compressor::new(Vec::new(), compression).map(|_| ());
         assert!(matches!(error, Err(LayerError::CompressionLevel { .. })));
     }
-    for compression in [Compression::Gzip { level: 0 }, Compression::Gzip { level: 12 }] {
+    for compression in [Compression::Gzip { level: Some(0) }, Compression::Gzip { level: Some(12) }]
+    {
         assert_eq!(decompressed(&compressed(b"x", compression, 1, 1)), b"x");
     }
 }
@@ -202,6 +203,27 @@ fn blocks_of_an_older_blob_change_no_byte() {
         for name in ["zlast", "zlast2"] {
             fs::remove_file(tree.path().join(name)).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_layer_is_cut_as_its_archive_is() {
+    let tree = tempfile::tempdir().unwrap();
+    for n in 0..300 {
+        fs::write(tree.path().join(format!("f{n:03}")), bytes(9000 + n)).unwrap();
+    }
+    for (name, length) in [("g", 2 << 20), ("h", 1), ("i", 3_500_000), ("j", (1 << 20) - 512)] {
+        fs::write(tree.path().join(name), bytes(length)).unwrap();
+    }
+    let index = scan(tree.path()).unwrap();
+    for compression in COMPRESSIONS {
+        let mut blob = Vec::new();
+        let packed = pack(&index, tree.path(), packing(compression), &mut blob).unwrap();
+        let archive = decompressed(&blob);
+        assert_eq!(packed.uncompressed_bytes, archive.len() as u64);
+        assert_eq!(packed.diff_id.as_blob(), BlobDigest::of(&archive));
+        assert_eq!((packed.digest, packed.size_bytes), (BlobDigest::of(&blob), blob.len() as u64));
+        assert!(compressed(&archive, compression, 2, 12_345) == blob, "{compression:?}");
     }
 }
 

@@ -5,8 +5,6 @@
 //! in a brace.
 
 use std::collections::BTreeSet;
-use std::iter::Peekable;
-use std::str::Chars;
 
 use super::substitution::{self, PatternError, Removal};
 use super::words::{Expansion, Variables, WordError, WordErrorKind};
@@ -32,6 +30,8 @@ pub(super) struct Mode {
     pub(super) plain_quotes: bool,
     /// A reference to an unset variable stays as written.
     pub(super) keep_unset: bool,
+    /// The words are asked for, too.
+    pub(super) splits: bool,
 }
 
 /// What came out, as one text and as words.
@@ -57,7 +57,7 @@ pub(super) fn process(
     mode: Mode,
 ) -> Result<Output, WordError> {
     let mut lexer = Lexer {
-        chars: word.strip_prefix('\u{feff}').unwrap_or(word).chars().peekable(),
+        chars: Cursor { rest: word.strip_prefix('\u{feff}').unwrap_or(word) },
         escape,
         vars,
         mode,
@@ -73,8 +73,38 @@ pub(super) fn process(
     }
 }
 
+/// The text that is still to be read.
+struct Cursor<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        self.next_if(|_| true)
+    }
+
+    fn next_if(&mut self, wanted: impl FnOnce(char) -> bool) -> Option<char> {
+        let c = self.peek().filter(|c| wanted(*c))?;
+        self.rest = &self.rest[c.len_utf8()..];
+        Some(c)
+    }
+
+    /// All characters before the first that is not of ASCII or ends it: most of a text is in such runs.
+    fn run(&mut self, ends: impl Fn(u8) -> bool) -> &'a str {
+        let is_end = |byte: u8| !byte.is_ascii() || ends(byte);
+        let length = self.rest.bytes().position(is_end).unwrap_or(self.rest.len());
+        let (run, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        run
+    }
+}
+
 struct Lexer<'a> {
-    chars: Peekable<Chars<'a>>,
+    chars: Cursor<'a>,
     escape: char,
     vars: Variables<'a>,
     mode: Mode,
@@ -109,10 +139,12 @@ enum Empty {
 impl Lexer<'_> {
     /// Everything up to `stop` (eaten), or to the end; as one text and as words.
     fn until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), WordErrorKind> {
-        let mut result = String::new();
+        // Most of a text stays as it is.
+        let length = if stop.is_none() { self.chars.rest.len() } else { 0 };
+        let mut result = String::with_capacity(length);
         let mut words = Vec::new();
         self.current.clear();
-        while let Some(&c) = self.chars.peek() {
+        while let Some(c) = self.chars.peek() {
             if Some(c) == stop {
                 self.chars.next();
                 self.end_word(&mut words);
@@ -121,20 +153,22 @@ impl Lexer<'_> {
             match c {
                 '$' => {
                     let value = self.dollar()?;
-                    value.chars().for_each(|c| self.push(c, &mut words));
+                    if self.mode.splits {
+                        value.chars().for_each(|c| self.push(c, &mut words));
+                    }
                     result.push_str(&value);
                 }
                 '\'' | '"' if !self.mode.plain_quotes => {
                     let quoted = self.quoted()?;
-                    self.current.push_str(&quoted);
+                    self.collect(&quoted);
                     result.push_str(&quoted);
                 }
                 '<' => {
                     let redirection = self.redirection();
-                    self.current.push_str(&redirection);
+                    self.collect(&redirection);
                     result.push_str(&redirection);
                 }
-                _ => self.plain(&mut result, &mut words),
+                _ => self.plain(stop, &mut result, &mut words),
             }
         }
         match stop {
@@ -166,20 +200,38 @@ impl Lexer<'_> {
         }
     }
 
-    fn plain(&mut self, result: &mut String, words: &mut Vec<String>) {
+    fn plain(&mut self, stop: Option<char>, result: &mut String, words: &mut Vec<String>) {
+        let escape = self.escape;
+        let run = self.chars.run(|byte| {
+            let c = char::from(byte);
+            matches!(c, '$' | '\'' | '"' | '<' | ' ')
+                || c.is_control()
+                || c == escape
+                || Some(c) == stop
+        });
+        if !run.is_empty() {
+            self.collect(run);
+            result.push_str(run);
+            return;
+        }
         let Some(c) = self.chars.next() else { return };
         if c != self.escape {
             self.push(c, words);
             result.push(c);
             return;
         }
+        let kept = result.len();
         if self.mode.raw_escapes {
-            self.current.push(c);
             result.push(c);
         }
-        if let Some(escaped) = self.chars.next() {
-            self.current.push(escaped);
-            result.push(escaped);
+        result.extend(self.chars.next());
+        self.collect(&result[kept..]);
+    }
+
+    /// Adds to the word at hand.
+    fn collect(&mut self, text: &str) {
+        if self.mode.splits {
+            self.current.push_str(text);
         }
     }
 
@@ -187,7 +239,7 @@ impl Lexer<'_> {
     fn push(&mut self, c: char, words: &mut Vec<String>) {
         if c.is_whitespace() {
             self.end_word(words);
-        } else {
+        } else if self.mode.splits {
             self.current.push(c);
         }
     }
@@ -216,17 +268,19 @@ impl Lexer<'_> {
     }
 
     fn single_quoted(&mut self, result: &mut String) -> Result<(), WordErrorKind> {
-        for c in self.chars.by_ref() {
-            if c == '\'' {
-                return Ok(());
-            }
-            result.push(c);
-        }
-        Err(WordErrorKind::SingleQuote)
+        let rest = std::mem::take(&mut self.chars.rest);
+        let (inside, rest) = rest.split_once('\'').ok_or(WordErrorKind::SingleQuote)?;
+        result.push_str(inside);
+        self.chars.rest = rest;
+        Ok(())
     }
 
     fn double_quoted(&mut self, result: &mut String) -> Result<(), WordErrorKind> {
-        while let Some(&c) = self.chars.peek() {
+        let escape = self.escape;
+        loop {
+            let run = |byte| matches!(byte, b'$' | b'"') || char::from(byte) == escape;
+            result.push_str(self.chars.run(run));
+            let Some(c) = self.chars.peek() else { break };
             if c == '$' {
                 result.push_str(&self.dollar()?);
                 continue;
@@ -242,7 +296,7 @@ impl Lexer<'_> {
             if self.mode.raw_escapes {
                 result.push(c);
             }
-            match self.chars.peek().copied() {
+            match self.chars.peek() {
                 None => {}
                 Some(next) if next == '"' || next == '$' || next == self.escape => {
                     self.chars.next();
@@ -258,7 +312,7 @@ impl Lexer<'_> {
     fn redirection(&mut self) -> String {
         let mut result = String::from("<");
         self.chars.next();
-        if self.chars.next_if_eq(&'<').is_some() {
+        if self.chars.next_if(|c| c == '<').is_some() {
             result.push('<');
             while let Some(blank) = self.chars.next_if(|c| matches!(c, '\t' | '\r' | ' ')) {
                 result.push(blank);
@@ -276,7 +330,7 @@ impl Lexer<'_> {
     /// What a `$` and the following stand for.
     fn reference(&mut self) -> Result<String, WordErrorKind> {
         self.chars.next();
-        if self.chars.next_if_eq(&'{').is_some() {
+        if self.chars.next_if(|c| c == '{').is_some() {
             return self.braced();
         }
         let name = self.name();
@@ -348,7 +402,7 @@ impl Lexer<'_> {
 
     /// After `${name/`.
     fn replace(&mut self, name: &str) -> Result<String, WordErrorKind> {
-        let all = self.chars.next_if_eq(&'/').is_some();
+        let all = self.chars.next_if(|c| c == '/').is_some();
         let pattern = self.nested('/', true)?;
         let replacement = self.nested('}', true)?;
         let value = self.value(name);
@@ -370,18 +424,18 @@ impl Lexer<'_> {
     /// Digits, one special parameter, or a name; empty where none of them stands.
     fn name(&mut self) -> String {
         let mut name = String::new();
-        let Some(&first) = self.chars.peek() else {
+        let Some(first) = self.chars.peek() else {
             return name;
         };
         if is_digit(first) {
-            while let Some(digit) = self.chars.next_if(|c| is_digit(*c)) {
+            while let Some(digit) = self.chars.next_if(is_digit) {
                 name.push(digit);
             }
         } else if matches!(first, '@' | '*' | '#' | '?' | '-' | '$' | '!') {
             self.chars.next();
             name.push(first);
         } else {
-            while let Some(c) = self.chars.next_if(|c| is_name(*c)) {
+            while let Some(c) = self.chars.next_if(is_name) {
                 name.push(c);
             }
         }

@@ -17,12 +17,8 @@ impl Statement<'_> {
         if self.command.rest.is_empty() {
             return self.at_least_one("ONBUILD");
         }
-        let inner = Statement {
-            line: self.line,
-            command: Command::new(self.line, self.command.rest.clone(), self.escape),
-            heredocs: self.heredocs.clone(),
-            escape: self.escape,
-        };
+        let command = Command::new(self.line, self.command.rest.clone(), self.escape);
+        let inner = Statement { command: &command, ..*self };
         let refused = match inner.name().trim() {
             "ONBUILD" => Some("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
             name @ ("FROM" | "MAINTAINER") => {
@@ -45,7 +41,7 @@ impl Statement<'_> {
         let start = self.line.trimmed().start + "ONBUILD".len();
         let text = self.line.text()[start..].trim_start_matches(['\t', '\x0c', '\r', ' ']);
         let mut text = text.to_owned();
-        for heredoc in &self.heredocs {
+        for heredoc in self.heredocs {
             text.push('\n');
             text.push_str(&heredoc.body);
             text.push_str(&heredoc.announcement.name);

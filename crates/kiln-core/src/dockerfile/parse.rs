@@ -132,6 +132,7 @@ impl Parser {
 /// A statement as it was read from the text.
 struct Read {
     line: LogicalLine,
+    command: Command,
     heredocs: Vec<RawHeredoc>,
     /// One past the last body's delimiter, if there are bodies.
     end: Option<usize>,
@@ -142,8 +143,8 @@ impl Read {
     fn statement(&self) -> Statement<'_> {
         Statement {
             line: &self.line,
-            command: Command::new(&self.line, 0..self.line.text().len(), self.escape),
-            heredocs: self.heredocs.clone(),
+            command: &self.command,
+            heredocs: &self.heredocs,
             escape: self.escape,
         }
     }
@@ -182,7 +183,8 @@ fn read_statement(
 ) -> Option<Read> {
     let first = lines.find(|line| !line.is_comment() && !line.content().trim_start().is_empty())?;
     let line = LogicalLine::read(first, lines, escape);
-    let mut read = Read { line, heredocs: Vec::new(), end: None, escape };
+    let command = Command::new(&line, 0..line.text().len(), escape);
+    let mut read = Read { line, command, heredocs: Vec::new(), end: None, escape };
     if let Some(blank) = read.line.blank {
         let text = &read.line.text()[read.line.trimmed()];
         // From the first empty line to the line where the instruction ends.
@@ -202,9 +204,10 @@ fn read_statement(
 /// Whether the instruction, or the one behind its ONBUILD, takes here-documents.
 fn may_have_heredocs(read: &Read) -> bool {
     let mut statement = read.statement();
+    let trigger;
     if statement.name() == "ONBUILD" {
-        let rest = statement.command.rest.clone();
-        statement.command = Command::new(&read.line, rest, read.escape);
+        trigger = Command::new(&read.line, read.command.rest.clone(), read.escape);
+        statement.command = &trigger;
     }
     let rest = &read.line.text()[statement.command.rest.clone()];
     matches!(statement.name().as_str(), "RUN" | "COPY" | "ADD")

@@ -44,8 +44,8 @@ pub(super) const INSTRUCTIONS: [&str; 18] = [
 /// A cut line, ready to be understood.
 pub(super) struct Statement<'a> {
     pub(super) line: &'a LogicalLine,
-    pub(super) command: Command,
-    pub(super) heredocs: Vec<RawHeredoc>,
+    pub(super) command: &'a Command,
+    pub(super) heredocs: &'a [RawHeredoc],
     pub(super) escape: char,
 }
 

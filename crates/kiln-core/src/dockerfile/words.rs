@@ -119,7 +119,7 @@ pub fn expand_words(
     escape: char,
     vars: Variables<'_>,
 ) -> Result<ExpandedWords, WordError> {
-    let output = process(text, escape, vars, Mode::default())?;
+    let output = process(text, escape, vars, Mode { splits: true, ..Mode::default() })?;
     Ok(ExpandedWords { words: output.words, used: output.used, unset: output.unset })
 }
 
@@ -139,12 +139,18 @@ pub fn expand_display(line: &str, escape: char, vars: Variables<'_>) -> String {
 /// The words of a line in which nothing is expanded and quotes and escapes stay; empty if a quote
 /// or a brace is open.
 pub(super) fn raw_words(line: &str) -> Vec<String> {
-    let mode = Mode { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Mode::default() };
+    let mode = Mode {
+        raw_quotes: true,
+        raw_escapes: true,
+        keep_unset: true,
+        splits: true,
+        ..Mode::default()
+    };
     process(line, '\\', &|_| None, mode).map_or_else(|_| Vec::new(), |output| output.words)
 }
 
 /// The words of a here-document's delimiter, with or without its quotes.
 pub(super) fn delimiter_words(text: &str, raw_quotes: bool) -> Result<Vec<String>, WordError> {
-    let mode = Mode { raw_quotes, keep_unset: true, ..Mode::default() };
+    let mode = Mode { raw_quotes, keep_unset: true, splits: true, ..Mode::default() };
     process(text, '\\', &|_| None, mode).map(|output| output.words)
 }

@@ -13,7 +13,8 @@ use kiln_core::image::{ConfigBlob, ImageLayer, assemble};
 use kiln_core::oci::{Descriptor, Manifest, Platform, Reference, media_type, to_indented_json};
 use kiln_core::plan::{ImageSource, Input, Op, Plan, SourceOp, Target};
 use kiln_store::layer::{
-    Compression, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes, archive_bytes, pack,
+    Compression, Contents, LayerIndex, OldFrames, Packed, Packing, TarOptions, TarTimes,
+    archive_bytes, pack,
 };
 use kiln_store::{Layer, Store};
 
@@ -348,13 +349,14 @@ impl<W: Write> Write for Twice<'_, W> {
     }
 }
 
-/// Packs a layer of this index and directory into a blob of the store, and into `slot`.
+/// Packs a layer of this index, whose bytes are in `contents`, into a blob of the store, and into
+/// `slot`.
 ///
 /// # Errors
 /// [`BuildError::Canceled`] when `is_over` before it is done.
-pub(crate) fn write_blob(
+pub(crate) fn write_blob<'a>(
     store: &Store,
-    (index, fs): (&LayerIndex, &Path),
+    (index, contents): (&LayerIndex, impl Into<Contents<'a>>),
     (compression, times, old): (Compression, TarTimes, Option<OldFrames>),
     slot: Option<Slot<'_>>,
     is_over: &(dyn Fn() -> bool + Sync),
@@ -363,7 +365,7 @@ pub(crate) fn write_blob(
     let packing = Packing { compression, options: &options, old };
     let mut writer = store.content().unhashed_writer()?;
     let mut out = Stoppable { out: Twice { out: &mut writer, slot }, is_over };
-    let packed = match pack(index, fs, packing, &mut out) {
+    let packed = match pack(index, contents, packing, &mut out) {
         Err(_) if is_over() => return Err(BuildError::Canceled),
         packed => packed?,
     };
@@ -383,13 +385,16 @@ pub(crate) fn codec(options: &ImageOptions) -> (Compression, String, &'static st
             Compression::Uncompressed
         }
         (LayerCompression::Gzip, None) => Compression::GZIP,
-        (LayerCompression::Gzip, Some(level)) => Compression::Gzip { level: level.into() },
+        (LayerCompression::Gzip, Some(level)) => Compression::Gzip { level: Some(level.into()) },
         (LayerCompression::Zstd, None) => Compression::ZSTD,
         (LayerCompression::Zstd, Some(level)) => Compression::Zstd { level: level.into() },
     };
     let (name, media_type) = match compression {
         Compression::Uncompressed => (PLAIN.to_owned(), media_type::OCI_LAYER),
-        Compression::Gzip { level } => (format!("gzip-{level}"), media_type::OCI_LAYER_GZIP),
+        Compression::Gzip { level: None } => ("gzip".to_owned(), media_type::OCI_LAYER_GZIP),
+        Compression::Gzip { level: Some(level) } => {
+            (format!("gzip-{level}"), media_type::OCI_LAYER_GZIP)
+        }
         Compression::Zstd { level } => (format!("zstd-{level}"), media_type::OCI_LAYER_ZSTD),
     };
     (compression, name, layer_media_type(media_type, options.media_types))

@@ -1,8 +1,8 @@
 //! Compression of layers.
 //!
 //! The stream is cut into blocks ([`super::frames`] says where), and each is compressed on its
-//! own: gzip members (RFC 1952, 2.2; one for each run of [`super::noise`]) or a zstd frame (RFC 8878, 3.1). A file of many of those is
-//! valid gzip or zstd, and readers see their concatenated contents. So the bytes depend on input
+//! own ([`super::encoder`]). A file of many of those is valid gzip or zstd, and readers see their
+//! concatenated contents. So the bytes depend on input
 //! and level only, never on the number of threads, and memory is bounded by a few blocks per
 //! thread. A block that an older blob holds is taken from there ([`Frames`]), compressed already.
 
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_core::digest::BlobDigest;
 use sha2::{Digest as _, Sha256};
 
+use super::encoder::{Encoded, Encoder};
 use super::frames::{BLOCK_BYTES, BlockKey, Cutter, Frame, Frames, OldFrames};
-use super::noise::{Texture, runs};
 use super::resume::{DigestWriter, HashState};
 use crate::layer_error::LayerError;
 
@@ -28,8 +28,8 @@ pub enum Compression {
     Uncompressed,
     /// gzip.
     Gzip {
-        /// 0 (stored) to 12.
-        level: u32,
+        /// 0 (stored) to 12; without one, what each block repays.
+        level: Option<u32>,
     },
     /// zstd.
     Zstd {
@@ -39,9 +39,9 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// gzip at the level whose size is within some percent of zlib's default (6, as others use):
-    /// 0.98 to 1.04 of it for sources, packages and programs, in half the time of libdeflate's own 6.
-    pub const GZIP: Self = Self::Gzip { level: 2 };
+    /// gzip of the size that others make of it (zlib's level 6, within some percent), in a fraction of
+    /// the time.
+    pub const GZIP: Self = Self::Gzip { level: None };
     /// zstd at its own default level.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 
@@ -57,7 +57,8 @@ impl Compression {
     fn check(self) -> Result<(), LayerError> {
         let (compression, level, first, last) = match self {
             Self::Uncompressed => return Ok(()),
-            Self::Gzip { level } => ("gzip", i64::from(level), 0, 12),
+            Self::Gzip { level: None } => return Ok(()),
+            Self::Gzip { level: Some(level) } => ("gzip", i64::from(level), 0, 12),
             Self::Zstd { level } => ("zstd", i64::from(level), 1, 22),
         };
         if (first..=last).contains(&level) {
@@ -68,62 +69,8 @@ impl Compression {
     }
 }
 
-/// Compresses single blocks.
-enum Encoder {
-    Gzip {
-        pattern: libdeflater::Compressor,
-        noise: libdeflater::Compressor,
-        /// Room for the longest result, used again and again.
-        room: Vec<u8>,
-    },
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Encoder {
-    /// `None` for no compression.
-    fn new(compression: Compression) -> io::Result<Option<Self>> {
-        Ok(match compression {
-            Compression::Uncompressed => None,
-            Compression::Gzip { level } => {
-                let encoder = |level: u32| {
-                    libdeflater::CompressionLvl::new(level.cast_signed())
-                        .map(libdeflater::Compressor::new)
-                        .map_err(|_| io::Error::other("libdeflate has no such level"))
-                };
-                let (pattern, noise) = (encoder(level)?, encoder(0)?);
-                Some(Self::Gzip { pattern, noise, room: Vec::new() })
-            }
-            Compression::Zstd { level } => Some(Self::Zstd(zstd::bulk::Compressor::new(level)?)),
-        })
-    }
-
-    fn encode(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Gzip { pattern, noise, room } => {
-                let mut members = Vec::new();
-                for (texture, run) in runs(block) {
-                    let encoder = match texture {
-                        Texture::Pattern => &mut *pattern,
-                        Texture::Noise => &mut *noise,
-                    };
-                    let bound = encoder.gzip_compress_bound(run.len());
-                    if room.len() < bound {
-                        room.resize(bound, 0);
-                    }
-                    let length = encoder
-                        .gzip_compress(run, room)
-                        .map_err(|error| io::Error::other(error.to_string()))?;
-                    members.extend_from_slice(&room[..length]);
-                }
-                Ok(members)
-            }
-            Self::Zstd(encoder) => encoder.compress(block),
-        }
-    }
-}
-
 /// A block, to be used again, and what became of it.
-type Done = (Vec<u8>, io::Result<Vec<u8>>);
+type Done = (Vec<u8>, io::Result<Encoded>);
 
 /// A block on its way: which it is, the digest of the input after it, and what is to come of it.
 struct Waiting {
@@ -134,13 +81,18 @@ struct Waiting {
 
 struct Job {
     block: Vec<u8>,
+    /// Where its compressed form goes.
+    buffer: Vec<u8>,
     done: SyncSender<Done>,
 }
 
-/// Threads that compress blocks, and the blocks that they are at, oldest first.
+/// Threads that compress blocks.
 struct Pool {
     jobs: Sender<Job>,
+    /// The blocks that they are at, oldest first.
     results: VecDeque<Waiting>,
+    /// Buffers that are free: memory that the kernel need not clear again.
+    buffers: Vec<Vec<u8>>,
 }
 
 impl Pool {
@@ -154,10 +106,10 @@ impl Pool {
                 let mut encoder = Encoder::new(compression);
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Job { block, done }) = job else { return };
+                    let Ok(Job { block, buffer, done }) = job else { return };
                     let encoded = match &mut encoder {
-                        Ok(Some(encoder)) => encoder.encode(&block),
-                        Ok(None) => Ok(block.clone()),
+                        Ok(Some(encoder)) => encoder.encode(&block, buffer),
+                        Ok(None) => Ok(Encoded::of(block.clone())),
                         Err(error) => Err(io::Error::other(error.to_string())),
                     };
                     // Nobody waits any more when the compressor was dropped.
@@ -165,7 +117,7 @@ impl Pool {
                 }
             });
         }
-        Self { jobs, results: VecDeque::new() }
+        Self { jobs, results: VecDeque::new(), buffers: Vec::new() }
     }
 
     /// Compresses a block, unless it is there `compressed` already.
@@ -176,8 +128,13 @@ impl Pool {
     ) -> io::Result<Receiver<Done>> {
         let (done, result) = sync_channel(1);
         match compressed {
-            Some(frame) => done.send((block, Ok(frame))).map_err(|_| worker_gone())?,
-            None => self.jobs.send(Job { block, done }).map_err(|_| worker_gone())?,
+            Some(frame) => {
+                done.send((block, Ok(Encoded::of(frame)))).map_err(|_| worker_gone())?;
+            }
+            None => {
+                let buffer = self.buffers.pop().unwrap_or_default();
+                self.jobs.send(Job { block, buffer, done }).map_err(|_| worker_gone())?;
+            }
         }
         Ok(result)
     }
@@ -300,8 +257,35 @@ impl<W: Write> Compressor<W> {
         self.plain_bytes
     }
 
+    /// The lengths of the blocks that are still to come.
+    pub(super) fn block_lengths(&self) -> Vec<usize> {
+        self.keys.clone().map(|key| key.plain_bytes as usize).collect()
+    }
+
     fn plain_state(&self) -> HashState {
         self.plain.as_ref().map_or_else(|| self.out.state(), HashState::of)
+    }
+
+    /// Takes the next of the blocks that it knows of, whole, and gives back one that is empty.
+    pub(super) fn write_block(&mut self, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        (self.filled, self.plain_bytes) = (block.len(), self.plain_bytes + block.len() as u64);
+        let Some(plain) = &mut self.plain else {
+            self.out.write_all(&block)?;
+            self.submit()?;
+            return Ok(block);
+        };
+        plain.update(&block);
+        self.block = block;
+        if self.is_alone() {
+            return Ok(Vec::new());
+        }
+        self.submit()?;
+        Ok(std::mem::take(&mut self.block))
+    }
+
+    /// Whether one block is all that there is: it needs no threads.
+    fn is_alone(&self) -> bool {
+        self.pool.is_none() && self.keys.len() == 1
     }
 
     /// Hands the block to the pool, and writes out what must not wait any longer.
@@ -325,12 +309,15 @@ impl<W: Write> Compressor<W> {
 
     /// Writes the oldest block out and returns its emptied input.
     fn write_oldest(&mut self) -> io::Result<Vec<u8>> {
-        let oldest = self.pool.as_mut().and_then(|pool| pool.results.pop_front());
-        let Waiting { key, plain_state, result } = oldest.ok_or_else(worker_gone)?;
+        let pool = self.pool.as_mut().ok_or_else(worker_gone)?;
+        let Waiting { key, plain_state, result } =
+            pool.results.pop_front().ok_or_else(worker_gone)?;
         let (mut block, encoded) = result.recv().map_err(|_| worker_gone())?;
         let encoded = encoded?;
-        self.out.write_all(&encoded)?;
-        self.note((key, plain_state), (block.len(), encoded.len()));
+        self.out.write_all(encoded.bytes())?;
+        let length = encoded.length;
+        pool.buffers.push(encoded.buffer);
+        self.note((key, plain_state), (block.len(), length));
         block.clear();
         Ok(block)
     }
@@ -367,9 +354,9 @@ impl<W: Write> Compressor<W> {
             let key = self.keys.next();
             let length = match Encoder::new(self.compression)? {
                 Some(mut encoder) => {
-                    let encoded = encoder.encode(&self.block)?;
-                    self.out.write_all(&encoded)?;
-                    encoded.len()
+                    let encoded = encoder.encode(&self.block, Vec::new())?;
+                    self.out.write_all(encoded.bytes())?;
+                    encoded.length
                 }
                 None => self.filled,
             };
@@ -408,9 +395,7 @@ impl<W: Write> Write for Compressor<W> {
         }
         self.filled += cut.length;
         self.plain_bytes += cut.length as u64;
-        // One block alone needs no threads.
-        let is_alone = self.pool.is_none() && self.keys.len() == 1;
-        if cut.ends_block && !is_alone {
+        if cut.ends_block && !self.is_alone() {
             self.submit()?;
         }
         Ok(cut.length)

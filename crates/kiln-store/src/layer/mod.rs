@@ -22,6 +22,7 @@ mod beneath;
 mod compress;
 mod content;
 mod decompress;
+mod encoder;
 mod extract;
 mod frames;
 mod index;

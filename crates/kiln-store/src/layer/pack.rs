@@ -1,13 +1,13 @@
 //! From a layer to its blob and back, in one pass each, on several threads.
 //!
 //! ```text
-//! pack:   files ──write_tar──▶ │ sha256 (diff ID), cut into blocks ─▶ │ compress ─▶ │ sha256, out
+//! pack:   files ──write_tar──▶ blocks │ sha256 (diff ID) ──▶ │ compress ──▶ │ sha256, out
 //! unpack: blob ──sha256──▶ │ decompress ──▶ │ sha256 (diff ID), apply_tar ──▶ files
 //! ```
 //!
 //! `│` is a change of threads. Small layers are done on the calling thread alone.
 
-use std::io::{self, BufRead as _, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use kiln_core::digest::{BlobDigest, DiffId};
@@ -19,7 +19,7 @@ use super::frames::{Frames, OldFrames};
 use super::index::LayerIndex;
 use super::listing::Contents;
 use super::outline::outline;
-use super::pipe::{CHUNK_BYTES, PipeReader, SMALL_CHUNK_BYTES, is_hang_up, pipe};
+use super::pipe::{CHUNK_BYTES, PipeReader, SMALL_CHUNK_BYTES, is_hang_up, pipe, pipe_in};
 use super::tar_apply::apply_buffered;
 use super::tar_write::{TarOptions, write_tar_from};
 use crate::layer_error::LayerError;
@@ -86,14 +86,14 @@ pub fn pack<'a>(
     let Packing { compression, options, old } = packing;
     let failed = |source| LayerError::Stream { action: "write a layer blob", source };
     let blocks = outline(index, options)?;
-    let rest: u64 = blocks.iter().map(|block| u64::from(block.plain_bytes)).sum();
     let mut sink = Compressor::new(out, compression)?.reusing(blocks, old).map_err(failed)?;
     let skipped = sink.plain_bytes();
-    if rest - skipped < CHUNK_BYTES as u64 {
+    let rest = sink.block_lengths();
+    if rest.iter().sum::<usize>() < CHUNK_BYTES {
         write_tar_from(index, contents, options, (skipped, &mut sink))?;
         return sink.finish().map(packed).map_err(failed);
     }
-    let (mut writer, reader) = pipe(CHUNK_BYTES);
+    let (mut writer, reader) = pipe_in(rest);
     std::thread::scope(|scope| {
         let archive = scope.spawn(move || {
             write_tar_from(index, contents, options, (skipped, &mut writer))?;
@@ -132,16 +132,11 @@ fn packed<W>(blob: Compressed<W>) -> Packed {
     Packed { diff_id, digest, size_bytes, uncompressed_bytes: plain_bytes, frames }
 }
 
-fn drain(mut reader: PipeReader, sink: &mut impl Write) -> io::Result<()> {
-    loop {
-        let bytes = reader.fill_buf()?;
-        let length = bytes.len();
-        if length == 0 {
-            return Ok(());
-        }
-        sink.write_all(bytes)?;
-        reader.consume(length);
+fn drain<W: Write>(mut reader: PipeReader, sink: &mut Compressor<W>) -> io::Result<()> {
+    while let Some(block) = reader.next_chunk()? {
+        reader.give_back(sink.write_block(block)?);
     }
+    Ok(())
 }
 
 /// A reader that takes the digest of what passes.

@@ -1,8 +1,8 @@
 //! A bounded byte pipe between two threads, in recycled chunks.
 //!
-//! The writer collects small writes; the reader sees each chunk in place through [`BufRead`], so
-//! bytes are copied once. An end that is dropped early is an error at the other one: a reader
-//! never takes half a stream for a whole one.
+//! The writer collects small writes; the reader sees each chunk in place through [`BufRead`], or
+//! takes it ([`PipeReader::next_chunk`]), so bytes are copied once. An end that is dropped early is
+//! an error at the other one: a reader never takes half a stream for a whole one.
 
 use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -14,10 +14,19 @@ pub(super) const SMALL_CHUNK_BYTES: usize = 256 << 10;
 /// How many full chunks may wait.
 const DEPTH: usize = 3;
 
+/// How long chunks are, in bytes.
+#[derive(Debug)]
+enum ChunkBytes {
+    /// All so long.
+    Each(usize),
+    /// One after the other; what comes then is not written.
+    Of(std::vec::IntoIter<usize>),
+}
+
 /// The writing end.
 #[derive(Debug)]
 pub(super) struct PipeWriter {
-    chunk_bytes: usize,
+    chunk_bytes: ChunkBytes,
     chunk: Vec<u8>,
     filled: usize,
     full: SyncSender<Option<Vec<u8>>>,
@@ -36,6 +45,15 @@ pub(super) struct PipeReader {
 
 /// A pipe of at most a few chunks of this size.
 pub(super) fn pipe(chunk_bytes: usize) -> (PipeWriter, PipeReader) {
+    pipe_of(ChunkBytes::Each(chunk_bytes))
+}
+
+/// A pipe whose chunks have these sizes, none of which is 0; it takes no more bytes than that.
+pub(super) fn pipe_in(chunks: Vec<usize>) -> (PipeWriter, PipeReader) {
+    pipe_of(ChunkBytes::Of(chunks.into_iter()))
+}
+
+fn pipe_of(chunk_bytes: ChunkBytes) -> (PipeWriter, PipeReader) {
     let (full_in, full_out) = sync_channel(DEPTH);
     let (empty_in, empty_out) = channel();
     (
@@ -93,18 +111,23 @@ impl PipeWriter {
         }
     }
 
-    /// What is free in the current chunk; never empty.
+    /// What is free in the current chunk; empty only after the last one.
     fn room(&mut self) -> &mut [u8] {
         if self.chunk.is_empty() {
+            let length = match &mut self.chunk_bytes {
+                ChunkBytes::Each(length) => *length,
+                ChunkBytes::Of(lengths) => lengths.next().unwrap_or(0),
+            };
             self.chunk = self.empty.try_recv().unwrap_or_default();
-            self.chunk.resize(self.chunk_bytes, 0);
+            self.chunk.reserve_exact(length.saturating_sub(self.chunk.len()));
+            self.chunk.resize(length, 0);
         }
         &mut self.chunk[self.filled..]
     }
 
     fn advance(&mut self, length: usize) -> io::Result<()> {
         self.filled += length;
-        if self.filled == self.chunk_bytes { self.send() } else { Ok(()) }
+        if length > 0 && self.filled == self.chunk.len() { self.send() } else { Ok(()) }
     }
 }
 
@@ -122,6 +145,23 @@ impl Write for PipeWriter {
     }
 }
 
+impl PipeReader {
+    /// The next chunk, whole; `None` at the end. It is given back when it is done with.
+    pub(super) fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let next = self.full.recv().map_err(|_| hang_up())?;
+        self.ended = next.is_none();
+        Ok(next)
+    }
+
+    /// Lets the writer use a chunk again.
+    pub(super) fn give_back(&self, chunk: Vec<u8>) {
+        if chunk.capacity() > 0 {
+            // The writer may be gone already.
+            let _ = self.empty.send(chunk);
+        }
+    }
+}
+
 impl BufRead for PipeReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.offset == self.chunk.len() && !self.ended {
@@ -129,10 +169,7 @@ impl BufRead for PipeReader {
             self.ended = next.is_none();
             let used = std::mem::replace(&mut self.chunk, next.unwrap_or_default());
             self.offset = 0;
-            if used.capacity() > 0 {
-                // The writer may be gone already.
-                let _ = self.empty.send(used);
-            }
+            self.give_back(used);
         }
         Ok(&self.chunk[self.offset..])
     }
@@ -170,6 +207,28 @@ mod tests {
             read
         });
         assert!(read == bytes);
+    }
+
+    #[test]
+    fn chunks_are_taken_whole_in_the_sizes_that_were_asked_for() {
+        let (mut writer, mut reader) = pipe_in(vec![3, 1, 70_000]);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                writer.write_all(&[7; 70_004]).unwrap();
+                assert_eq!(
+                    writer.write_all(&[7]).unwrap_err().kind(),
+                    io::ErrorKind::WriteZero,
+                    "there is room for no more"
+                );
+                writer.finish().unwrap();
+            });
+            for length in [3, 1, 70_000] {
+                let chunk = reader.next_chunk().unwrap().unwrap();
+                assert!(chunk == vec![7; length]);
+                reader.give_back(chunk);
+            }
+            assert_eq!(reader.next_chunk().unwrap(), None);
+        });
     }
 
     #[test]

@@ -148,7 +148,8 @@ fn same_project(
 ) -> Result<Vec<BuildReport>, Failure> {
     let all = session.last_builds(ALL)?;
     let none = || {
-        Failure::input("no-build", "the history of the store has no such build")
+        let such = if all.is_empty() { "" } else { "such " };
+        Failure::input("no-build", format!("the history of the store has no {such}build"))
             .with_help("every `kiln build` is kept there")
     };
     let place = first(&all).ok_or_else(none)?;

@@ -198,7 +198,7 @@ impl Bench {
     ) -> Result<Benchmark, Failure> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = started.as_millis() as u64;
-        let mut project = Project::copy(request, work.join("context"))?;
+        let mut project = Project::copy(request, config.root(), work.join("context"))?;
         let scenarios = self.chosen(&mut project, request)?;
         let job = Job {
             context: project.copy.clone(),

@@ -28,6 +28,8 @@ const INSTRUCTION_COLUMNS: usize = 60;
 pub(super) struct Project {
     /// Where the copy is.
     pub(super) copy: PathBuf,
+    /// Kiln's store, which is no part of a context.
+    store: PathBuf,
     /// What is edited, and what was there.
     edits: Vec<(Scenario, Edit)>,
 }
@@ -72,10 +74,14 @@ fn instruction(step: &str) -> String {
 }
 
 impl Project {
-    /// Copies the context of a request to a directory that is not there.
-    pub(super) fn copy(request: &BuildRequest, copy: PathBuf) -> Result<Self, Failure> {
+    /// Copies the context of a request, without the store, to a directory that is not there.
+    pub(super) fn copy(
+        request: &BuildRequest,
+        store: PathBuf,
+        copy: PathBuf,
+    ) -> Result<Self, Failure> {
         let root = &request.context;
-        let entries = context_files(request)
+        let entries = context_files(request, &store)
             .map_err(|error| crate::session::build_failure(error, &request.dockerfile))?;
         let wrong = |path: &Path| {
             let path = path.to_owned();
@@ -93,7 +99,7 @@ impl Project {
                 fs::copy(&own, &target).map_err(wrong(&own))?;
             }
         }
-        Ok(Self { copy, edits: Vec::new() })
+        Ok(Self { copy, store, edits: Vec::new() })
     }
 
     /// Chooses what is edited in a scenario, or takes what was named. Empty if nothing is found.
@@ -103,7 +109,7 @@ impl Project {
         named: &[String],
         request: &BuildRequest,
     ) -> Result<(), Failure> {
-        let entries = context_files(request)
+        let entries = context_files(request, &self.store)
             .map_err(|error| crate::session::build_failure(error, &request.dockerfile))?;
         let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
         let paths: Vec<&str> =
@@ -242,11 +248,14 @@ mod tests {
         fs::set_permissions(root.join("src/app.py"), fs::Permissions::from_mode(0o555)).unwrap();
 
         let request = request(&root);
-        let mut project = Project::copy(&request, directory.path().join("copy")).unwrap();
+        fs::create_dir(root.join("src/store")).unwrap();
+        write("src/store/db.sqlite", b"");
+        let store = root.join("src/store");
+        let mut project = Project::copy(&request, store, directory.path().join("copy")).unwrap();
         assert_eq!(fs::read_link(project.copy.join("src/link")).unwrap(), Path::new("app.py"));
         let is_there = |name: &str| project.copy.join(name).exists();
         assert!(is_there("src/app.py") && is_there(".dockerignore"));
-        assert!(!is_there("src/old/app.py") && !is_there("secret"));
+        assert!(!is_there("src/old/app.py") && !is_there("secret") && !is_there("src/store"));
 
         for scenario in [Scenario::SourceEdit, Scenario::DependencyEdit] {
             project.choose(scenario, &[], &request).unwrap();

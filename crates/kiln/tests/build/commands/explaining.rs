@@ -545,7 +545,7 @@ fn report_error() {
     status: 1
     --- stdout
     --- stderr
-    error[no-build]: the history of the store has no such build
+    error[no-build]: the history of the store has no build
      help: every `kiln build` is kept there
     ");
     let project = measured();
