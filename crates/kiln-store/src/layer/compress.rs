@@ -109,7 +109,7 @@ impl Pool {
                     let Ok(Job { block, buffer, done }) = job else { return };
                     let encoded = match &mut encoder {
                         Ok(Some(encoder)) => encoder.encode(&block, buffer),
-                        Ok(None) => Ok(Encoded::of(block.clone())),
+                        Ok(None) => Ok(Encoded { buffer: block.clone(), length: block.len() }),
                         Err(error) => Err(io::Error::other(error.to_string())),
                     };
                     // Nobody waits any more when the compressor was dropped.
@@ -120,21 +120,20 @@ impl Pool {
         Self { jobs, results: VecDeque::new(), buffers: Vec::new() }
     }
 
-    /// Compresses a block, unless it is there `compressed` already.
+    /// Compresses a block, unless `old` has it compressed already.
     fn submit(
         &mut self,
         block: Vec<u8>,
-        compressed: Option<Vec<u8>>,
+        old: Option<(&OldFrames, &BlockKey)>,
     ) -> io::Result<Receiver<Done>> {
         let (done, result) = sync_channel(1);
-        match compressed {
-            Some(frame) => {
-                done.send((block, Ok(Encoded::of(frame)))).map_err(|_| worker_gone())?;
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        match old.and_then(|(old, key)| old.read(key, &mut buffer)) {
+            Some(length) => {
+                let encoded = Encoded { buffer, length };
+                done.send((block, Ok(encoded))).map_err(|_| worker_gone())?;
             }
-            None => {
-                let buffer = self.buffers.pop().unwrap_or_default();
-                self.jobs.send(Job { block, buffer, done }).map_err(|_| worker_gone())?;
-            }
+            None => self.jobs.send(Job { block, buffer, done }).map_err(|_| worker_gone())?,
         }
         Ok(result)
     }
@@ -297,9 +296,9 @@ impl<W: Write> Compressor<W> {
             self.note((key, plain_state), (length, length));
             return Ok(());
         }
-        let known = self.old.as_ref().zip(key.as_ref()).and_then(|(old, key)| old.read(key));
+        let old = self.old.as_ref().zip(key.as_ref());
         let pool = self.pool.get_or_insert_with(|| Pool::start(compression, threads));
-        let result = pool.submit(std::mem::take(&mut self.block), known)?;
+        let result = pool.submit(std::mem::take(&mut self.block), old)?;
         pool.results.push_back(Waiting { key, plain_state, result });
         if pool.results.len() > 2 * threads.get() {
             self.block = self.write_oldest()?;
@@ -404,5 +403,41 @@ impl<W: Write> Write for Compressor<W> {
     /// Does nothing: a block that is cut short would change the bytes.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes blocks that are known, and gives what came out with the most buffers that there were.
+    fn write(keys: &[BlockKey], old: Option<OldFrames>) -> (Vec<u8>, Frames, usize) {
+        let threads = NonZero::new(2).unwrap();
+        let compressor = Compressor::with_threads(Vec::new(), Compression::GZIP, threads).unwrap();
+        let mut compressor = compressor.reusing(keys.to_vec(), old).unwrap();
+        let mut most = 0;
+        for key in keys {
+            let block = vec![key.hash[0]; key.plain_bytes as usize];
+            compressor.write_block(block).unwrap();
+            let pool = compressor.pool.as_ref().unwrap();
+            most = most.max(pool.buffers.len() + pool.results.len());
+        }
+        let done = compressor.finish().unwrap();
+        (done.out, done.frames, most)
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_blocks() {
+        let key = |number: u8| BlockKey { hash: [number; 32], plain_bytes: 3000 };
+        let mut keys: Vec<BlockKey> = (0..60).map(key).collect();
+        let (blob, frames, compressed) = write(&keys, None);
+        keys[0].hash = [99; 32];
+        let (expected, _, _) = write(&keys, None);
+        let older = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(older.path(), blob).unwrap();
+        let old = OldFrames::new(older.reopen().unwrap(), frames);
+        let (again, _, taken_over) = write(&keys, Some(old));
+        assert!(again == expected);
+        assert!(compressed <= 6 && taken_over <= 6, "{compressed} {taken_over}");
     }
 }

@@ -22,7 +22,7 @@ const THOROUGH_LEVEL: u32 = 4;
 const SAMPLE_LEVEL: u32 = 1;
 const SAMPLE_PARTS: usize = 4;
 const SAMPLE_PART_BYTES: usize = 4096;
-/// Text is what a sample of leaves less than this.
+/// A sample of text gets smaller than this, in hundredths of it.
 const MOST_PERCENT: usize = 35;
 
 /// A block's compressed form, in a buffer that is longer and used again.
@@ -34,12 +34,6 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    /// What is compressed already.
-    pub(super) fn of(buffer: Vec<u8>) -> Self {
-        let length = buffer.len();
-        Self { buffer, length }
-    }
-
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.length]
     }
@@ -121,14 +115,16 @@ impl GzipEncoder {
         self.at(level)
     }
 
-    /// Whether a run gets so small that looking longer for what it repeats pays: the sources and
-    /// headers of which it does are quick to compress anyway, and lose most where nobody looks.
+    /// Whether a run gets so small that looking longer for what it repeats pays. Sources and headers
+    /// are such; they lose most where nobody looks, and are quick to compress anyway. So are short runs.
     fn repays_search(&mut self, run: &[u8]) -> io::Result<bool> {
+        if run.len() < SAMPLE_PARTS * SAMPLE_PART_BYTES {
+            return Ok(true);
+        }
         let mut sample = Vec::with_capacity(SAMPLE_PARTS * SAMPLE_PART_BYTES);
         for part in 0..SAMPLE_PARTS {
             let start = run.len() / SAMPLE_PARTS * part;
-            let end = run.len().min(start + SAMPLE_PART_BYTES);
-            sample.extend_from_slice(&run[start..end]);
+            sample.extend_from_slice(&run[start..start + SAMPLE_PART_BYTES]);
         }
         let encoder = self.at(SAMPLE_LEVEL)?;
         let mut room = vec![0; encoder.deflate_compress_bound(sample.len())];
@@ -142,7 +138,7 @@ fn deflate<E: fmt::Display>(result: Result<usize, E>) -> io::Result<usize> {
 }
 
 /// So many bytes of a buffer from `start` on, which grows for that.
-fn room(buffer: &mut Vec<u8>, start: usize, length: usize) -> &mut [u8] {
+pub(super) fn room(buffer: &mut Vec<u8>, start: usize, length: usize) -> &mut [u8] {
     let end = start + length;
     if buffer.len() < end {
         buffer.reserve_exact(end - buffer.len());
@@ -174,7 +170,8 @@ mod tests {
         assert_eq!(length(&other, None), length(&other, Some(USUAL_LEVEL)));
         assert_ne!(length(&other, Some(THOROUGH_LEVEL)), length(&other, Some(USUAL_LEVEL)));
         for short in [0, 1, 3, 5000] {
-            assert_eq!(length(&text[..short], None), length(&text[..short], Some(4)), "{short}");
+            let short = &other[..short];
+            assert_eq!(length(short, None), length(short, Some(THOROUGH_LEVEL)));
         }
     }
 

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 
+use super::encoder::room;
 use super::resume::HashState;
 
 /// Longest block. Like all rules here a part of the format, as it shows in digests.
@@ -191,11 +192,13 @@ impl OldFrames {
         Ok(())
     }
 
-    /// The compressed form of a block; `None` when the blob has no such block.
-    pub(super) fn read(&self, key: &BlockKey) -> Option<Vec<u8>> {
+    /// Reads the compressed form of a block into `buffer`, which grows for that, and tells its length;
+    /// `None` when the blob has no such block.
+    pub(super) fn read(&self, key: &BlockKey, buffer: &mut Vec<u8>) -> Option<usize> {
         let (offset, length) = *self.places.get(key)?;
-        let mut frame = vec![0; length as usize];
-        self.blob.read_exact_at(&mut frame, offset).ok().map(|()| frame)
+        let length = length as usize;
+        self.blob.read_exact_at(room(buffer, 0, length), offset).ok()?;
+        Some(length)
     }
 }
 
