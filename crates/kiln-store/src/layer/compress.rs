@@ -56,8 +56,7 @@ impl Compression {
 
     fn check(self) -> Result<(), LayerError> {
         let (compression, level, first, last) = match self {
-            Self::Uncompressed => return Ok(()),
-            Self::Gzip { level: None } => return Ok(()),
+            Self::Uncompressed | Self::Gzip { level: None } => return Ok(()),
             Self::Gzip { level: Some(level) } => ("gzip", i64::from(level), 0, 12),
             Self::Zstd { level } => ("zstd", i64::from(level), 1, 22),
         };
