@@ -16,7 +16,7 @@ fn report(project: &Project) -> Value {
 fn builds_become_a_report() {
     let project = Project::new(DOCKERFILE);
     let nothing = project.kiln(&["report"]);
-    assert!(nothing.stderr.contains("no such build"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("has no build"), "{}", nothing.stderr);
     project.write("app/file", "one\n");
     project.build(&["-t", "app"]);
     project.build(&["-t", "app"]);
