@@ -5,7 +5,7 @@
 
 use kiln_core::digest::DiffId;
 use kiln_core::oci::{Descriptor, media_type};
-use kiln_store::layer::Stargz;
+use kiln_store::layer::{Compression, Stargz};
 
 use crate::base_image::bring_blob;
 use crate::error::BuildError;
@@ -16,9 +16,6 @@ use crate::solve::Solver;
 const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
 /// Annotation: how much there is in all.
 const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
-
-/// How hard gzip tries where nobody says so: what it makes of most layers ([`Compression::GZIP`]).
-const USUAL_LEVEL: u32 = 2;
 
 /// A layer, compressed or not, as eStargz; one that is that already stays as it is.
 ///
@@ -32,7 +29,7 @@ pub(super) fn to_stargz(
     if blob.annotations.contains_key(TOC_DIGEST) {
         return Ok((diff_id, blob));
     }
-    let level = options.level.map_or(USUAL_LEVEL, u32::from);
+    let level = options.level.map_or(Compression::USUAL_GZIP_LEVEL, u32::from);
     let layers = solver.engine.store.layers();
     let known = match layers.stargz(&diff_id, level)? {
         Some(known) => known,

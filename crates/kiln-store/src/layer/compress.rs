@@ -2,9 +2,9 @@
 //!
 //! The stream is cut into blocks ([`super::frames`] says where), and each is compressed on its
 //! own ([`super::encoder`]). A file of many of those is valid gzip or zstd, and readers see their
-//! concatenated contents. So the bytes depend on input
-//! and level only, never on the number of threads, and memory is bounded by a few blocks per
-//! thread. A block that an older blob holds is taken from there ([`Frames`]), compressed already.
+//! concatenated contents. So the bytes depend on input and level only, never on the number of
+//! threads, and memory is bounded by a few blocks per thread. A block that an older blob holds is
+//! taken from there ([`Frames`]), compressed already.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -42,6 +42,9 @@ impl Compression {
     /// gzip of the size that others make of it (zlib's level 6, within some percent), in a fraction of
     /// the time.
     pub const GZIP: Self = Self::Gzip { level: None };
+    /// The level of gzip for most of what is in layers (programs, bytecode, packages): the size of zlib's
+    /// level 6, in half the time of libdeflate's own 6.
+    pub const USUAL_GZIP_LEVEL: u32 = 2;
     /// zstd at its own default level.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 

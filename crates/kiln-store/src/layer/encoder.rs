@@ -14,9 +14,7 @@ use super::noise::{Texture, runs};
 
 /// What deflate does with noise.
 const STORED_LEVEL: u32 = 0;
-/// Programs, bytecode, packages: their size is that of zlib's level 6, in half the time of
-/// libdeflate's own 6.
-const USUAL_LEVEL: u32 = 2;
+const USUAL_LEVEL: u32 = Compression::USUAL_GZIP_LEVEL;
 /// Text: at the usual level it would be larger by 5 to 8 percent.
 const THOROUGH_LEVEL: u32 = 4;
 const SAMPLE_LEVEL: u32 = 1;
